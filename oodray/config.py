@@ -1,0 +1,179 @@
+"""What a run is: its configuration, from a preset, a file and options."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from oodray.errors import ConfigError
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run. Keys of config files have these names.
+
+    Attributes:
+        dataset: name of the dataset's layout, see `oodray datasets`.
+        root: the dataset's own folder; the demo draws itself into the results folder when None.
+        model: a name, an mmsegmentation config path (with `checkpoint`), or `package.module:factory`.
+        checkpoint: weights for `model`; None takes those that belong to its name.
+        k: clusters per image.
+        tau: a pixel with a confidence below it, strictly, is unsure. None takes the value known for `model`.
+        ood_ratio: a cluster with a larger share of unsure pixels, strictly, is OoD.
+        seed: of the K-Means.
+        normalize_features: L2-normalise features before clustering.
+        kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
+        n_init: restarts of the K-Means.
+        scores: the scores to evaluate; empty means all.
+        batch_size: images of one size that the network sees at once.
+        threads: CPU threads of each worker; they can change the last bit of a float.
+        workers: worker processes that hold the network; None is one per GPU, or one.
+        gpus_per_worker: GPUs of each; None is 1 where Ray has a GPU, else 0.
+        ray_address: a Ray cluster to join; None starts a local one unless `RAY_ADDRESS` is set.
+    """
+
+    dataset: str
+    root: str | None = None
+    model: str | None = None
+    checkpoint: str | None = None
+    k: int = 5
+    tau: float | None = None
+    ood_ratio: float = 0.3
+    seed: int = 0
+    normalize_features: bool = False
+    kmeans_backend: str = "auto"
+    n_init: int = 4
+    scores: tuple[str, ...] = ()
+    batch_size: int = 1
+    threads: int = 2
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, (accepts, expected) in _CHECKS.items():
+            value = getattr(self, name)
+            if value is not None and not accepts(value):
+                raise ConfigError(f"{name} must be {expected}, got {value!r}")
+
+
+KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "k": (lambda v: 1 <= v <= 255, "a whole number from 1 to 255"),
+    "tau": (math.isfinite, "a finite number"),
+    "ood_ratio": (lambda v: 0 <= v <= 1, "a share from 0 to 1"),
+    "seed": (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
+    "kmeans_backend": (lambda v: v in KMEANS_BACKENDS, f"one of {', '.join(KMEANS_BACKENDS)}"),
+    "n_init": (lambda v: 1 <= v <= 100, "a whole number from 1 to 100"),
+    "batch_size": (lambda v: v >= 1, "a whole number of at least 1"),
+    "threads": (lambda v: v >= 1, "a whole number of at least 1"),
+    "workers": (lambda v: v >= 1, "a whole number of at least 1"),
+    "gpus_per_worker": (lambda v: 0 <= v and math.isfinite(v), "a number of at least 0"),
+}
+
+HOW_IT_RUNS = ("root", "workers", "gpus_per_worker", "ray_address")
+"""Settings that may change when a run is continued: they decide where and how fast, not what."""
+
+
+def config_root() -> Path:
+    """The folder `configs/`: inside the installed package, or beside it in a checkout."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings from a YAML file; keys are the fields of `RunConfig`.
+
+    Raises:
+        ConfigError: if the file cannot be read, is no mapping, or has an unknown key or a value of a wrong type.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config file {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the config file {path} is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"the config file {path} must hold `key: value` lines, got a {type(content).__name__}")
+    return check_settings(content, source=str(path))
+
+
+def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
+    """Settings with known keys and values of the right type, numbers converted.
+
+    >>> check_settings({"k": 6, "tau": 1}, source="an example")
+    {'k': 6, 'tau': 1.0}
+    >>> check_settings({"ood_ration": 0.3}, source="an example")
+    Traceback (most recent call last):
+    oodray.errors.ConfigError: unknown key 'ood_ration' in an example; did you mean 'ood_ratio'?
+    """
+    types = get_type_hints(RunConfig)
+    checked = {}
+    for key, value in settings.items():
+        if key not in types:
+            close = difflib.get_close_matches(str(key), types, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(types)}"
+            raise ConfigError(f"unknown key {key!r} in {source}; {hint}")
+        checked[key] = _convert(key, value, str(types[key]), source)
+    return checked
+
+
+def preset(dataset: str) -> dict[str, Any]:
+    """The settings published for a dataset, or none."""
+    path = config_root() / "runs" / f"{dataset}.yaml"
+    return read_settings(path) if path.is_file() else {}
+
+
+def build_config(*layers: Settings) -> RunConfig:
+    """A configuration from layers of settings, later ones winning; None in a layer means not given there.
+
+    Raises:
+        ConfigError: if a value is out of range or no layer names a dataset.
+    """
+    settings: dict[str, Any] = {}
+    for layer in layers:
+        settings.update({key: value for key, value in layer.items() if value is not None})
+    if "dataset" not in settings:
+        raise ConfigError("no dataset given: pass --dataset NAME, see `oodray datasets`")
+    return RunConfig(**settings)
+
+
+def fingerprint(config: RunConfig) -> dict[str, Any]:
+    """The settings that a continued run must share, as plain values for JSON."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if name not in HOW_IT_RUNS
+    }
+
+
+def _convert(key: str, value: Any, expected: str, source: str) -> Any:
+    """`value` as the type annotation `expected`; YAML gives whole numbers where a float is meant."""
+    if value is None and "None" in expected:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if "float" in expected and is_number:
+        return float(value)
+    if "int" in expected and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if "bool" in expected and isinstance(value, bool):
+        return value
+    if "tuple" in expected and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if "str" in expected and "tuple" not in expected and isinstance(value, str):
+        return value
+    wanted = {"float": "a number", "int": "a whole number", "bool": "true or false", "tuple": "a list of names"}
+    kind = next((text for name, text in wanted.items() if name in expected), "a text")
+    raise ConfigError(f"{key} in {source} must be {kind}, got {value!r}")

@@ -1,0 +1,173 @@
+"""A dataset under inspection: every image and label decoded, counted and compared with what was published."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes
+from oodray.datasets.layouts import Layout, Sample, count_warning
+from oodray.errors import ImageError
+from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
+
+_LABEL_NAMES = {IN_DISTRIBUTION: "in-distribution", OOD: "OoD", IGNORE: "ignore"}
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check_dataset` saw.
+
+    Attributes:
+        title: the dataset's own name.
+        root: its folder.
+        images: number of images found.
+        published: number of images published, None where it is open.
+        labelled: number of images that have a label, or should have one.
+        sizes: images by (height, width).
+        codes: pixels by the code in the label files.
+        labels: pixels by label (0 in-distribution, 1 OoD, 255 ignore), of images without a finding only.
+        without_ood: ids of the images that have a label, but no OoD pixel.
+        findings: what is wrong, in words.
+    """
+
+    title: str
+    root: Path
+    images: int
+    published: int | None
+    labelled: int
+    sizes: Mapping[tuple[int, int], int]
+    codes: Mapping[int, int]
+    labels: Mapping[int, int]
+    without_ood: list[str]
+    findings: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def share(self, label: int) -> float:
+        """Share of a label among all labelled pixels, NaN where there are none."""
+        pixels = sum(self.labels.values())
+        return self.labels.get(label, 0) / pixels if pixels else math.nan
+
+    def lines(self) -> list[str]:
+        """The report as plain text."""
+        published = "" if self.published is None else f" of {self.published} published"
+        frequent = sorted(self.sizes.items(), key=lambda item: (-item[1], item[0]))
+        sizes = [f"{_width_by_height(*size)}: {images:,}" for size, images in frequent]
+        shares = [f"{name} {self.share(label):.2%}" for label, name in _LABEL_NAMES.items() if self.labels]
+        codes = [f"{code}: {pixels:,} px" for code, pixels in sorted(self.codes.items())]
+        hidden = len(self.findings) - _MOST_LISTED
+        return [
+            f"{self.title} in {self.root}",
+            f"images       {self.images:,}{published}, {self.labelled:,} with a label",
+            f"sizes        {_listed(sizes)}",
+            f"labels       {_listed(shares)}",
+            f"codes        {_listed(codes)}",
+            f"without OoD  {_listed(self.without_ood)}",
+            f"findings     {len(self.findings) or 'none'}",
+            *(f"  {finding}" for finding in self.findings[:_MOST_LISTED]),
+            *([f"  and {hidden:,} more"] if hidden > 0 else []),
+        ]
+
+
+@dataclass
+class _Inspection:
+    """What could be read of one sample; labels are those of a sample without findings."""
+
+    size: tuple[int, int] | None = None
+    codes: Counter[int] = field(default_factory=Counter)
+    labels: Counter[int] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+
+
+def check_dataset(layout: Layout, root: Path) -> CheckReport:
+    """Decode every image and label file of a dataset.
+
+    Raises:
+        DatasetError: the dataset is not there.
+    """
+    samples = layout.find(root)
+    total = _Inspection()
+    sizes: Counter[tuple[int, int]] = Counter()
+    without_ood = []
+    warning = count_warning(layout, samples)
+    for sample in samples:
+        inspection = _inspect(sample, layout.label_codes)
+        sizes.update([inspection.size] if inspection.size else [])
+        total.codes.update(inspection.codes)
+        total.labels.update(inspection.labels)
+        total.findings += inspection.findings
+        if inspection.labels and not inspection.labels[OOD]:
+            without_ood.append(sample.image_id)
+    return CheckReport(
+        title=layout.title,
+        root=root,
+        images=len(samples),
+        published=layout.images,
+        labelled=sum(sample.label_uri is not None for sample in samples),
+        sizes=sizes,
+        codes=total.codes,
+        labels=total.labels,
+        without_ood=without_ood,
+        findings=([warning] if warning else []) + total.findings + _absent_classes(total.labels),
+    )
+
+
+def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
+    inspection = _Inspection()
+    try:
+        height, width, _ = decode_image(read_bytes(sample.image_uri)).shape
+        inspection.size = height, width
+    except ImageError as error:
+        inspection.findings.append(f"{sample.image_id}: {error}")
+    if sample.label_uri is not None:
+        try:
+            _inspect_label(inspection, read_bytes(sample.label_uri), label_codes)
+        except ImageError as error:
+            inspection.findings.append(f"{sample.image_id}: {error}")
+    return inspection
+
+
+def _inspect_label(inspection: _Inspection, data: bytes, label_codes: LabelCodes) -> None:
+    codes = decode_codes(data)
+    inspection.codes = _pixels(codes)
+    labels = label_codes.labels(codes)
+    if inspection.size is None:
+        return
+    if labels.shape != inspection.size:
+        sizes = " but the image ".join(_width_by_height(*size) for size in (labels.shape, inspection.size))
+        raise ImageError(f"the label is {sizes}")
+    inspection.labels = _pixels(labels)
+
+
+def _absent_classes(labels: Counter[int]) -> list[str]:
+    """Findings where there are labels, but not of both classes."""
+    absent = [label for label in (IN_DISTRIBUTION, OOD) if labels and not labels[label]]
+    return [f"no labelled pixel is {_LABEL_NAMES[label]}: AP and FPR95 are undefined" for label in absent]
+
+
+def _pixels(values: NDArray[np.integer[Any]]) -> Counter[int]:
+    """Pixels by value."""
+    distinct, counts = np.unique(values, return_counts=True)
+    return Counter(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
+
+
+def _width_by_height(height: int, width: int) -> str:
+    return f"{width}x{height}"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """The first few of many texts in one line."""
+    texts = list(texts)
+    more = [f"and {len(texts) - _MOST_LISTED} more"] if len(texts) > _MOST_LISTED else []
+    return ", ".join([*texts[:_MOST_LISTED], *more]) or "none"

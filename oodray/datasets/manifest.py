@@ -1,0 +1,115 @@
+"""The manifest: the table that a run starts from, one row per image, cut into units of work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oodray.datasets.layouts import Layout
+from oodray.errors import DatasetError, ResultsError
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("image_id", pa.string()),
+        ("dataset", pa.string()),
+        ("image_uri", pa.string()),
+        ("label_uri", pa.string()),
+    ]
+)
+"""Rows ascend by image_id; label_uri is null where an image has no label."""
+
+_LARGEST_UNIT = 16
+_WANTED_UNITS = 64
+
+
+def build_manifest(
+    layout: Layout, root: Path, unit_size: int | None = None, limit: int | None = None
+) -> pa.Table:
+    """The manifest of a dataset.
+
+    Args:
+        layout: its layout.
+        root: its folder.
+        unit_size: images per unit; by default as many as make about 64 units, at most 16.
+        limit: only the first images, by image_id.
+
+    Raises:
+        DatasetError: the dataset is not there, or two images share an id.
+        ValueError: unit_size or limit is less than 1.
+    """
+    for name, value in (("unit_size", unit_size), ("limit", limit)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    samples = layout.find(root)[:limit]
+    if not samples:
+        raise DatasetError(f"{layout.title}: no images below {root}")
+    ids = [sample.image_id for sample in samples]
+    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise DatasetError(f"{layout.title}: two images have the name {repeated[0]!r}; rename one of them")
+    size = unit_size or min(_LARGEST_UNIT, max(1, len(samples) // _WANTED_UNITS))
+    columns = {
+        "unit": [row // size for row in range(len(samples))],
+        "image_id": ids,
+        "dataset": [layout.name] * len(samples),
+        "image_uri": [sample.image_uri for sample in samples],
+        "label_uri": [sample.label_uri for sample in samples],
+    }
+    return pa.table(columns, schema=MANIFEST_SCHEMA)
+
+
+def write_manifest(table: pa.Table, path: Path) -> None:
+    """Write a manifest, whole or not at all.
+
+    Raises:
+        ResultsError: it cannot be written.
+        ValueError: the table has another schema.
+    """
+    if not table.schema.equals(MANIFEST_SCHEMA):
+        raise ValueError(f"not a manifest: its schema is {table.schema}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            pq.write_table(table, unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_manifest(path: Path) -> pa.Table:
+    """Read a manifest.
+
+    Raises:
+        ResultsError: it is not there, damaged, or no manifest.
+    """
+    try:
+        with path.open("rb") as file:
+            table = pq.ParquetFile(file).read()
+    except OSError as error:
+        raise ResultsError(f"cannot read the manifest {path}: {error.strerror or error}") from error
+    except pa.ArrowException as error:
+        raise ResultsError(f"the manifest {path} is damaged ({error}); start a new run elsewhere") from error
+    if not table.schema.equals(MANIFEST_SCHEMA):
+        raise ResultsError(
+            f"{path} is not a manifest of this version: its columns are {', '.join(table.column_names)}, "
+            f"expected are {', '.join(MANIFEST_SCHEMA.names)}; start a new run elsewhere"
+        )
+    return table
+
+
+def manifest_digest(table: pa.Table) -> str:
+    """16 hex digits of a manifest's values: the same however it is stored, others once a value changes."""
+    digest = hashlib.sha256()
+    for batch in table.select(MANIFEST_SCHEMA.names).to_batches():
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,308 @@
+"""K-Means of one image's features (paper, section 3.2): one function, three backends.
+
+`torch` is ours and runs wherever torch does; `cuml` is RAPIDS' on a GPU; `sklearn` is the reference the tests compare
+with. All three are given the same points, centred and scaled, and stop by the same criterion; their labels are numbered
+by first appearance, so that an id says where its cluster is met first and not which random restart won.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oodray.errors import ConfigError, ImageError
+
+MAX_CLUSTERS = 256  # ids are uint8
+
+
+@torch.no_grad()
+def kmeans(
+    points: Tensor,
+    k: int,
+    *,
+    seed: int,
+    n_init: int = 4,
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    backend: str = "torch",
+) -> Tensor:
+    """Cluster points by K-Means: greedy k-means++ seeding, Lloyd's iterations, the best of `n_init` restarts.
+
+    The same points, seed, backend, device kind and number of threads give the same labels.
+
+    Args:
+        points: `(N, D)`, any floating type, on any device; computed in float32.
+        k: clusters wanted, 1..256. Fewer come back where there are fewer distinct points.
+        seed: of every random draw, see `kmeans_seed`.
+        n_init: restarts, of which the one with the least inertia is taken.
+        max_iter: Lloyd iterations at most.
+        tol: stop when the squared shift of the centres is at most `tol` times the mean variance of the features.
+        backend: "torch", "sklearn" or "cuml"; `resolve_backend` makes one of them of "auto".
+
+    Returns:
+        `(N,)` uint8 on the CPU: ids from 0 in order of first appearance, none left out.
+
+    Raises:
+        ValueError: an argument is out of range, or a point is not finite in float32.
+        ConfigError: the backend is not installed.
+
+    >>> kmeans(torch.tensor([[9.0], [1.0], [1.1], [9.2]]), 2, seed=0).tolist()
+    [0, 1, 1, 0]
+    """
+    _check_arguments(points, k, seed, n_init, max_iter, backend)
+    labels = _few_distinct(points, k)
+    if labels is None:
+        labels = _BACKENDS[backend](_standardised(points), k, seed, n_init, max_iter, tol)
+    return torch.from_numpy(_by_first_appearance(labels))
+
+
+@torch.no_grad()
+def cluster_features(
+    features: Tensor,
+    k: int,
+    *,
+    seed: int,
+    normalize: bool = False,
+    backend: str = "torch",
+) -> NDArray[np.uint8]:
+    """Cluster the cells of a feature map.
+
+    Args:
+        features: `(D, h, w)`.
+        k: clusters wanted.
+        seed: see `kmeans_seed`.
+        normalize: scale every cell's vector to length 1 first; zero vectors stay zero.
+        backend: as for `kmeans`.
+
+    Returns:
+        `(h, w)` uint8 ids, numbered in raster order.
+
+    Raises:
+        ImageError: a feature is NaN or infinite.
+    """
+    if features.ndim != 3:
+        raise ValueError(f"features must be (D, h, w), not {tuple(features.shape)}")
+    broken = features.numel() - int(features.isfinite().sum())
+    if broken:
+        raise ImageError(
+            f"{broken} of {features.numel()} features of the network are NaN or infinite: "
+            "run the network in float32, and check the image and the checkpoint if that does not help"
+        )
+    points = features.flatten(1).T
+    if normalize:
+        points = F.normalize(points.double(), dim=1)
+    return kmeans(points, k, seed=seed, backend=backend).numpy().reshape(features.shape[1:])
+
+
+def kmeans_seed(seed: int, image_id: str, k: int) -> int:
+    """Seed of one image's K-Means, 0..2**32-1: depends on nothing else, so neither order nor place of work matters.
+
+    >>> kmeans_seed(0, "road_0001", 5)
+    0
+    """
+    digest = hashlib.blake2b(f"{seed}/{k}/{image_id}".encode(), digest_size=4)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def resolve_backend(name: str, device_type: str) -> str:
+    """Make a backend of a name: "auto" is cuml on "cuda" where it can be imported, else torch.
+
+    Raises:
+        ConfigError: the name is unknown, or cuML is asked for and cannot be imported.
+
+    >>> resolve_backend("auto", "cpu")
+    'torch'
+    """
+    if name == "auto":
+        return "cuml" if device_type == "cuda" and _has_cuml() else "torch"
+    if name not in _BACKENDS:
+        raise ConfigError(f"unknown K-Means backend {name!r}: choose one of auto, {', '.join(_BACKENDS)}")
+    if name == "cuml":
+        _import_cuml()
+    return name
+
+
+def _has_cuml() -> bool:
+    try:
+        _import_cuml()
+    except ConfigError:
+        return False
+    return True
+
+
+def _import_cuml() -> Any:
+    try:
+        return importlib.import_module("cuml")
+    except Exception as error:  # beside ImportError, RAPIDS raises many kinds where it finds no GPU or driver
+        raise ConfigError(
+            f"K-Means backend 'cuml' cannot be imported ({type(error).__name__}: {error}): install oodray[cuml] "
+            "on a machine with an NVIDIA GPU, or choose the backend torch"
+        ) from error
+
+
+def _check_arguments(points: Tensor, k: int, seed: int, n_init: int, max_iter: int, backend: str) -> None:
+    if points.ndim != 2 or not points.numel():
+        raise ValueError(f"points must be (N, D) with at least one number, not {tuple(points.shape)}")
+    if not 1 <= k <= MAX_CLUSTERS:
+        raise ValueError(f"k must lie within 1..{MAX_CLUSTERS}, not {k}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie within 0..2**32-1, not {seed}; see kmeans_seed")
+    if n_init < 1 or max_iter < 1:
+        raise ValueError(f"n_init and max_iter must be at least 1, not {n_init} and {max_iter}")
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {backend!r}; see resolve_backend")
+    if not points.float().isfinite().all():
+        raise ValueError("points must be finite in float32; some are NaN, infinite or too large")
+
+
+def _few_distinct(points: Tensor, k: int) -> NDArray[np.int64] | None:
+    """Labels where there are at most k distinct points, each its own cluster; else None.
+
+    That is the optimum, which rounding in the distances between equal points could miss.
+    """
+    if len(points) > 2 * k and _few_distinct(points[: 2 * k], k) is None:
+        return None  # the first few points settle the usual case
+    labels = torch.full((len(points),), -1, device=points.device)
+    for cluster in range(k):
+        first = int((labels < 0).int().argmax())
+        labels[(points == points[first]).all(1)] = cluster
+        if bool((labels >= 0).all()):
+            return np.asarray(labels.cpu().numpy(), dtype=np.int64)
+    return None
+
+
+def _standardised(points: Tensor) -> Tensor:
+    """Points in float32 with mean 0 and a mean variance of 1.
+
+    Centring keeps ||x||² - 2xc + ||c||² accurate. The scale keeps squares inside float32 and makes `tol` mean the same
+    to every backend, be it relative to the variance (scikit-learn) or absolute (cuML).
+    """
+    centred = points.double() - points.double().mean(0)
+    scale = float(centred.square().mean().sqrt())
+    return (centred / (scale or 1.0)).float().contiguous()
+
+
+def _by_first_appearance(labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Renumber clusters from 0 in the order in which the labels first name them."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    ids = np.empty(len(first), np.uint8)
+    ids[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(ids[inverse], dtype=np.uint8)
+
+
+def _cluster_torch(
+    points: Tensor, k: int, seed: int, n_init: int, max_iter: int, tol: float
+) -> NDArray[np.int64]:
+    """Lloyd's algorithm on all restarts at once: `(R, k, D)` centres, one matmul for all distances."""
+    norms = points.square().sum(1)
+    centres = _seed_centres(points, norms, k, n_init, seed)
+    for _ in range(max_iter):
+        distances, labels = _distances(points, norms, centres).min(1)
+        moved = _means(points, _fill_empty(labels, distances, k), centres)
+        shift = (moved - centres).square().sum((1, 2))
+        centres = moved
+        if bool((shift <= tol).all()):
+            break
+    distances, labels = _distances(points, norms, centres).min(1)
+    best = distances.double().sum(1).argmin()
+    return np.asarray(labels[best].cpu().numpy(), dtype=np.int64)
+
+
+def _seed_centres(points: Tensor, norms: Tensor, k: int, n_init: int, seed: int) -> Tensor:
+    """Greedy k-means++: `(R, k, D)` centres that are points.
+
+    Each next centre is the best of some candidates drawn with probability proportional to the squared distance to the
+    centres so far. As in scikit-learn there are 2 + log(k) candidates.
+    """
+    count = len(points)
+    trials = 2 + int(math.log(k))
+    # Drawn on the CPU, so that a GPU starts from the same numbers.
+    draws = torch.rand((k, n_init, trials), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    draws = draws.to(points.device)
+    chosen = (draws[0, :, :1] * count).long()
+    closest = _distances(points, norms, points[chosen])[:, 0]
+    for step in range(1, k):
+        candidates = _draw_proportionally(closest, draws[step])
+        reach = torch.minimum(closest[:, None], _distances(points, norms, points[candidates]))
+        best = reach.sum(2).argmin(1, keepdim=True)
+        closest = reach.take_along_dim(best[:, :, None], 1)[:, 0]
+        chosen = torch.cat([chosen, candidates.take_along_dim(best, 1)], 1)
+    return points[chosen]
+
+
+def _draw_proportionally(weights: Tensor, draws: Tensor) -> Tensor:
+    """Indices `(R, L)` drawn with probability proportional to `weights` `(R, N)`, by uniform numbers `(R, L)`."""
+    # Integers: their running sum is exact, hence deterministic on a GPU too, and no weight of 0 is ever drawn.
+    peaks = weights.amax(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    ends = (weights / peaks * 2**32).long().cumsum(1)
+    drawn = torch.searchsorted(ends, (draws * ends[:, -1:]).long(), right=True)
+    return drawn.clamp(max=weights.shape[1] - 1)
+
+
+def _distances(points: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
+    """Squared distances `(R, k, N)` of points `(N, D)` to centres `(R, k, D)`."""
+    flat = centres.flatten(0, 1)
+    products = torch.addmm(flat.square().sum(1, keepdim=True), flat, points.T, alpha=-2)
+    return (products + norms).clamp_(min=0).unflatten(0, centres.shape[:2])
+
+
+def _fill_empty(labels: Tensor, distances: Tensor, k: int) -> Tensor:
+    """Give each cluster without a point the one farthest from its own centre. Writes into `labels`."""
+    for restart, cluster in (_membership(labels, k).sum(2) == 0).nonzero().tolist():
+        farthest = distances[restart].argmax()
+        labels[restart, farthest] = cluster
+        distances[restart, farthest] = 0
+    return labels
+
+
+def _means(points: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
+    """Mean of each cluster's points, `(R, k, D)`; a cluster without a point keeps its centre."""
+    members = _membership(labels, centres.shape[1])
+    sizes = members.sum(2)[:, :, None]
+    # A product instead of a scatter, whose order of addition varies on a GPU.
+    sums = (members.flatten(0, 1) @ points).view_as(centres)
+    return torch.where(sizes > 0, sums / sizes.clamp(min=1), centres)
+
+
+def _membership(labels: Tensor, k: int) -> Tensor:
+    """1.0 where a point is in a cluster, `(R, k, N)`."""
+    return (labels[:, None] == torch.arange(k, device=labels.device)[:, None]).float()
+
+
+def _cluster_sklearn(
+    points: Tensor, k: int, seed: int, n_init: int, max_iter: int, tol: float
+) -> NDArray[np.int32]:
+    from sklearn.cluster import KMeans  # noqa: PLC0415
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+
+    model = KMeans(k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed)
+    with warnings.catch_warnings():
+        # Fewer clusters than k is a result of ours, not a mistake.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(model.fit_predict(points.cpu().numpy()), dtype=np.int32)
+
+
+def _cluster_cuml(
+    points: Tensor, k: int, seed: int, n_init: int, max_iter: int, tol: float
+) -> NDArray[np.int32]:
+    model = _import_cuml().KMeans(
+        n_clusters=k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed, output_type="numpy"
+    )
+    return np.asarray(model.fit_predict(points if points.is_cuda else points.numpy()), dtype=np.int32)
+
+
+_BACKENDS: dict[str, Callable[[Tensor, int, int, int, int, float], NDArray[Any]]] = {
+    "torch": _cluster_torch,
+    "sklearn": _cluster_sklearn,
+    "cuml": _cluster_cuml,
+}

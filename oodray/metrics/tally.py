@@ -1,0 +1,259 @@
+"""Exact counts of pixels by (float16 score, label), which add up.
+
+A float16 has only 65,536 bit patterns, so counting pixels per pattern loses nothing: whatever depends on the
+scores of a set of pixels, but not on where they lie, follows from their tally. Tallies of images, machines
+and datasets merge by addition, in any order.
+
+A score is stored as its *key*, an integer in the order of the scores: 0x8000 for zero, one more for each
+float16 above it, one less for each below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+IN_DISTRIBUTION, OOD, IGNORE = 0, 1, 255
+KEY_COUNT = 65536
+
+_LABELS = np.array([IN_DISTRIBUTION, OOD, IGNORE], np.uint8)
+_UNKNOWN = len(_LABELS)
+# The rank of every label among the known ones; the cell (label, key) has the number rank * KEY_COUNT + key.
+_RANKS = np.full(256, _UNKNOWN, np.uint8)
+_RANKS[_LABELS] = np.arange(len(_LABELS))
+_CELL_COUNT = len(_LABELS) * KEY_COUNT
+
+_ZERO_KEY = 0x8000
+_SIGN = np.uint16(0x8000)
+_INFINITY = 0x7C00  # bits of +inf: finite magnitudes have smaller bits, NaNs larger ones
+_LARGEST = float(np.finfo(np.float16).max)
+
+_Integer = TypeVar("_Integer", bound=np.integer[Any])
+
+
+def score_keys(scores: NDArray[np.float16]) -> NDArray[np.uint16]:
+    """Keys of scores: integers in the same order, of the same shape; -0 and +0 share one key.
+
+    Raises:
+        TypeError: the scores are not float16 (rounding them is the caller's decision).
+        ValueError: a score is NaN or infinite.
+
+    >>> score_keys(np.array([-1.5, -0.0, 0.0, 65504.0], np.float16)).tolist()
+    [16896, 32768, 32768, 64511]
+    """
+    _require_dtype("scores", scores, np.float16)
+    bits = scores.view(np.uint16)
+    magnitudes = bits & ~_SIGN
+    if np.any(magnitudes >= _INFINITY):
+        raise ValueError("scores hold NaN or infinity, which have no key; reject the image they belong to")
+    return np.where(bits & _SIGN, _SIGN - magnitudes, _SIGN + magnitudes)
+
+
+def key_scores(keys: NDArray[np.uint16]) -> NDArray[np.float16]:
+    """Scores of keys, the inverse of `score_keys`; zero is +0.
+
+    Raises:
+        TypeError: the keys are not uint16.
+        ValueError: a key is not the key of a finite score.
+    """
+    _require_dtype("keys", keys, np.uint16)
+    steps = keys.astype(np.int32) - _ZERO_KEY
+    magnitudes = np.abs(steps)
+    if np.any(magnitudes >= _INFINITY):
+        raise ValueError(f"keys must lie within {_ZERO_KEY - _INFINITY + 1}..{_ZERO_KEY + _INFINITY - 1}")
+    return np.where(steps < 0, magnitudes | int(_SIGN), magnitudes).astype(np.uint16).view(np.float16)
+
+
+def first_key_at_least(threshold: float) -> int:
+    """Key of the first float16 >= a real threshold: exactly the scores with a smaller key are < threshold.
+
+    Above the largest float16 it is the first number that is no key of a score, still below `KEY_COUNT`.
+
+    Raises:
+        ValueError: the threshold is NaN.
+
+    >>> first_key_at_least(1.0), first_key_at_least(1.0001), first_key_at_least(math.inf)
+    (48128, 48129, 64512)
+    """
+    if math.isnan(threshold):
+        raise ValueError("the threshold is NaN; give a number")
+    if threshold > _LARGEST:
+        return _ZERO_KEY + _INFINITY
+    neighbour = np.array(max(threshold, -_LARGEST), np.float16)
+    key = int(score_keys(neighbour))
+    return key if float(neighbour) >= threshold else key + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Pixels counted by (key, label): one row per cell that has a pixel, ascending by (label, key).
+
+    Immutable. The constructor copies rows as a tally stores them, `from_arrays` takes them in any order, `of`
+    counts pixels.
+
+    Args:
+        keys: uint16 (n,), see `score_keys`.
+        labels: uint8 (n,), each `IN_DISTRIBUTION`, `OOD` or `IGNORE`.
+        counts: int64 (n,), each at least 1.
+
+    Raises:
+        TypeError: an array does not hold integers.
+        ValueError: lengths differ, a label is unknown, a number is out of range, rows repeat or are unsorted.
+
+    >>> tally = Tally.of(np.array([7, 9, 7], np.uint16), np.array([OOD, OOD, OOD], np.uint8))
+    >>> tally += Tally.from_arrays([9], [IN_DISTRIBUTION], [10**15])
+    >>> tally.keys.tolist(), tally.labels.tolist(), tally.counts.tolist()
+    ([9, 7, 9], [0, 1, 1], [1000000000000000, 2, 1])
+    >>> tally.pixels(), tally.pixels(OOD), tally.below(9)
+    (1000000000000003, 3, 2)
+    """
+
+    keys: NDArray[np.uint16]
+    labels: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        keys, labels, counts = _checked_rows(self.keys, self.labels, self.counts)
+        if np.any(np.diff(_cells(keys, labels)) <= 0):
+            raise ValueError("rows must ascend by (label, key), each once; Tally.from_arrays merges others")
+        if np.any(counts == 0):
+            raise ValueError("counts must be at least 1; Tally.from_arrays drops empty cells")
+        vars(self).update(keys=keys, labels=labels, counts=counts)
+
+    @classmethod
+    def of(cls, keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> Tally:
+        """Count pixels, their keys and labels in arrays of one shape; raises as `cluster_tallies` does."""
+        _require_pixels(keys, labels=labels)
+        return _from_dense(np.bincount(_cells(keys, labels).ravel(), minlength=_CELL_COUNT))
+
+    @classmethod
+    def from_arrays(cls, keys: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> Tally:
+        """Rows in any order, repeated ones added and counts of 0 dropped; raises as the constructor does."""
+        checked_keys, checked_labels, checked_counts = _checked_rows(keys, labels, counts)
+        total = np.zeros(_CELL_COUNT, np.int64)
+        np.add.at(total, _cells(checked_keys, checked_labels), checked_counts)
+        return _from_dense(total)
+
+    @classmethod
+    def sum(cls, tallies: Iterable[Tally]) -> Tally:
+        """All tallies as one, taken one at a time; the tally of nothing where there are none."""
+        total = np.zeros(_CELL_COUNT, np.int64)
+        for tally in tallies:
+            total[_cells(tally.keys, tally.labels)] += tally.counts
+        return _from_dense(total)
+
+    def __add__(self, other: object) -> Tally:
+        return Tally.sum((self, other)) if isinstance(other, Tally) else NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tally):
+            return NotImplemented
+        return (
+            np.array_equal(self.keys, other.keys)
+            and np.array_equal(self.labels, other.labels)
+            and np.array_equal(self.counts, other.counts)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[Tally], tuple[NDArray[Any], ...]]:
+        # An unpickled array is writeable; through the constructor, an unpickled tally is not.
+        return Tally, (self.keys, self.labels, self.counts)
+
+    def pixels(self, label: int | None = None) -> int:
+        """Number of pixels of one label, or of all of them."""
+        return int(self.counts.sum() if label is None else self.counts[self.labels == label].sum())
+
+    def below(self, key: int) -> int:
+        """Number of pixels with a smaller key, whatever their label (ignored ones too)."""
+        return int(self.counts[self.keys < key].sum())
+
+    def dense(self, label: int) -> NDArray[np.int64]:
+        """Pixels of one label by key: int64 (KEY_COUNT,)."""
+        total = np.zeros(KEY_COUNT, np.int64)
+        chosen = self.labels == label
+        total[self.keys[chosen]] = self.counts[chosen]
+        return total
+
+
+def cluster_tallies(
+    clusters: NDArray[np.uint8], keys: NDArray[np.uint16], labels: NDArray[np.uint8]
+) -> dict[int, Tally]:
+    """One tally per cluster that has a pixel, by ascending cluster id; the three arrays share one shape.
+
+    Takes 1.5 MiB of memory for each of these clusters.
+
+    Raises:
+        TypeError: clusters or labels are not uint8, or keys not uint16.
+        ValueError: shapes differ or a label is unknown.
+    """
+    _require_pixels(keys, labels=labels, clusters=clusters)
+    present = np.flatnonzero(np.bincount(clusters.ravel(), minlength=256))
+    offsets = np.zeros(256, np.intp)
+    offsets[present] = np.arange(len(present)) * _CELL_COUNT
+    cells = _cells(keys, labels) + offsets[clusters]
+    totals = np.bincount(cells.ravel(), minlength=len(present) * _CELL_COUNT).reshape(-1, _CELL_COUNT)
+    return {int(cluster): _from_dense(total) for cluster, total in zip(present, totals, strict=True)}
+
+
+def _cells(keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Cell numbers, ascending by (label, key), in the arrays' shape."""
+    ranks = _RANKS[labels]
+    if np.any(ranks == _UNKNOWN):
+        unknown = ", ".join(map(str, np.unique(labels[ranks == _UNKNOWN])))
+        raise ValueError(f"unknown labels {unknown}; decode them to {_LABELS.tolist()} first")
+    return ranks.astype(np.intp) * KEY_COUNT + keys
+
+
+def _from_dense(total: NDArray[np.int64]) -> Tally:
+    """The tally of pixels by cell number, (_CELL_COUNT,)."""
+    cells = np.flatnonzero(total)
+    ranks, keys = np.divmod(cells, KEY_COUNT)
+    return Tally(keys.astype(np.uint16), _LABELS[ranks], total[cells])
+
+
+def _checked_rows(
+    keys: ArrayLike, labels: ArrayLike, counts: ArrayLike
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.int64]]:
+    """A tally's three columns as read-only copies in their types."""
+    columns = (
+        _column("keys", keys, np.uint16),
+        _column("labels", labels, np.uint8),
+        _column("counts", counts, np.int64),
+    )
+    if len({column.size for column in columns}) > 1:
+        raise ValueError(f"keys, labels, counts differ in length: {[column.size for column in columns]}")
+    return columns
+
+
+def _column(name: str, values: ArrayLike, dtype: type[_Integer]) -> NDArray[_Integer]:
+    given = np.asarray(values)
+    if given.ndim != 1:
+        raise ValueError(f"{name} must be a list, not an array of shape {given.shape}")
+    if given.size:  # an empty list arrives as float64
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"{name} must be integers, not {given.dtype}")
+        if int(given.min()) < 0 or int(given.max()) > np.iinfo(dtype).max:
+            raise ValueError(f"{name} must fit {np.dtype(dtype)} and not be negative")
+    column = np.array(given, dtype)
+    column.flags.writeable = False
+    return column
+
+
+def _require_pixels(keys: NDArray[np.uint16], **maps: NDArray[np.uint8]) -> None:
+    """Refuse what numpy would silently cast or broadcast."""
+    _require_dtype("keys", keys, np.uint16)
+    for name, array in maps.items():
+        _require_dtype(name, array, np.uint8)
+        if array.shape != keys.shape:
+            raise ValueError(f"{name} of shape {array.shape} do not match keys of shape {keys.shape}")
+
+
+def _require_dtype(name: str, array: NDArray[Any], dtype: type[np.generic]) -> None:
+    if array.dtype != dtype:
+        raise TypeError(f"{name} must be {np.dtype(dtype)}, not {array.dtype}")

@@ -1,0 +1,129 @@
+"""DCNv3, the operator of InternImage (Wang et al., CVPR 2023), as one pure function.
+
+For a pixel `(y, x)` of the output, a group `g` and the `P = kernel_size**2` points `p = (i, j)`::
+
+    px = x*stride - padding + half + offset_scale * (i*dilation - half + dx)
+    py = y*stride - padding + half + offset_scale * (j*dilation - half + dy)
+    out[y, x, g] = sum_p mask[y, x, g, p] * bilinear(value[:, :, g], py, px)
+
+with `half = dilation*(kernel_size - 1)//2`, pixel centres at integers and zero outside the map. Three things are easily
+mistaken: points are numbered column by column (`p = i*kernel_size + j`, `i` along x), the last axis of the offset
+is `(dx, dy)`, and `offset_scale` stretches the regular grid too, not the offsets alone.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def dcnv3(
+    value: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    *,
+    groups: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+    offset_scale: float = 1.0,
+) -> Tensor:
+    """Sample `value` at learned points, weigh the samples with `mask` and add them up.
+
+    Args:
+        value: `(N, H, W, C)`, the projected input; group `g` owns channels `g*C/groups` onwards.
+        offset: `(N, Ho, Wo, groups*P*2)`, in pixels of `value`, `(dx, dy)` last, unbounded.
+        mask: `(N, Ho, Wo, groups*P)`, already through a softmax over `P`.
+        groups: number of groups; divides `C`.
+        kernel_size: side of the square kernel, `P = kernel_size**2`.
+        stride: step between output pixels, in pixels of `value`.
+        padding: rows and columns by which the first output pixel may hang over the edge.
+        dilation: distance between neighbouring points of the regular grid.
+        offset_scale: factor on grid and offsets.
+
+    Returns:
+        `(N, Ho, Wo, C)` in the dtype of `value`.
+
+    Raises:
+        ValueError: if the shapes do not belong together.
+
+    >>> value = torch.arange(9.0).reshape(1, 3, 3, 1)
+    >>> offset, mask = torch.zeros(1, 3, 3, 18), torch.full((1, 3, 3, 9), 1 / 9)
+    >>> dcnv3(value, offset, mask, groups=1)[0, 1, 1].item()  # the mean of the 3x3 map
+    4.0
+    """
+    points = kernel_size * kernel_size
+    _check_shapes(value, offset, mask, groups, points, kernel_size, stride, padding, dilation)
+    batch, height, width, channels = value.shape
+    _, out_height, out_width, _ = offset.shape
+
+    maps = value.reshape(batch, height, width, groups, channels // groups)
+    maps = maps.permute(0, 3, 4, 1, 2).reshape(batch * groups, channels // groups, height, width)
+    grid = _sampling_grid(offset, groups, kernel_size, stride, padding, dilation, offset_scale, height, width)
+    samples = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    weights = mask.reshape(batch, out_height * out_width, groups, points).transpose(1, 2)
+    weighted = samples * weights.reshape(batch * groups, 1, out_height * out_width, points)
+    out = weighted.sum(-1).reshape(batch, channels, out_height, out_width)
+    return out.permute(0, 2, 3, 1).contiguous()
+
+
+def output_size(size: int, kernel_size: int, stride: int, padding: int, dilation: int) -> int:
+    """Number of output pixels along an axis of `size` pixels, as for any convolution.
+
+    >>> output_size(11, kernel_size=3, stride=2, padding=1, dilation=1)
+    6
+    """
+    return (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+
+
+def _sampling_grid(
+    offset: Tensor,
+    groups: int,
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    offset_scale: float,
+    height: int,
+    width: int,
+) -> Tensor:
+    """Sampling points in the coordinates of `grid_sample`: `(N*groups, Ho*Wo, P, 2)`, x first."""
+    batch, out_height, out_width, _ = offset.shape
+    half = dilation * (kernel_size - 1) // 2
+
+    def centres(count: int) -> Tensor:
+        indices = torch.arange(count, dtype=offset.dtype, device=offset.device)
+        return indices * stride - padding + half
+
+    steps = torch.arange(kernel_size, dtype=offset.dtype, device=offset.device) * dilation - half
+    base = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(-1, 2)
+    pixel_y, pixel_x = torch.meshgrid(centres(out_height), centres(out_width), indexing="ij")
+    origin = torch.stack((pixel_x, pixel_y), dim=-1).reshape(1, out_height * out_width, 1, 1, 2)
+
+    points = offset.reshape(batch, out_height * out_width, groups, kernel_size * kernel_size, 2)
+    points = origin + offset_scale * (base + points)
+    size = torch.tensor((width, height), dtype=offset.dtype, device=offset.device)
+    return ((2 * points + 1) / size - 1).transpose(1, 2).flatten(0, 1)
+
+
+def _check_shapes(
+    value: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    groups: int,
+    points: int,
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> None:
+    if value.ndim != 4 or value.shape[-1] % groups:
+        raise ValueError(f"value must be (N, H, W, C) with C a multiple of {groups} groups, got {tuple(value.shape)}")
+    batch, height, width, _ = value.shape
+    out = tuple(output_size(size, kernel_size, stride, padding, dilation) for size in (height, width))
+    if tuple(offset.shape) != (batch, *out, groups * points * 2):
+        raise ValueError(f"offset must be {(batch, *out, groups * points * 2)}, got {tuple(offset.shape)}")
+    if tuple(mask.shape) != (batch, *out, groups * points):
+        raise ValueError(f"mask must be {(batch, *out, groups * points)}, got {tuple(mask.shape)}")

@@ -1,0 +1,94 @@
+"""Sliding-window inference: the windows of mmsegmentation's `slide` mode, with features averaged beside the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the image, in pixels; the ends are exclusive."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def windows(height: int, width: int, crop: tuple[int, int], stride: tuple[int, int]) -> Iterator[Window]:
+    """The windows of mmsegmentation, row by row: the last ones are moved back inside the image.
+
+    >>> [(w.top, w.bottom, w.left, w.right) for w in windows(4, 7, crop=(4, 4), stride=(4, 2))]
+    [(0, 4, 0, 4), (0, 4, 2, 6), (0, 4, 3, 7)]
+    """
+    for top, bottom in _spans(height, crop[0], stride[0]):
+        for left, right in _spans(width, crop[1], stride[1]):
+            yield Window(top, bottom, left, right)
+
+
+def slide(image: Tensor, forward: Forward, crop: tuple[int, int], stride: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Run `forward` on every window of `image` `(N, 3, H, W)` and average.
+
+    `forward` maps a window to its logits, at the window's size, and its features, at any resolution.
+
+    Returns:
+        Logits `(N, C, H, W)` and features `(N, D, h', w')`, the latter at the resolution that the windows have.
+    """
+    height, width = image.shape[-2:]
+    logits = features = weight = None
+    count = image.new_zeros(1, 1, height, width)
+    for window in windows(height, width, crop, stride):
+        part, part_features = forward(image[..., window.top : window.bottom, window.left : window.right])
+        if logits is None or features is None or weight is None:
+            logits = part.new_zeros(*part.shape[:2], height, width)
+            size = _canvas_size(window, part_features, height, width)
+            features = part_features.new_zeros(*part_features.shape[:2], *size)
+            weight = part_features.new_zeros(1, 1, *size)
+        logits[..., window.top : window.bottom, window.left : window.right] += part
+        count[..., window.top : window.bottom, window.left : window.right] += 1
+        _add_features(features, weight, part_features, window, height, width)
+    if logits is None or features is None or weight is None:
+        raise ValueError(f"an image of {height}x{width} pixels has no window")
+    return logits / count, features / weight
+
+
+def _spans(size: int, crop: int, stride: int) -> Iterator[tuple[int, int]]:
+    for index in range(max(size - crop + stride - 1, 0) // stride + 1):
+        end = min(index * stride + crop, size)
+        yield max(end - crop, 0), end
+
+
+def _canvas_size(window: Window, features: Tensor, height: int, width: int) -> tuple[int, int]:
+    rows = round(height * features.shape[-2] / (window.bottom - window.top))
+    columns = round(width * features.shape[-1] / (window.right - window.left))
+    return max(rows, 1), max(columns, 1)
+
+
+def _add_features(
+    canvas: Tensor, weight: Tensor, part: Tensor, window: Window, height: int, width: int
+) -> None:
+    """Add a window's features at the canvas cells whose centres lie inside the window, bilinearly resampled."""
+    rows, y = _cells(canvas.shape[-2], height, window.top, window.bottom)
+    columns, x = _cells(canvas.shape[-1], width, window.left, window.right)
+    grid_y, grid_x = torch.meshgrid(y.to(part), x.to(part), indexing="ij")
+    grid = torch.stack((grid_x, grid_y), dim=-1).expand(part.shape[0], -1, -1, -1)
+    values = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    canvas[..., rows.start : rows.stop, columns.start : columns.stop] += values
+    weight[..., rows.start : rows.stop, columns.start : columns.stop] += 1
+
+
+def _cells(cells: int, size: int, start: int, end: int) -> tuple[range, Tensor]:
+    """Cells of an axis whose centres lie in pixels `start..end`, and those centres over the window as -1..1."""
+    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * size / cells
+    inside = torch.nonzero((centres >= start) & (centres < end)).flatten()
+    if not len(inside):
+        return range(0), centres[:0]
+    relative = (centres[inside] - start) / (end - start)
+    return range(int(inside[0]), int(inside[-1]) + 1), 2 * relative - 1

@@ -1,0 +1,77 @@
+"""The procedural scenes as mmsegmentation training and validation data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmseg.registry import DATASETS
+from mmseg.structures import SegDataSample
+from mmengine.structures import PixelData
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from oodray.datasets.scenes import CLASSES, PALETTE, Scene, render_scene
+
+Sample = dict[str, Any]
+
+
+@DATASETS.register_module()
+class WholeScenes(Dataset[Sample]):
+    """Validation scenes, whole, packed for mmsegmentation."""
+
+    metainfo = {"classes": CLASSES, "palette": PALETTE}
+
+    def __init__(self, scenes: int, split: str = "val") -> None:
+        self.scenes, self.split = scenes, split
+
+    def __len__(self) -> int:
+        return self.scenes
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = render_scene(index, split=self.split)
+        return pack(scene.image, scene.semantic)
+
+
+@DATASETS.register_module()
+class SceneCrops(Dataset[Sample]):
+    """Training scenes: a random crop, mirrored and relit at random, of a scene that is drawn once and kept.
+
+    Randomness comes from numpy's global generator, which mmengine seeds in every loader process.
+    """
+
+    metainfo = {"classes": CLASSES, "palette": PALETTE}
+
+    def __init__(self, scenes: int, crop: tuple[int, int]) -> None:
+        self.crop = crop
+        self._scenes: list[Scene | None] = [None] * scenes
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = self._scenes[index] or render_scene(index, split="train")
+        self._scenes[index] = scene
+        top, left = (
+            np.random.randint(size - crop + 1) for size, crop in zip(scene.semantic.shape, self.crop, strict=True)
+        )
+        window = np.s_[top : top + self.crop[0], left : left + self.crop[1]]
+        image, semantic = scene.image[window], scene.semantic[window]
+        if np.random.rand() < 0.5:
+            image, semantic = image[:, ::-1], semantic[:, ::-1]
+        return pack(_relight(image), semantic)
+
+
+def pack(image: NDArray[np.uint8], semantic: NDArray[np.uint8]) -> Sample:
+    """An image `(H, W, 3)` RGB and its class ids `(H, W)` as mmsegmentation wants them: BGR, channels first."""
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(semantic.astype(np.int64))[None]))
+    sample.set_metainfo({"img_shape": semantic.shape, "ori_shape": semantic.shape})
+    inputs = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
+    return {"inputs": inputs, "data_samples": sample}
+
+
+def _relight(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    contrast, brightness = np.random.uniform(0.8, 1.25), np.random.uniform(-20, 20)
+    colour = np.random.uniform(0.93, 1.07, size=3)
+    return np.clip(image * (contrast * colour) + brightness, 0, 255).astype(np.uint8)
