@@ -216,7 +216,7 @@ def _only_channel(pixels: NDArray[np.integer[Any]], mode: str) -> NDArray[np.int
     """The one channel of `(H, W, C)` pixels, if all but alpha agree."""
     first = pixels[..., 0]
     others = pixels[..., 1:-1] if mode.endswith(("A", "a")) else pixels[..., 1:]
-    if mode == "PA" or np.all(others == first[..., None]):
+    if np.all(others == first[..., None]):
         return first
     raise ImageError(
         "the label is in colour, so it looks like a visualisation; expected is the file of label codes, with "

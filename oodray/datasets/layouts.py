@@ -261,8 +261,8 @@ def get_layout(name: str) -> Layout:
     if name in LAYOUTS:
         return LAYOUTS[name]
     nearest = difflib.get_close_matches(name.lower(), LAYOUTS, n=1)
-    suggestion = f"did you mean {nearest[0]}? " if nearest else ""
-    raise DatasetError(f"unknown dataset {name!r}; {suggestion}Known are {', '.join(LAYOUTS)}")
+    suggestion = f" (did you mean {nearest[0]}?)" if nearest else ""
+    raise DatasetError(f"unknown dataset {name!r}{suggestion}; known are {', '.join(LAYOUTS)}")
 
 
 def count_warning(layout: Layout, found: Sized) -> str | None:

@@ -1,0 +1,1 @@
+"""Logits and features to mask and scores."""

@@ -1,8 +1,8 @@
 """K-Means of one image's features (paper, section 3.2): one function, three backends.
 
-`torch` is ours and runs wherever torch does; `cuml` is RAPIDS' on a GPU; `sklearn` is the reference the tests compare
-with. All three are given the same points, centred and scaled, and stop by the same criterion; their labels are numbered
-by first appearance, so that an id says where its cluster is met first and not which random restart won.
+`torch` is ours and runs wherever torch does, `cuml` is that of RAPIDS on a GPU, `sklearn` is the reference
+that the tests compare with. All get the same points, centred and scaled, and stop by the same criterion.
+Clusters are numbered by first appearance, whatever the order in which a backend found them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def kmeans(
         seed: of every random draw, see `kmeans_seed`.
         n_init: restarts, of which the one with the least inertia is taken.
         max_iter: Lloyd iterations at most.
-        tol: stop when the squared shift of the centres is at most `tol` times the mean variance of the features.
+        tol: stop when the squared shift of the centres is at most `tol` times the features' mean variance.
         backend: "torch", "sklearn" or "cuml"; `resolve_backend` makes one of them of "auto".
 
     Returns:
@@ -59,21 +59,18 @@ def kmeans(
     >>> kmeans(torch.tensor([[9.0], [1.0], [1.1], [9.2]]), 2, seed=0).tolist()
     [0, 1, 1, 0]
     """
-    _check_arguments(points, k, seed, n_init, max_iter, backend)
+    _check_points(points)
+    _check_settings(k, seed, n_init, max_iter, backend)
     labels = _few_distinct(points, k)
     if labels is None:
-        labels = _BACKENDS[backend](_standardised(points), k, seed, n_init, max_iter, tol)
+        cluster = _BACKENDS[backend]
+        labels = cluster(_standardised(points), k, seed=seed, n_init=n_init, max_iter=max_iter, tol=tol)
     return torch.from_numpy(_by_first_appearance(labels))
 
 
 @torch.no_grad()
 def cluster_features(
-    features: Tensor,
-    k: int,
-    *,
-    seed: int,
-    normalize: bool = False,
-    backend: str = "torch",
+    features: Tensor, k: int, *, seed: int, normalize: bool = False, n_init: int = 4, backend: str = "torch"
 ) -> NDArray[np.uint8]:
     """Cluster the cells of a feature map.
 
@@ -82,6 +79,7 @@ def cluster_features(
         k: clusters wanted.
         seed: see `kmeans_seed`.
         normalize: scale every cell's vector to length 1 first; zero vectors stay zero.
+        n_init: restarts, as for `kmeans`.
         backend: as for `kmeans`.
 
     Returns:
@@ -100,15 +98,16 @@ def cluster_features(
         )
     points = features.flatten(1).T
     if normalize:
-        points = F.normalize(points.double(), dim=1)
-    return kmeans(points, k, seed=seed, backend=backend).numpy().reshape(features.shape[1:])
+        # Rounded to float32 after, so that parallel vectors become equal ones.
+        points = F.normalize(points.double(), dim=1).float()
+    return kmeans(points, k, seed=seed, n_init=n_init, backend=backend).numpy().reshape(features.shape[1:])
 
 
 def kmeans_seed(seed: int, image_id: str, k: int) -> int:
-    """Seed of one image's K-Means, 0..2**32-1: depends on nothing else, so neither order nor place of work matters.
+    """Seed of one image's K-Means, 0..2**32-1: a hash, so that nothing else matters to it.
 
     >>> kmeans_seed(0, "road_0001", 5)
-    0
+    3471563933
     """
     digest = hashlib.blake2b(f"{seed}/{k}/{image_id}".encode(), digest_size=4)
     return int.from_bytes(digest.digest(), "big")
@@ -145,14 +144,19 @@ def _import_cuml() -> Any:
         return importlib.import_module("cuml")
     except Exception as error:  # beside ImportError, RAPIDS raises many kinds where it finds no GPU or driver
         raise ConfigError(
-            f"K-Means backend 'cuml' cannot be imported ({type(error).__name__}: {error}): install oodray[cuml] "
-            "on a machine with an NVIDIA GPU, or choose the backend torch"
+            f"K-Means backend 'cuml' cannot be imported ({type(error).__name__}: {error}): "
+            "install oodray[cuml] on a machine with an NVIDIA GPU, or choose the backend torch"
         ) from error
 
 
-def _check_arguments(points: Tensor, k: int, seed: int, n_init: int, max_iter: int, backend: str) -> None:
+def _check_points(points: Tensor) -> None:
     if points.ndim != 2 or not points.numel():
         raise ValueError(f"points must be (N, D) with at least one number, not {tuple(points.shape)}")
+    if not points.float().isfinite().all():
+        raise ValueError("points must be finite in float32; some are NaN, infinite or too large")
+
+
+def _check_settings(k: int, seed: int, n_init: int, max_iter: int, backend: str) -> None:
     if not 1 <= k <= MAX_CLUSTERS:
         raise ValueError(f"k must lie within 1..{MAX_CLUSTERS}, not {k}")
     if not 0 <= seed < 2**32:
@@ -160,9 +164,7 @@ def _check_arguments(points: Tensor, k: int, seed: int, n_init: int, max_iter: i
     if n_init < 1 or max_iter < 1:
         raise ValueError(f"n_init and max_iter must be at least 1, not {n_init} and {max_iter}")
     if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {backend!r}; see resolve_backend")
-    if not points.float().isfinite().all():
-        raise ValueError("points must be finite in float32; some are NaN, infinite or too large")
+        raise ValueError(f"unknown backend {backend!r}, known: {', '.join(_BACKENDS)}; see resolve_backend")
 
 
 def _few_distinct(points: Tensor, k: int) -> NDArray[np.int64] | None:
@@ -184,8 +186,8 @@ def _few_distinct(points: Tensor, k: int) -> NDArray[np.int64] | None:
 def _standardised(points: Tensor) -> Tensor:
     """Points in float32 with mean 0 and a mean variance of 1.
 
-    Centring keeps ||x||² - 2xc + ||c||² accurate. The scale keeps squares inside float32 and makes `tol` mean the same
-    to every backend, be it relative to the variance (scikit-learn) or absolute (cuML).
+    Centring keeps ||x||² - 2xc + ||c||² accurate. The scale keeps squares inside float32, and makes `tol` the
+    same to every backend, be it relative to the variance (scikit-learn) or absolute (cuML).
     """
     centred = points.double() - points.double().mean(0)
     scale = float(centred.square().mean().sqrt())
@@ -201,7 +203,7 @@ def _by_first_appearance(labels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _cluster_torch(
-    points: Tensor, k: int, seed: int, n_init: int, max_iter: int, tol: float
+    points: Tensor, k: int, *, seed: int, n_init: int, max_iter: int, tol: float
 ) -> NDArray[np.int64]:
     """Lloyd's algorithm on all restarts at once: `(R, k, D)` centres, one matmul for all distances."""
     norms = points.square().sum(1)
@@ -221,15 +223,14 @@ def _cluster_torch(
 def _seed_centres(points: Tensor, norms: Tensor, k: int, n_init: int, seed: int) -> Tensor:
     """Greedy k-means++: `(R, k, D)` centres that are points.
 
-    Each next centre is the best of some candidates drawn with probability proportional to the squared distance to the
-    centres so far. As in scikit-learn there are 2 + log(k) candidates.
+    Each next centre is the best of 2 + log(k) candidates (as in scikit-learn), drawn with probability
+    proportional to their squared distance to the centres so far.
     """
-    count = len(points)
-    trials = 2 + int(math.log(k))
     # Drawn on the CPU, so that a GPU starts from the same numbers.
-    draws = torch.rand((k, n_init, trials), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    draws = draws.to(points.device)
-    chosen = (draws[0, :, :1] * count).long()
+    generator = torch.Generator().manual_seed(seed)
+    trials = 2 + int(math.log(k))
+    draws = torch.rand((k, n_init, trials), generator=generator, dtype=torch.float64).to(points.device)
+    chosen = (draws[0, :, :1] * len(points)).long()
     closest = _distances(points, norms, points[chosen])[:, 0]
     for step in range(1, k):
         candidates = _draw_proportionally(closest, draws[step])
@@ -241,8 +242,8 @@ def _seed_centres(points: Tensor, norms: Tensor, k: int, n_init: int, seed: int)
 
 
 def _draw_proportionally(weights: Tensor, draws: Tensor) -> Tensor:
-    """Indices `(R, L)` drawn with probability proportional to `weights` `(R, N)`, by uniform numbers `(R, L)`."""
-    # Integers: their running sum is exact, hence deterministic on a GPU too, and no weight of 0 is ever drawn.
+    """Indices `(R, L)` with probability proportional to `weights` `(R, N)`, by uniform `draws` `(R, L)`."""
+    # Integers add up exactly, hence the same in every run of a GPU, and no weight of 0 is ever drawn.
     peaks = weights.amax(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
     ends = (weights / peaks * 2**32).long().cumsum(1)
     drawn = torch.searchsorted(ends, (draws * ends[:, -1:]).long(), right=True)
@@ -253,7 +254,7 @@ def _distances(points: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
     """Squared distances `(R, k, N)` of points `(N, D)` to centres `(R, k, D)`."""
     flat = centres.flatten(0, 1)
     products = torch.addmm(flat.square().sum(1, keepdim=True), flat, points.T, alpha=-2)
-    return (products + norms).clamp_(min=0).unflatten(0, centres.shape[:2])
+    return (products + norms).clamp_(min=0).view(*centres.shape[:2], -1)
 
 
 def _fill_empty(labels: Tensor, distances: Tensor, k: int) -> Tensor:
@@ -280,7 +281,7 @@ def _membership(labels: Tensor, k: int) -> Tensor:
 
 
 def _cluster_sklearn(
-    points: Tensor, k: int, seed: int, n_init: int, max_iter: int, tol: float
+    points: Tensor, k: int, *, seed: int, n_init: int, max_iter: int, tol: float
 ) -> NDArray[np.int32]:
     from sklearn.cluster import KMeans  # noqa: PLC0415
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
@@ -293,7 +294,7 @@ def _cluster_sklearn(
 
 
 def _cluster_cuml(
-    points: Tensor, k: int, seed: int, n_init: int, max_iter: int, tol: float
+    points: Tensor, k: int, *, seed: int, n_init: int, max_iter: int, tol: float
 ) -> NDArray[np.int32]:
     model = _import_cuml().KMeans(
         n_clusters=k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed, output_type="numpy"
@@ -301,7 +302,7 @@ def _cluster_cuml(
     return np.asarray(model.fit_predict(points if points.is_cuda else points.numpy()), dtype=np.int32)
 
 
-_BACKENDS: dict[str, Callable[[Tensor, int, int, int, int, float], NDArray[Any]]] = {
+_BACKENDS: dict[str, Callable[..., NDArray[Any]]] = {
     "torch": _cluster_torch,
     "sklearn": _cluster_sklearn,
     "cuml": _cluster_cuml,

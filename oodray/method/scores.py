@@ -1,17 +1,16 @@
-"""Scores from logits: how unlike anything known each pixel of the image looks (paper, section 3.4, and controls).
+"""Scores from logits: how unlike anything known each pixel of the image looks (section 3.4, and controls).
 
-Logits are brought to the size of the image in one bilinear step, in horizontal strips so that 150 classes of a large
-image never lie in memory at once. Every sum over classes is taken in the order of the classes, so the height of the
-strips does not show in a single bit of the result.
+Logits are brought to the size of the image in one bilinear step, in horizontal strips, so that 150 classes of
+a large image never lie in memory at once. The height of the strips shows in no bit of the result.
 
 With z the logits of a pixel, m = max z and p = softmax(z), higher is more out of distribution:
 
     max-logit   -m
-    msp         the probabilities of all classes but the likeliest, summed: 1 - max p without its loss of digits
+    msp         1 - max p, as the sum of the other classes' probabilities: near 0 the difference has no digits
     entropy     -sum p log p, with 0 log 0 = 0
     energy      -log sum exp z
 
-`ratio` (eq. 3) and `mask-then-logit` rank pixels by their cluster: they follow from the tallies of the clusters.
+`ratio` (eq. 3) and `mask-then-logit` rank a pixel by its cluster; they come from the tallies of the clusters.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ from oodray.errors import ImageError
 PIXEL_SCORES = ("max-logit", "msp", "entropy", "energy")
 SCORES = ("ratio", "mask-then-logit", *PIXEL_SCORES)
 
+# On a CPU small strips stay in its caches, which is twice as fast; on a GPU large ones launch fewer kernels.
+CPU_STRIP_BYTES = 8 * 2**20
 STRIP_BYTES = 64 * 2**20
 
 # exp of it is 0 in float64 too, and 0 times it is 0 where 0 times -inf would be NaN.
@@ -66,13 +67,13 @@ def pixel_scores(
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """m(x) = max_c z_c of eq. 1, `(H, W)` float16, of logits `(C, H, W)` at the size of the image; zeros are +0."""
+    """Confidence m = max z (eq. 1), `(H, W)` float16, of logits `(C, H, W)` at image size; zeros are +0."""
     return _rounded(logits.amax(0))
 
 
 def _check_arguments(logits: Tensor, height: int, width: int, names: Sequence[str]) -> None:
     if logits.ndim != 3 or not logits.numel() or not logits.is_floating_point():
-        raise ValueError(f"logits must be (C, h, w) of a floating type, not {logits.dtype} {tuple(logits.shape)}")
+        raise ValueError(f"logits must be floats (C, h, w), not {logits.dtype} {tuple(logits.shape)}")
     if height < 1 or width < 1:
         raise ValueError(f"the image must have a pixel, not {height} x {width}")
     unknown = [name for name in names if name not in PIXEL_SCORES]
@@ -84,34 +85,35 @@ def _require_finite(name: str, values: NDArray[np.float16]) -> None:
     if np.isfinite(values).all():
         return
     raise ImageError(
-        f"{name} is NaN at {np.isnan(values).sum()} and infinite at {np.isinf(values).sum()} of {values.size} pixels "
-        "(in float16, beyond 65504 is infinite): run the network in float32, and check the image and the "
-        "checkpoint if that does not help"
+        f"{name} is NaN at {np.isnan(values).sum()} and infinite at {np.isinf(values).sum()} "
+        f"of {values.size} pixels (in float16, beyond 65504 is infinite): run the network in float32, "
+        "and check the image and the checkpoint if that does not help"
     )
 
 
 def _strips(logits: Tensor, height: int, width: int) -> Iterator[Tensor]:
-    """Logits at the size of the image, `(C, rows, width)` at a time: bilinear as in torch, `align_corners=False`."""
+    """Logits at image size, `(C, rows, width)` at a time: bilinear as in torch with `align_corners=False`."""
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     resized = logits.shape[1:] != (height, width)
     low, high, weight = _taps(logits.shape[1], height, dtype, logits.device)
     across = _taps(logits.shape[2], width, dtype, logits.device)
-    rows = max(1, STRIP_BYTES // (len(logits) * width * dtype.itemsize))
+    strip_bytes = CPU_STRIP_BYTES if logits.device.type == "cpu" else STRIP_BYTES
+    rows = max(1, strip_bytes // (len(logits) * width * dtype.itemsize))
     for top in range(0, height, rows):
         strip = slice(top, top + rows)
+        if not resized:
+            yield logits[:, strip].to(dtype)
+            continue
         first, last = int(low[strip][0]), int(high[strip][-1])
-        source = logits[:, first : last + 1].to(dtype)
-        if resized:
-            # Across first: there are fewer source rows than rows of the strip.
-            source = _lerp(source, 2, *across)
-            source = _lerp(source, 1, low[strip] - first, high[strip] - first, weight[strip, None])
-        yield source
+        # Across first: there are fewer source rows than rows of the strip.
+        source = _lerp(logits[:, first : last + 1].to(dtype), 2, *across)
+        yield _lerp(source, 1, low[strip] - first, high[strip] - first, weight[strip, None])
 
 
 def _taps(old: int, new: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `new` positions along an axis: the two of `old` that it lies between, and the weight of the second.
+    """For each of `new` positions along an axis, the two of `old` around it, and the weight of the second.
 
-    Position i is at (i + 1/2) old / new - 1/2, here as a fraction over 2 new, in integers.
+    Position i lies at (i + 1/2) old / new - 1/2, here a fraction over 2 new, in integers.
     """
     position = ((2 * torch.arange(new) + 1) * old - new).clamp_(min=0)
     low = position // (2 * new)
@@ -120,7 +122,7 @@ def _taps(old: int, new: int, dtype: torch.dtype, device: torch.device) -> tuple
 
 
 def _lerp(planes: Tensor, axis: int, low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
-    # Three roundings of its own, unlike torch.lerp, whose bits depend on where a number lies in its vector register.
+    # One operation at a time, each correctly rounded: torch.lerp may fuse two of them for some pixels only.
     start = planes.index_select(axis, low)
     return planes.index_select(axis, high).sub_(start).mul_(weight).add_(start)
 
@@ -136,28 +138,34 @@ def _strip_scores(logits: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _softmax_scores(logits: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    peak, winner = logits.max(0)
+    peak = logits.amax(0)
     shifted = (logits - peak).clamp_(min=_NO_WEIGHT)
-    # exp(z - m) of all but the winner: its own is 1, added last, so that the small ones keep their digits.
-    weights = shifted.exp().scatter_(0, winner[None], 0.0)
-    others = _sum_classes(weights)
+    weights = shifted.exp()
+    # The likeliest class weighs exactly 1; taken off a float64 sum, it leaves more digits than float16 holds.
+    others = (_sum_classes(weights) - 1).to(logits.dtype)
     scores = {}
     if "msp" in names:
         scores["msp"] = others / (1 + others)
     if "entropy" in names:
-        scores["entropy"] = others.log1p() - _sum_classes(weights.mul_(shifted)) / (1 + others)
+        scores["entropy"] = others.log1p() - _sum_classes(weights.mul_(shifted)).to(logits.dtype) / (
+            1 + others
+        )
     if "energy" in names:
         scores["energy"] = -(peak + others.log1p())
     return scores
 
 
 def _sum_classes(planes: Tensor) -> Tensor:
-    """Sum over classes in their order; torch.sum may choose another order for another shape."""
-    total = planes[0].clone()
+    """Float64 sum over classes in their order; torch.sum may choose another order for another shape."""
+    total = planes[0].to(torch.float64, copy=True)
     for plane in planes[1:]:
         total += plane
     return total
 
 
 def _rounded(values: Tensor) -> Tensor:
-    return values.half() + 0.0  # makes -0 a +0
+    """To float16, rounded once, with -0 made +0."""
+    if values.dtype == torch.float64:  # which torch would round to float32 first
+        with np.errstate(over="ignore"):
+            values = torch.from_numpy(values.cpu().numpy().astype(np.float16))
+    return values.half() + 0.0

@@ -26,7 +26,7 @@ from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally
 
 Counts: TypeAlias = NDArray[np.int64]
 
-MAX_CLUSTER_PIXELS = 2**26
+MAX_CLUSTER_PIXELS = 2**26  # up to it, different ratios are different float64 numbers
 
 
 def average_precision(ood: Counts, ind: Counts) -> float:
@@ -88,11 +88,9 @@ def auroc(ood: Counts, ind: Counts) -> float:
     if not (ood.any() and ind.any()):
         return math.nan
     true_positives = np.cumsum(ood)
-    doubled_heights = (
-        2 * true_positives - ood
-    )  # of the trapezoid above each score: TP before it + TP after it
+    doubled = 2 * true_positives - ood  # twice the mean height of each trapezoid: TP before it + TP after it
     # Shares first: a product of two counts may not fit 64 bits.
-    return float(np.sum((ind / ind.sum()) * (doubled_heights / (2 * true_positives[-1]))))
+    return float(np.sum((ind / ind.sum()) * (doubled / (2 * true_positives[-1]))))
 
 
 def score_counts(tally: Tally) -> tuple[Counts, Counts]:
@@ -125,9 +123,9 @@ def ratio_counts(unsure: Counts, pixels: Counts, ood: Counts, ind: Counts) -> tu
         raise ValueError("a cluster must have a pixel, and no more unsure or labelled pixels than pixels")
     if np.any(pixels > MAX_CLUSTER_PIXELS):
         raise ValueError(f"a cluster has {pixels.max()} pixels; ratios are exact up to {MAX_CLUSTER_PIXELS}")
-    # Float64 quotients order these fractions exactly. Equal fractions are one real number, rounded to one float.
-    # Different ones, a/b and c/d, lie at least 1/(bd) >= 2**-52 apart. Rounding never swaps them, and it moves
-    # each by at most 2**-54 (half the largest gap between floats up to 1), too little to make them meet.
+    # Float64 quotients order these fractions exactly. Equal fractions are one real number, rounded to one
+    # float. Different ones, a/b and c/d, lie at least 1/(bd) >= 2**-52 apart. Rounding never swaps them, and
+    # moves each by at most 2**-54 (half the largest gap between floats up to 1), too little to meet.
     ratios, ranks = np.unique(-(unsure / pixels), return_inverse=True)
     return _summed(ood, ranks, len(ratios)), _summed(ind, ranks, len(ratios))
 

@@ -1,0 +1,1 @@
+"""Image to logits and features."""

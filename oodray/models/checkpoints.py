@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -28,19 +29,26 @@ def read_state_dict(path: Path) -> StateDict:
         ModelError: if the file is missing, is no checkpoint, or holds anything but tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files in the format before torch 1.6, as mmsegmentation publishes them, cannot be memory-mapped.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as error:
         raise ModelError(f"the checkpoint {path} does not exist") from error
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} was refused: it is not a plain checkpoint of tensors, and code in a checkpoint is never executed. "
+            f"{path} was refused: it is not a plain checkpoint of tensors, and code in it is not executed. "
             f"Save its state dict alone: torch.save(model.state_dict(), FILE)."
         ) from error
     except Exception as error:
         raise ModelError(f"{path} cannot be read as a checkpoint, it may be truncated: {error}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds no state dict: expected names and tensors, bare or under 'state_dict'")
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(value, Tensor) for value in state.values())
+    ):
+        raise ModelError(
+            f"{path} holds no state dict: expected names and tensors, bare or under 'state_dict'"
+        )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 

@@ -6,9 +6,9 @@ For a pixel `(y, x)` of the output, a group `g` and the `P = kernel_size**2` poi
     py = y*stride - padding + half + offset_scale * (j*dilation - half + dy)
     out[y, x, g] = sum_p mask[y, x, g, p] * bilinear(value[:, :, g], py, px)
 
-with `half = dilation*(kernel_size - 1)//2`, pixel centres at integers and zero outside the map. Three things are easily
-mistaken: points are numbered column by column (`p = i*kernel_size + j`, `i` along x), the last axis of the offset
-is `(dx, dy)`, and `offset_scale` stretches the regular grid too, not the offsets alone.
+with `half = dilation*(kernel_size - 1)//2`, pixel centres at integers and zero outside the map. Three things
+are easily mistaken: points are numbered column by column (`p = i*kernel_size + j`, `i` along x), the last
+axis of the offset is `(dx, dy)`, and `offset_scale` stretches the regular grid too, not the offsets alone.
 """
 
 from __future__ import annotations
@@ -54,14 +54,28 @@ def dcnv3(
     >>> dcnv3(value, offset, mask, groups=1)[0, 1, 1].item()  # the mean of the 3x3 map
     4.0
     """
-    points = kernel_size * kernel_size
-    _check_shapes(value, offset, mask, groups, points, kernel_size, stride, padding, dilation)
+    if value.ndim != 4 or groups < 1 or value.shape[-1] % groups:
+        raise ValueError(
+            f"value must be (N, H, W, C), C a multiple of {groups} groups, got {tuple(value.shape)}"
+        )
     batch, height, width, channels = value.shape
-    _, out_height, out_width, _ = offset.shape
+    points = kernel_size * kernel_size
+    out_height = output_size(height, kernel_size, stride, padding, dilation)
+    out_width = output_size(width, kernel_size, stride, padding, dilation)
+    _check_shape("offset", offset, (batch, out_height, out_width, groups * points * 2))
+    _check_shape("mask", mask, (batch, out_height, out_width, groups * points))
 
     maps = value.reshape(batch, height, width, groups, channels // groups)
     maps = maps.permute(0, 3, 4, 1, 2).reshape(batch * groups, channels // groups, height, width)
-    grid = _sampling_grid(offset, groups, kernel_size, stride, padding, dilation, offset_scale, height, width)
+    grid = _sampling_grid(
+        offset.reshape(batch, out_height, out_width, groups, points, 2),
+        size=(height, width),
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        offset_scale=offset_scale,
+    )
     samples = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     weights = mask.reshape(batch, out_height * out_width, groups, points).transpose(1, 2)
     weighted = samples * weights.reshape(batch * groups, 1, out_height * out_width, points)
@@ -80,17 +94,16 @@ def output_size(size: int, kernel_size: int, stride: int, padding: int, dilation
 
 def _sampling_grid(
     offset: Tensor,
-    groups: int,
+    *,
+    size: tuple[int, int],
     kernel_size: int,
     stride: int,
     padding: int,
     dilation: int,
     offset_scale: float,
-    height: int,
-    width: int,
 ) -> Tensor:
-    """Sampling points in the coordinates of `grid_sample`: `(N*groups, Ho*Wo, P, 2)`, x first."""
-    batch, out_height, out_width, _ = offset.shape
+    """Points for `grid_sample`, `(N*groups, Ho*Wo, P, 2)`, of offsets `(N, Ho, Wo, groups, P, 2)`."""
+    _, out_height, out_width, *_ = offset.shape
     half = dilation * (kernel_size - 1) // 2
 
     def centres(count: int) -> Tensor:
@@ -100,30 +113,13 @@ def _sampling_grid(
     steps = torch.arange(kernel_size, dtype=offset.dtype, device=offset.device) * dilation - half
     base = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(-1, 2)
     pixel_y, pixel_x = torch.meshgrid(centres(out_height), centres(out_width), indexing="ij")
-    origin = torch.stack((pixel_x, pixel_y), dim=-1).reshape(1, out_height * out_width, 1, 1, 2)
+    origin = torch.stack((pixel_x, pixel_y), dim=-1)[:, :, None, None]
 
-    points = offset.reshape(batch, out_height * out_width, groups, kernel_size * kernel_size, 2)
-    points = origin + offset_scale * (base + points)
-    size = torch.tensor((width, height), dtype=offset.dtype, device=offset.device)
-    return ((2 * points + 1) / size - 1).transpose(1, 2).flatten(0, 1)
+    points = (origin + offset_scale * (base + offset)).flatten(1, 2)
+    extent = torch.tensor((size[1], size[0]), dtype=offset.dtype, device=offset.device)
+    return ((2 * points + 1) / extent - 1).transpose(1, 2).flatten(0, 1)
 
 
-def _check_shapes(
-    value: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    groups: int,
-    points: int,
-    kernel_size: int,
-    stride: int,
-    padding: int,
-    dilation: int,
-) -> None:
-    if value.ndim != 4 or value.shape[-1] % groups:
-        raise ValueError(f"value must be (N, H, W, C) with C a multiple of {groups} groups, got {tuple(value.shape)}")
-    batch, height, width, _ = value.shape
-    out = tuple(output_size(size, kernel_size, stride, padding, dilation) for size in (height, width))
-    if tuple(offset.shape) != (batch, *out, groups * points * 2):
-        raise ValueError(f"offset must be {(batch, *out, groups * points * 2)}, got {tuple(offset.shape)}")
-    if tuple(mask.shape) != (batch, *out, groups * points):
-        raise ValueError(f"mask must be {(batch, *out, groups * points)}, got {tuple(mask.shape)}")
+def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != expected:
+        raise ValueError(f"{name} must be {expected}, got {tuple(tensor.shape)}")

@@ -1,13 +1,14 @@
 """InternImage (Wang et al., CVPR 2023) in plain PyTorch: the backbone of the paper.
 
-One class holds every published variant (T, S, B, L, XL, H); argument names are those of the official configs and
-the keys of the state dict those of the official files. Activations are NHWC between the stem and the
+One class holds every published variant (T, S, B, L, XL, H); argument names are those of the official configs
+and the keys of the state dict those of the official files. Activations are NHWC between the stem and the
 outputs, which are NCHW.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ class ToChannelsLast(nn.Module):
     """NCHW to NHWC."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(N, C, H, W)` to `(N, H, W, C)`."""
         return x.permute(0, 2, 3, 1)
 
 
@@ -30,6 +32,7 @@ class ToChannelsFirst(nn.Module):
     """NHWC to NCHW."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(N, H, W, C)` to `(N, C, H, W)`."""
         return x.permute(0, 3, 1, 2)
 
 
@@ -51,6 +54,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
+        """`x`, in training with whole samples set to zero and the others scaled up."""
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
@@ -59,7 +63,7 @@ class DropPath(nn.Module):
 
 
 class Stem(nn.Module):
-    """Two strided convolutions: image `(N, 3, H, W)` to `(N, H/4, W/4, C)`."""
+    """Two strided convolutions: from the image to a quarter of its size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -69,13 +73,14 @@ class Stem(nn.Module):
         self.norm2 = layer_norm(channels, from_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, H, W)` to `(N, H/4, W/4, C)`, rounded up."""
         x = F.gelu(self.norm1(self.conv1(x)))
         y: Tensor = self.norm2(self.conv2(x))
         return y
 
 
 class Downsample(nn.Module):
-    """Between stages: half the size, twice the channels, NHWC."""
+    """Between stages: half the size, twice the channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -83,6 +88,7 @@ class Downsample(nn.Module):
         self.norm = layer_norm(2 * channels, from_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(N, H, W, C)` to `(N, H/2, W/2, 2C)`, rounded up."""
         y: Tensor = self.norm(self.conv(x.permute(0, 3, 1, 2)))
         return y
 
@@ -96,6 +102,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(int(channels * ratio), channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(N, H, W, C)` to the same shape."""
         y: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return y
 
@@ -107,6 +114,7 @@ class DCNv3(nn.Module):
         self,
         channels: int,
         groups: int,
+        *,
         offset_scale: float,
         dw_kernel_size: int | None,
         center_feature_scale: bool,
@@ -142,6 +150,7 @@ class DCNv3(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(N, H, W, C)` to the same shape."""
         value = self.input_proj(x)
         query = self.dw_conv(x.permute(0, 3, 1, 2))
         mask = self.mask(query).unflatten(-1, (self.groups, -1)).softmax(-1).flatten(-2)
@@ -172,6 +181,7 @@ class Layer(nn.Module):
         self,
         channels: int,
         dcn: DCNv3,
+        *,
         mlp_ratio: float,
         drop_path: float,
         layer_scale: float | None,
@@ -189,25 +199,33 @@ class Layer(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(N, H, W, C)` to the same shape."""
         x = self._residual(x, self.dcn, self.norm1, self.res_post_norm1, self.gamma1)
         return self._residual(x, self.mlp, self.norm2, self.res_post_norm2, self.gamma2)
 
     def _residual(
         self, x: Tensor, branch: nn.Module, norm: nn.Module, res_norm: nn.Module | None, gamma: Tensor | None
     ) -> Tensor:
-        y = norm(branch(x)) if self.post_norm else branch(norm(x))
+        y: Tensor = norm(branch(x)) if self.post_norm else branch(norm(x))
         if res_norm is not None:
             y = res_norm(y)
         if gamma is not None:
             y = gamma * y
-        return x + self.drop_path(y)
+        dropped: Tensor = self.drop_path(y)
+        return x + dropped
 
 
 class Stage(nn.Module):
     """The layers of one resolution, their norms, and the downsampling to the next."""
 
     def __init__(
-        self, layers: Sequence[Layer], channels: int, final_norm: bool, post_norm_ids: Sequence[int], downsample: bool
+        self,
+        layers: Sequence[Layer],
+        channels: int,
+        *,
+        final_norm: bool,
+        post_norm_ids: Sequence[int],
+        downsample: bool,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(layers)
@@ -216,13 +234,14 @@ class Stage(nn.Module):
         self.post_norms = nn.ModuleList(layer_norm(channels) for _ in self.post_norm_ids)
         self.downsample = Downsample(channels) if downsample else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The stage's own output; `downsample` is applied by the caller, after this is taken."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The stage's output, and the input of the next stage."""
         for index, layer in enumerate(self.blocks):
             x = layer(x)
             if index in self.post_norm_ids:
                 x = self.post_norms[self.post_norm_ids.index(index)](x)
-        return x if self.norm is None else self.norm(x)
+        output = x if self.norm is None else self.norm(x)
+        return output, output if self.downsample is None else self.downsample(output)
 
 
 class InternImage(nn.Module):
@@ -242,8 +261,8 @@ class InternImage(nn.Module):
         post_norm: normalise after the branches instead of before.
         dw_kernel_size: kernel of the depthwise convolution before offsets and masks; 3 when None.
         res_post_norm: normalise before and after the branches (H).
-        level2_post_norm: extra norms inside the third stage, after the layers in `level2_post_norm_block_ids` (H).
-        level2_post_norm_block_ids: those layers.
+        level2_post_norm: extra norms inside the third stage (H).
+        level2_post_norm_block_ids: the layers of the third stage that they follow.
         center_feature_scale: blend the sampled features with the centre's (H).
         out_indices: stages to return.
         core_op: `"DCNv3"` or `"DCNv3_pytorch"`; both mean `oodray.models.dcnv3.dcnv3`.
@@ -258,6 +277,7 @@ class InternImage(nn.Module):
 
     def __init__(
         self,
+        *,
         channels: int = 64,
         depths: Sequence[int] = (4, 4, 18, 4),
         groups: Sequence[int] = (4, 8, 16, 32),
@@ -276,46 +296,58 @@ class InternImage(nn.Module):
         core_op: str = "DCNv3",
     ) -> None:
         super().__init__()
-        _check_arguments(depths, groups, norm_layer, layer_scale, post_norm, res_post_norm, out_indices, core_op)
-        if level2_post_norm and not level2_post_norm_block_ids:
-            raise ValueError("level2_post_norm needs level2_post_norm_block_ids")
+        extra_norms = tuple(level2_post_norm_block_ids or ())
+        _check_names(norm_layer, core_op)
+        _check_stages(depths, groups, out_indices)
+        if res_post_norm and (post_norm or layer_scale is not None):
+            raise ValueError("res_post_norm cannot be combined with post_norm or layer_scale")
+        _check_extra_norms(level2_post_norm, extra_norms, depths)
         self.out_indices = tuple(out_indices)
         self.patch_embed = Stem(channels)
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        drop_rates = iter(_drop_path_rates(drop_path_rate, sum(depths)))
+        new_dcn = partial(
+            DCNv3,
+            offset_scale=offset_scale,
+            dw_kernel_size=dw_kernel_size,
+            center_feature_scale=center_feature_scale,
+        )
+        new_layer = partial(
+            Layer,
+            mlp_ratio=mlp_ratio,
+            layer_scale=layer_scale,
+            post_norm=post_norm,
+            res_post_norm=res_post_norm,
+        )
         self.levels = nn.ModuleList()
         for index, (depth, group) in enumerate(zip(depths, groups, strict=True)):
             width = channels * 2**index
-            layers = [
-                Layer(
-                    width,
-                    DCNv3(width, group, offset_scale, dw_kernel_size, center_feature_scale),
-                    mlp_ratio,
-                    float(rates[index][layer]),
-                    layer_scale,
-                    post_norm,
-                    res_post_norm,
-                )
-                for layer in range(depth)
-            ]
-            extra_norms = level2_post_norm_block_ids if level2_post_norm and index == 2 else None
-            final_norm = not post_norm or center_feature_scale
-            self.levels.append(Stage(layers, width, final_norm, extra_norms or (), downsample=index < len(depths) - 1))
+            stage = Stage(
+                [new_layer(width, new_dcn(width, group), drop_path=next(drop_rates)) for _ in range(depth)],
+                width,
+                final_norm=not post_norm or center_feature_scale,
+                post_norm_ids=extra_norms if index == 2 else (),
+                downsample=index < len(depths) - 1,
+            )
+            self.levels.append(stage)
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """See the class."""
         x = self.patch_embed(x)
         outputs = []
         for index, level in enumerate(self.levels):
-            x = level(x)
+            output, x = level(x)
             if index in self.out_indices:
-                outputs.append(x.permute(0, 3, 1, 2).contiguous())
-            if level.downsample is not None:
-                x = level.downsample(x)
+                outputs.append(output.permute(0, 3, 1, 2).contiguous())
         return outputs
 
 
+def _drop_path_rates(last: float, layers: int) -> list[float]:
+    return [last * layer / max(layers - 1, 1) for layer in range(layers)]
+
+
 def _initialise(module: nn.Module) -> None:
-    """As the official code: small normal linears, then DCNv3 (visited after its children) as uniform sampling."""
+    """As the official code: small normal linears; DCNv3, visited after its children, as uniform sampling."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
@@ -323,23 +355,22 @@ def _initialise(module: nn.Module) -> None:
         module.reset_parameters()
 
 
-def _check_arguments(
-    depths: Sequence[int],
-    groups: Sequence[int],
-    norm_layer: str,
-    layer_scale: float | None,
-    post_norm: bool,
-    res_post_norm: bool,
-    out_indices: Sequence[int],
-    core_op: str,
-) -> None:
-    if len(depths) != len(groups):
-        raise ValueError(f"{len(depths)} depths but {len(groups)} groups")
+def _check_names(norm_layer: str, core_op: str) -> None:
     if norm_layer != "LN":
         raise ValueError(f"norm_layer={norm_layer!r} is not supported: every published InternImage uses 'LN'")
-    if res_post_norm and (post_norm or layer_scale is not None):
-        raise ValueError("res_post_norm cannot be combined with post_norm or layer_scale")
     if core_op not in CORE_OPS:
         raise ValueError(f"core_op={core_op!r} is not supported: use one of {', '.join(CORE_OPS)}")
+
+
+def _check_stages(depths: Sequence[int], groups: Sequence[int], out_indices: Sequence[int]) -> None:
+    if len(depths) != len(groups):
+        raise ValueError(f"{len(depths)} depths but {len(groups)} groups")
     if not out_indices or any(index not in range(len(depths)) for index in out_indices):
         raise ValueError(f"out_indices={tuple(out_indices)} must name stages 0..{len(depths) - 1}")
+
+
+def _check_extra_norms(wanted: bool, layers: tuple[int, ...], depths: Sequence[int]) -> None:
+    if wanted != bool(layers):
+        raise ValueError("level2_post_norm and level2_post_norm_block_ids need each other")
+    if wanted and (len(depths) < 3 or any(layer not in range(depths[2]) for layer in layers)):
+        raise ValueError(f"level2_post_norm_block_ids={layers} must name layers of the third stage")

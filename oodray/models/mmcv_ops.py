@@ -1,8 +1,8 @@
 """A placeholder for `mmcv.ops` where mmcv was installed without its compiled part.
 
-mmsegmentation imports a handful of names from `mmcv.ops`, which needs the C++ extension `mmcv._ext`. None of them
-is used by the networks here, so mmcv-lite does, provided the import succeeds. Where the
-extension exists, nothing is replaced.
+mmsegmentation imports a handful of names from `mmcv.ops`, which needs the C++ extension `mmcv._ext`. None of
+them is used by the networks here, so mmcv-lite does, provided the import succeeds. Where the extension
+exists, nothing is replaced.
 """
 
 from __future__ import annotations

@@ -5,9 +5,11 @@ This is the only module that imports mmseg or mmengine at run time. Neither need
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +23,26 @@ from oodray.models.sliding import slide
 
 ensure_mmcv_ops()
 with warnings.catch_warnings():
-    # Deprecations inside mmengine and mmseg; their users can do nothing about them.
+    # Deprecations inside torch, mmengine, mmcv and mmseg, which whoever imports them can do nothing about.
     warnings.simplefilter("ignore")
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
     from mmseg.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FEATURE_STRIDE = 16
+Size = tuple[int, int]  # height, width
 
-register_all_modules(init_default_scope=False)
+FEATURE_STRIDE = 16
+FEATURE_STAGE = 2  # counted from 0
+
 if "InternImage" not in MODELS.module_dict:
     MODELS.register_module(name="InternImage", module=InternImage)
 
@@ -48,24 +55,36 @@ def build_network(config: Path) -> nn.Module:
     """
     try:
         model_config = Config.fromfile(str(config)).model
+        # Weights come from a checkpoint; upstream configs would otherwise try to download the backbone's.
+        model_config.pop("pretrained", None)
+        model_config.backbone.pop("init_cfg", None)
+        # For training only.
+        model_config.pop("auxiliary_head", None)
     except Exception as error:
         raise ModelError(f"cannot read the mmsegmentation config {config}: {error}") from error
-    # Weights come from a checkpoint; upstream configs would otherwise try to download the backbone's.
-    model_config.pop("pretrained", None)
-    model_config.backbone.pop("init_cfg", None)
+    if "data_preprocessor" not in model_config:
+        raise ModelError(
+            f"the model of {config} has no data_preprocessor, which normalises the images: "
+            "add one of type SegDataPreProcessor, as configs of mmsegmentation 1.x have it"
+        )
     init_default_scope("mmseg")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", category=UserWarning, module="mmseg")
             network: nn.Module = MODELS.build(model_config)
     except Exception as error:
         raise ModelError(f"cannot build the network of {config}: {error}") from error
-    if not hasattr(network, "decode_head") or not hasattr(network, "backbone"):
-        raise ModelError(f"{config} describes a {type(network).__name__}; oodray needs an EncoderDecoder")
+    if not isinstance(getattr(network, "decode_head", None), BaseDecodeHead):
+        raise ModelError(
+            f"{config} describes a {type(network).__name__} whose logits oodray cannot read; "
+            "it needs an EncoderDecoder with one BaseDecodeHead"
+        )
     return network
 
 
-def load_mmseg_segmenter(config: Path, checkpoint: Path, *, classes: int | None, device: str) -> MMSegSegmenter:
+def load_mmseg_segmenter(
+    config: Path, checkpoint: Path, *, classes: int | None, device: str
+) -> MMSegSegmenter:
     """A segmenter from an mmsegmentation config and a checkpoint.
 
     Args:
@@ -85,32 +104,34 @@ def load_mmseg_segmenter(config: Path, checkpoint: Path, *, classes: int | None,
 class MMSegSegmenter:
     """An mmsegmentation `EncoderDecoder` as a `Segmenter`.
 
-    The network's own `data_preprocessor`, `align_corners` and `test_cfg` are honoured. Features are the backbone's
-    map whose stride is nearest to 16, its third stage in every hierarchical backbone.
+    The network's own `data_preprocessor`, `align_corners` and `test_cfg` are honoured. Features are the
+    backbone's map whose stride is nearest to 16, its third stage in every hierarchical backbone.
+
+    Raises:
+        ModelError: if the network's `test_cfg` cannot be followed.
     """
 
     def __init__(self, network: nn.Module, *, classes: int | None = None, device: str = "cpu") -> None:
-        self.network: Any = network.to(device).eval()
+        self.network = cast("Any", network.to(device).eval())
         self.classes = classes
         self.align_corners = bool(self.network.decode_head.align_corners)
-        self.test_cfg = dict(self.network.test_cfg or {"mode": "whole"})
+        self.sliding = _sliding_windows(self.network.test_cfg)
 
     @torch.inference_mode()
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """See `Segmenter.segment`."""
         if len({image.shape for image in images}) != 1:
             raise ValueError(f"images of one size expected, got {sorted({image.shape for image in images})}")
-        height, width = images[0].shape[:2]
+        height, width, _ = images[0].shape
         inputs = self._preprocess(images)
-        if self.test_cfg["mode"] == "slide":
-            logits, features = slide(
-                inputs, self._forward_resized, tuple(self.test_cfg["crop_size"]), tuple(self.test_cfg["stride"])
-            )
-        elif self.align_corners or inputs.shape[-2:] != (height, width):
+        padded = inputs.shape[-2], inputs.shape[-1]
+        if self.sliding is not None:
+            logits, features = slide(inputs, self._forward_resized, *self.sliding)
+        elif self.align_corners or padded != (height, width):
             logits, features = self._forward_resized(inputs)
         else:
             logits, features = self._forward(inputs)
-        logits, features = _crop_padding(logits, features, inputs.shape[-2:], (height, width))
+        logits, features = _crop_padding(logits, features, padded, (height, width))
         return [Segmentation(*maps) for maps in zip(logits, features, strict=True)]
 
     def _preprocess(self, images: list[NDArray[np.uint8]]) -> Tensor:
@@ -123,7 +144,7 @@ class MMSegSegmenter:
     def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at the head's stride and the clustered features, of network input `(N, 3, H, W)`."""
         stages = self.network.backbone(inputs)
-        features = min(stages, key=lambda stage: abs(inputs.shape[-1] / stage.shape[-1] - FEATURE_STRIDE))
+        features = _clustered_stage(stages, inputs.shape[-2:])
         head_inputs = self.network.neck(stages) if self.network.with_neck else stages
         logits: Tensor = self.network.decode_head(head_inputs)
         return logits[:, : self.classes], features
@@ -136,11 +157,35 @@ class MMSegSegmenter:
         return resized, features
 
 
-def _crop_padding(
-    logits: Tensor, features: Tensor, padded: torch.Size, image: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+def _sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | None:
+    """Size and stride of the windows, None for the image as a whole."""
+    settings = {"mode": "whole", **(test_cfg or {})}
+    if settings["mode"] == "whole":
+        return None
+    if settings["mode"] != "slide" or not {"crop_size", "stride"} <= settings.keys():
+        raise ModelError(f"test_cfg {settings} must have mode 'whole', or 'slide' with crop_size and stride")
+    (height, width), (down, right) = settings["crop_size"], settings["stride"]
+    if not (0 < down <= height and 0 < right <= width):
+        raise ModelError(f"test_cfg {settings} leaves gaps: the stride must be at most the crop_size")
+    return (height, width), (down, right)
+
+
+def _clustered_stage(stages: Sequence[Tensor], image: Sequence[int]) -> Tensor:
+    """The map whose stride is nearest to 16; of equals, as in dilated backbones, the third or next to it."""
+
+    def distance(index: int) -> tuple[int, int]:
+        cells = zip(stages[index].shape[-2:], image, strict=True)
+        # Strided convolutions round up, so small images do not have the size over the stride.
+        wrong = sum(abs(count - math.ceil(size / FEATURE_STRIDE)) for count, size in cells)
+        return wrong, abs(index - FEATURE_STAGE)
+
+    return stages[min(range(len(stages)), key=distance)]
+
+
+def _crop_padding(logits: Tensor, features: Tensor, padded: Size, image: Size) -> tuple[Tensor, Tensor]:
     """Cut off what the preprocessor padded at the right and the bottom; logits are then at padded size."""
-    if tuple(padded) == image:
+    if padded == image:
         return logits, features
-    rows, columns = (-(-size * cells // whole) for size, cells, whole in zip(image, features.shape[-2:], padded))
+    cells = zip(image, features.shape[-2:], padded, strict=True)
+    rows, columns = (math.ceil(size * count / whole) for size, count, whole in cells)
     return logits[..., : image[0], : image[1]], features[..., :rows, :columns]

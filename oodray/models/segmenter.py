@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from oodray.errors import ModelError
+from oodray.models.zoo import find_checkpoint, get_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +34,101 @@ class Segmentation:
 class Segmenter(Protocol):
     """A trained closed-set segmentation network.
 
-    Any object with this method can be run: `--model package.module:factory` names a callable without arguments
-    that returns one.
+    Any object with this method can be run: `--model package.module:factory` names a callable without
+    arguments that returns one.
     """
 
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """Segment images of one size, each `(H, W, 3)` uint8 RGB; one result per image, in order."""
         ...
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a segmenter comes from, resolved once and small enough to be sent to every worker.
+
+    Attributes:
+        name: what the user asked for.
+        config: the mmsegmentation config, None for a factory.
+        checkpoint: the weights, None for a factory.
+        classes: how many channels of the logits to use, None for all.
+        search_path: folder to import a factory from, the driver's working directory.
+        tau: the threshold known for this network, if any.
+    """
+
+    name: str
+    config: Path | None = None
+    checkpoint: Path | None = None
+    classes: int | None = None
+    search_path: str | None = None
+    tau: float | None = None
+
+
+def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
+    """What `--model` and `--checkpoint` mean: a name, an mmsegmentation config, or `package.module:factory`.
+
+    Raises:
+        ModelError: if there is no such model or its weights are not here.
+    """
+    if ":" in model and not model.endswith(".py"):
+        if checkpoint is not None:
+            raise ModelError(
+                f"--checkpoint does not go with the factory {model}: the factory loads its own weights"
+            )
+        return ModelSource(model, search_path=str(Path.cwd()))
+    if model.endswith(".py"):
+        if checkpoint is None:
+            raise ModelError(f"the config {model} needs weights: pass --checkpoint FILE")
+        return ModelSource(
+            model, config=_existing(model, "config"), checkpoint=_existing(checkpoint, "checkpoint")
+        )
+
+    known = get_model(model)
+    weights = find_checkpoint(known) if checkpoint is None else _existing(checkpoint, "checkpoint")
+    # A tau belongs to the weights it was found on.
+    tau = known.tau if checkpoint is None else None
+    return ModelSource(model, config=known.config, checkpoint=weights, classes=known.classes, tau=tau)
+
+
+def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
+    """The segmenter of a resolved model, its network on `device`.
+
+    Raises:
+        ModelError: if it cannot be built.
+    """
+    if source.config is None or source.checkpoint is None:
+        return _call_factory(source)
+
+    from oodray.models.mmseg import load_mmseg_segmenter  # noqa: PLC0415 - mmseg takes seconds to import
+
+    return load_mmseg_segmenter(source.config, source.checkpoint, classes=source.classes, device=device)
+
+
+def _call_factory(source: ModelSource) -> Segmenter:
+    module_name, _, factory_name = source.name.partition(":")
+    if source.search_path is not None and source.search_path not in sys.path:
+        sys.path.insert(0, source.search_path)
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except Exception as error:
+        raise ModelError(
+            f"cannot import the factory {source.name}: {type(error).__name__}: {error}. "
+            f"It is looked for in {source.search_path} and on PYTHONPATH, here and on every worker."
+        ) from error
+    try:
+        segmenter = factory()
+    except Exception as error:
+        raise ModelError(f"the factory {source.name} failed: {type(error).__name__}: {error}") from error
+    if isinstance(segmenter, type) or not isinstance(segmenter, Segmenter):
+        raise ModelError(
+            f"the factory {source.name} returned {segmenter!r}; it must return an object with a method "
+            "segment(images), see oodray.Segmenter"
+        )
+    return segmenter
+
+
+def _existing(path: str, what: str) -> Path:
+    found = Path(path).expanduser().resolve()
+    if not found.is_file():
+        raise ModelError(f"the {what} {path} does not exist")
+    return found

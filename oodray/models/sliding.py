@@ -1,4 +1,4 @@
-"""Sliding-window inference: the windows of mmsegmentation's `slide` mode, with features averaged beside the logits."""
+"""Sliding-window inference: the windows of mmsegmentation's `slide` mode, for logits and features alike."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ def windows(height: int, width: int, crop: tuple[int, int], stride: tuple[int, i
             yield Window(top, bottom, left, right)
 
 
-def slide(image: Tensor, forward: Forward, crop: tuple[int, int], stride: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def slide(
+    image: Tensor, forward: Forward, crop: tuple[int, int], stride: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Run `forward` on every window of `image` `(N, 3, H, W)` and average.
 
     `forward` maps a window to its logits, at the window's size, and its features, at any resolution.
 
     Returns:
-        Logits `(N, C, H, W)` and features `(N, D, h', w')`, the latter at the resolution that the windows have.
+        Logits `(N, C, H, W)` and features `(N, D, h', w')`, the latter at the resolution of the windows'.
     """
     height, width = image.shape[-2:]
     logits = features = weight = None
@@ -53,7 +55,7 @@ def slide(image: Tensor, forward: Forward, crop: tuple[int, int], stride: tuple[
             weight = part_features.new_zeros(1, 1, *size)
         logits[..., window.top : window.bottom, window.left : window.right] += part
         count[..., window.top : window.bottom, window.left : window.right] += 1
-        _add_features(features, weight, part_features, window, height, width)
+        _add_features(features, weight, part_features, window, (height, width))
     if logits is None or features is None or weight is None:
         raise ValueError(f"an image of {height}x{width} pixels has no window")
     return logits / count, features / weight
@@ -72,11 +74,11 @@ def _canvas_size(window: Window, features: Tensor, height: int, width: int) -> t
 
 
 def _add_features(
-    canvas: Tensor, weight: Tensor, part: Tensor, window: Window, height: int, width: int
+    canvas: Tensor, weight: Tensor, part: Tensor, window: Window, size: tuple[int, int]
 ) -> None:
-    """Add a window's features at the canvas cells whose centres lie inside the window, bilinearly resampled."""
-    rows, y = _cells(canvas.shape[-2], height, window.top, window.bottom)
-    columns, x = _cells(canvas.shape[-1], width, window.left, window.right)
+    """Add a window's features, bilinearly resampled, at the canvas cells whose centres lie inside it."""
+    rows, y = _cells(canvas.shape[-2], size[0], window.top, window.bottom)
+    columns, x = _cells(canvas.shape[-1], size[1], window.left, window.right)
     grid_y, grid_x = torch.meshgrid(y.to(part), x.to(part), indexing="ij")
     grid = torch.stack((grid_x, grid_y), dim=-1).expand(part.shape[0], -1, -1, -1)
     values = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -85,7 +87,7 @@ def _add_features(
 
 
 def _cells(cells: int, size: int, start: int, end: int) -> tuple[range, Tensor]:
-    """Cells of an axis whose centres lie in pixels `start..end`, and those centres over the window as -1..1."""
+    """Cells of an axis whose centres lie in pixels `start..end`, and those centres as -1..1 of the window."""
     centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * size / cells
     inside = torch.nonzero((centres >= start) & (centres < end)).flatten()
     if not len(inside):

@@ -1,0 +1,1 @@
+"""Training the networks that oodray carries or measures itself with."""

@@ -82,6 +82,15 @@ def exact_fpr_at_tpr(ood: list[int], ind: list[int], tpr: Fraction) -> Fraction:
     raise AssertionError("a TPR of 1 is always reached")
 
 
+def pixel_ratios(clusters: list[int], confidences: list[float], tau: float) -> list[Fraction]:
+    """The ratio of every pixel's cluster, in one image."""
+    members = {
+        k: [m for cluster, m in zip(clusters, confidences, strict=True) if cluster == k] for k in clusters
+    }
+    ratios = {k: Fraction(sum(m < tau for m in members[k]), len(members[k])) for k in members}
+    return [ratios[k] for k in clusters]
+
+
 class TestAgainstScikitLearn:
     @pytest.mark.parametrize("distinct", [2, 5, 100, 10_000])
     @pytest.mark.parametrize("seed", range(5))
@@ -89,9 +98,8 @@ class TestAgainstScikitLearn:
         rng = np.random.default_rng(seed)
         labels = rng.choice(LABELS, (50, 60), p=[0.7, 0.2, 0.1])
         scores = np.round(rng.normal(labels == OOD, 1.5) * distinct / 6).astype(np.float16) / np.float16(7)
-        assert_curves(
-            score_counts(Tally.of(score_keys(scores), labels)), oracle(scores.astype(np.float64), labels)
-        )
+        found = score_counts(Tally.of(score_keys(scores), labels))
+        assert_curves(found, oracle(scores.astype(np.float64), labels))
 
     def test_one_score_for_all(self) -> None:
         labels = np.array([0, 1, 0, 0, 255], np.uint8)
@@ -103,10 +111,9 @@ class TestAgainstScikitLearn:
     def test_perfect_and_opposite(self, sign: int, expected: tuple[float, float, float]) -> None:
         labels = np.array([0, 0, 1, 1], np.uint8)
         scores = sign * np.array([-2, -1, 0, 3], np.float16)
-        assert_curves(score_counts(Tally.of(score_keys(scores), labels)), expected)
-        assert_curves(
-            score_counts(Tally.of(score_keys(scores), labels)), oracle(scores.astype(np.float64), labels)
-        )
+        found = score_counts(Tally.of(score_keys(scores), labels))
+        assert_curves(found, expected)
+        assert_curves(found, oracle(scores.astype(np.float64), labels))
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
     def test_any_small_counts(self, rows: list[tuple[int, int]]) -> None:
@@ -150,6 +157,7 @@ class TestExactness:
     def test_a_tpr_of_exactly_the_level_is_enough(self) -> None:
         assert fpr_at_tpr(counts(19, 1), counts(3, 7)) == 0.3
         assert fpr_at_tpr(counts(18, 2), counts(3, 7)) == 1.0
+        assert fpr_at_tpr(counts(9, 1), counts(3, 7), 0.9) == 0.3  # the float 0.9 is a little above 9/10
 
     def test_the_level_is_not_rounded(self) -> None:
         total = 10**15 + 19
@@ -202,28 +210,31 @@ class TestScoreCounts:
 class TestRatioCounts:
     @pytest.mark.parametrize("seed", range(5))
     def test_against_pixels(self, seed: int) -> None:
-        """From three images to curves, beside every pixel given its cluster's ratio as a fraction."""
+        """From three images to curves, beside pixels that each carry the ratio of their cluster."""
         rng = np.random.default_rng(seed)
-        rows: list[tuple[int, int, int, int]] = []
-        ratios: list[Fraction] = []
-        pixel_labels: list[int] = []
-        for _ in range(3):
-            clusters = rng.integers(0, 9, (12, 16), dtype=np.uint8)
-            labels = rng.choice(LABELS, (12, 16), p=[0.6, 0.3, 0.1])
-            confidence = rng.normal(1.5, 1, (12, 16)).astype(np.float16)
-            for tally in cluster_tallies(clusters, score_keys(confidence), labels).values():
-                below = tally.below(first_key_at_least(1.1))
-                rows.append((below, tally.pixels(), tally.pixels(OOD), tally.pixels(IN_DISTRIBUTION)))
-            for cluster, label in zip(clusters.ravel(), labels.ravel(), strict=True):
-                mine = clusters == cluster
-                unsure = np.count_nonzero(confidence[mine].astype(np.float64) < 1.1)
-                ratios.append(Fraction(unsure, np.count_nonzero(mine)))
-                pixel_labels.append(int(label))
-        order = {ratio: rank for rank, ratio in enumerate(sorted(set(ratios)))}
-        ranks = np.array([order[ratio] for ratio in ratios], np.float64)
+        clusters = rng.integers(0, 9, (3, 12, 16), dtype=np.uint8)
+        labels = rng.choice(LABELS, (3, 12, 16), p=[0.6, 0.3, 0.1])
+        confidence = rng.normal(1.5, 1, (3, 12, 16)).astype(np.float16)
+        rows = [
+            (tally.below(first_key_at_least(1.1)), *map(tally.pixels, (None, OOD, IN_DISTRIBUTION)))
+            for image in range(3)
+            for tally in cluster_tallies(
+                clusters[image], score_keys(confidence[image]), labels[image]
+            ).values()
+        ]
+        ratios = [
+            ratio
+            for image in range(3)
+            for ratio in pixel_ratios(
+                clusters[image].ravel().tolist(), confidence[image].ravel().tolist(), 1.1
+            )
+        ]
+        order = sorted(set(ratios))
         found = ratio_counts(*np.array(rows, np.int64).T)
         assert len(found[0]) == len(order)
-        assert_curves(found, oracle(ranks, np.array(pixel_labels, np.uint8)))
+        assert_curves(
+            found, oracle(np.array([order.index(ratio) for ratio in ratios], np.float64), labels.ravel())
+        )
 
     @given(
         st.lists(
@@ -261,11 +272,10 @@ class TestRatioCounts:
         assert ood.tolist() == expected
 
     def test_equal_fractions_are_one_score(self) -> None:
-        thirds = 3 * 7**6
-        ood, ind = ratio_counts(
-            counts(1, thirds // 3, 0, 0), counts(3, thirds, 1, 9), counts(1, 5, 0, 1), counts(0, 7, 1, 2)
-        )
-        assert (ood.tolist(), ind.tolist()) == ([6, 1], [7, 3])
+        pixels = counts(3, 3 * 7**6, 1, 9, 1, 49)
+        unsure = counts(1, 7**6, 0, 0, 1, 49)  # the last would differ as 49 * (1 / 49)
+        ood, ind = ratio_counts(unsure, pixels, counts(1, 5, 0, 1, 1, 1), counts(0, 7, 1, 2, 0, 3))
+        assert (ood.tolist(), ind.tolist()) == ([2, 6, 1], [3, 7, 3])
 
     def test_no_cluster(self) -> None:
         ood, ind = ratio_counts(counts(), counts(), counts(), counts())
@@ -365,4 +375,4 @@ class TestHostileCounts:
         with pytest.raises(ValueError, match="ood must not be negative"):
             curve(counts(-1, 2), counts(1, 1))
         with pytest.raises(TypeError, match="ind must be integers, not float64"):
-            curve(counts(1, 2), np.array([0.5, 1.0]))  # type: ignore[arg-type]
+            curve(counts(1, 2), np.array([0.5, 1.0]))

@@ -1,0 +1,104 @@
+"""The Ray Data graph: the whole job on one screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from oodray.errors import ConfigError, RunError
+from oodray.job.cluster import gpu_count
+from oodray.job.plan import Plan
+from oodray.job.results import ResultsFolder
+from oodray.job.stages import Decoder, Finisher, SegmentAndCluster
+from oodray.job.units import LISTED, pack
+
+if TYPE_CHECKING:
+    import ray.data
+
+NO_PROGRESS_SECONDS = 1800
+
+TASK_CPUS = 0.5
+"""CPUs of a decoding or finishing task. Unlike any worker's, or Ray would fuse decoding into the workers."""
+
+
+def stream(plan: Plan, units: set[int], folder: ResultsFolder) -> Iterator[dict[str, Any]]:
+    """Compute and write the given units; yields one summary per unit, in the order in which they are done.
+
+    Raises:
+        RunError: if a stage fails as a whole.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        for batch in _graph(plan, units, folder).iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from batch.to_pylist()
+    except RayError as error:
+        cause = getattr(error, "cause", None) or error.__cause__ or error
+        raise RunError(f"the run stopped: {cause}. Run the same command again to continue it") from error
+
+
+def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Dataset:
+    import ray.data
+
+    _configure(ray.data.DataContext.get_current())
+    workers, gpus = _workers(plan)
+    # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file.
+    source = ray.data.from_arrow(list(_unit_tables(plan.manifest, units)))
+    return (
+        source.map_batches(Decoder(plan.layout.label_codes), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
+        .map_batches(
+            SegmentAndCluster,
+            fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method()),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            batch_size=1,
+            batch_format="pyarrow",
+            **({"num_gpus": gpus} if gpus else {"num_cpus": plan.config.threads}),
+        )
+        .map_batches(Finisher(plan.method(), str(folder.path)), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
+    )
+
+
+def _unit_tables(manifest: pa.Table, units: set[int]) -> Iterator[pa.Table]:
+    rows_of: dict[int, list[dict[str, Any]]] = {}
+    for row in manifest.to_pylist():
+        if row["unit"] in units:
+            rows_of.setdefault(row["unit"], []).append(row)
+    for unit, rows in rows_of.items():
+        yield pack(unit, rows, LISTED)
+
+
+def _workers(plan: Plan) -> tuple[int, float]:
+    """Worker processes and the GPUs of each: one per GPU, or one where there is none."""
+    import ray
+
+    available = gpu_count()
+    gpus = plan.config.gpus_per_worker
+    gpus = (1.0 if available else 0.0) if gpus is None else gpus
+    workers = plan.config.workers or (max(1, int(available // gpus)) if gpus else 1)
+    if workers * gpus > available:
+        raise ConfigError(
+            f"{workers} workers with {gpus:g} GPUs each need {workers * gpus:g} GPUs, Ray has {available:g}: "
+            "lower --workers or --gpus-per-worker (0 runs on the CPU)"
+        )
+    cpus = ray.cluster_resources().get("CPU", 0)
+    needed = workers * (1 if gpus else plan.config.threads) + 1
+    if needed > cpus:
+        raise ConfigError(
+            f"{workers} workers, and decoding and writing beside them, need {needed} CPUs, Ray has {cpus:g}: "
+            "lower --workers or --threads"
+        )
+    return workers, gpus
+
+
+def _configure(context: Any) -> None:
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Errors of images are rows; an error of a block is one of the program, and ends the run.
+    context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS

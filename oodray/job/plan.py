@@ -1,0 +1,155 @@
+"""From a configuration to everything that is known before Ray starts; what is wrong is found here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from oodray.config import RunConfig, Settings, build_config, check_settings, fingerprint, preset, read_settings
+from oodray.datasets.layouts import Layout, count_warning, get_layout
+from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.errors import ConfigError, DatasetError
+from oodray.job.results import ResultsFolder
+from oodray.job.stages import Method
+from oodray.method.kmeans import resolve_backend
+from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.models.checkpoints import file_sha256
+from oodray.models.segmenter import ModelSource, resolve_model
+
+METHOD_VERSION = 1
+"""Raised when the same input would give other numbers: results of two versions are never mixed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, resolved.
+
+    Attributes:
+        config: the configuration, with nothing left open that decides a number.
+        layout: the dataset's layout.
+        root: the dataset's folder.
+        manifest: one row per image.
+        model: where the network comes from.
+        model_sha256: of its checkpoint, None for a factory.
+        device: `"cuda"` or `"cpu"`.
+        warnings: what the user should know.
+    """
+
+    config: RunConfig
+    layout: Layout
+    root: Path
+    manifest: pa.Table
+    model: ModelSource
+    model_sha256: str | None
+    device: str
+    warnings: tuple[str, ...]
+
+    def method(self) -> Method:
+        """The settings that the stages need."""
+        config = self.config
+        assert config.tau is not None
+        return Method(
+            k=config.k,
+            ks=(config.k,),
+            tau=config.tau,
+            ood_ratio=config.ood_ratio,
+            seed=config.seed,
+            normalize_features=config.normalize_features,
+            kmeans_backend=config.kmeans_backend,
+            n_init=config.n_init,
+            scores=tuple(name for name in config.scores if name in PIXEL_SCORES),
+            batch_size=config.batch_size,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What a continued run must share with the one that it continues."""
+        return fingerprint(self.config) | {
+            "model_sha256": self.model_sha256,
+            "manifest": manifest_digest(self.manifest),
+            "device": self.device,
+            "method_version": METHOD_VERSION,
+        }
+
+
+def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder) -> Plan:
+    """Resolve options, which win over the config file, which wins over the dataset's preset.
+
+    Raises:
+        ConfigError: if an option or a file is wrong, or no layer says which network or tau to use.
+        DatasetError: if the dataset is not there.
+        ModelError: if the network or its weights are not there.
+    """
+    given = check_settings({k: v for k, v in options.items() if v is not None}, source="the options")
+    from_file = read_settings(config_file) if config_file is not None else {}
+    named = build_config(from_file, given)
+    layout = get_layout(named.dataset)
+    published = preset(named.dataset)
+    config = build_config(published, from_file, given)
+
+    if config.model is None:
+        raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
+    model = resolve_model(config.model, config.checkpoint)
+    tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
+    root = _dataset_root(config, layout, folder)
+    manifest = build_manifest(layout, root)
+    shortfall = count_warning(layout, manifest)
+    device = _device(config)
+    return Plan(
+        config=replace(
+            config,
+            root=str(root),
+            tau=tau,
+            scores=_check_scores(config.scores),
+            kmeans_backend=resolve_backend(config.kmeans_backend, device),
+        ),
+        layout=layout,
+        root=root,
+        manifest=manifest,
+        model=model,
+        model_sha256=None if model.checkpoint is None else file_sha256(model.checkpoint),
+        device=device,
+        warnings=tuple(filter(None, (shortfall, *warnings))),
+    )
+
+
+def _choose_tau(
+    config: RunConfig, model: ModelSource, published: Settings, given: Settings
+) -> tuple[float, tuple[str, ...]]:
+    """tau belongs to a network: one that was asked for, else the network's own, else the preset's with a warning."""
+    if given.get("tau") is not None:
+        return float(given["tau"]), ()
+    if model.tau is not None:
+        return model.tau, ()
+    if config.tau is None:
+        raise ConfigError(
+            f"no tau is known for {model.name}: pass --tau X, the confidence below which a pixel is unsure. "
+            "A low quantile of the network's max-logit on images of its own kind is a good start."
+        )
+    return config.tau, (
+        f"tau={config.tau} was chosen for {published['model']}, not for {model.name}; pass --tau to set its own",
+    )
+
+
+def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Path:
+    if config.root is None and layout.name != "demo":
+        raise DatasetError(str(layout.error("no --root DIR was given")))
+    root = Path(config.root).expanduser().absolute() if config.root else (folder.path / "dataset").absolute()
+    layout.prepare(root)
+    return root
+
+
+def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [score for score in scores if score not in SCORES]
+    if unknown:
+        raise ConfigError(f"unknown score {unknown[0]!r}; known: {', '.join(SCORES)}")
+    return tuple(score for score in SCORES if score in scores) if scores else SCORES
+
+
+def _device(config: RunConfig) -> str:
+    import torch
+
+    wants_cpu = config.gpus_per_worker == 0
+    return "cuda" if torch.cuda.is_available() and not wants_cpu else "cpu"

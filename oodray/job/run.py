@@ -1,0 +1,113 @@
+"""A run from plan to metrics: start or continue, stream, evaluate."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import oodray
+from oodray.datasets.manifest import write_manifest
+from oodray.errors import ResultsError, RunError
+from oodray.job.cluster import connected
+from oodray.job.pipeline import stream
+from oodray.job.plan import Plan
+from oodray.job.reduce import Evaluation, evaluate_run
+from oodray.job.results import ResultsFolder
+
+PACKAGES = ("ray", "torch", "mmsegmentation", "mmengine", "mmcv-lite", "mmcv", "numpy", "pyarrow", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class UnitDone:
+    """What the driver hears while a run goes on: counts since its start, and the new errors."""
+
+    ok: int
+    failed: int
+    errors: list[str]
+
+
+def run(plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> Evaluation:
+    """Compute what is not there yet, then evaluate everything.
+
+    Raises:
+        ResultsError: if the folder holds another run.
+        RunError: if the run fails, all images failing included.
+    """
+    start_or_continue(plan, folder)
+    units = left_units(plan, folder)
+    started = time.monotonic()
+    if units:
+        with connected(plan.config.ray_address, local_cpus=(plan.config.workers or 1) * plan.config.threads + 2):
+            for summary in stream(plan, units, folder):
+                on_unit(UnitDone(summary["ok"], summary["failed"], summary["errors"]))
+    evaluation = evaluate_run(folder)
+    if units:
+        _finish(folder, evaluation, time.monotonic() - started)
+    if evaluation.images == 0:
+        raise RunError(
+            f"all {evaluation.failed} images failed; `oodray status {folder.path}` shows the most frequent errors"
+        )
+    return evaluation
+
+
+def left_units(plan: Plan, folder: ResultsFolder) -> set[int]:
+    """Units of the manifest that have no file yet."""
+    return set(plan.manifest["unit"].unique().to_pylist()) - folder.finished_units()
+
+
+def start_or_continue(plan: Plan, folder: ResultsFolder) -> None:
+    """Prepare the folder for a new run, or check that it holds an earlier part of this one.
+
+    Raises:
+        ResultsError: naming what is different from the run in the folder.
+    """
+    if not folder.run.exists():
+        if folder.finished_units():
+            raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
+        folder.write_run(_description(plan))
+        write_manifest(plan.manifest, folder.manifest)
+        return
+    before, now = folder.read_run()["identity"], plan.identity()
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        details = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
+        raise ResultsError(
+            f"{folder.path} holds a run with other settings: {details}. "
+            "Choose another --out, or delete the folder to start anew"
+        )
+    if not folder.manifest.exists():
+        write_manifest(plan.manifest, folder.manifest)
+    folder.remove_leftovers()
+
+
+def _description(plan: Plan) -> dict[str, Any]:
+    identity = plan.identity()
+    return {
+        "oodray": oodray.__version__,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
+        "model": plan.model.name,
+        "config": {name: identity[name] for name in ("k", "tau", "ood_ratio", "scores", "seed")},
+        "identity": identity,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _finish(folder: ResultsFolder, evaluation: Evaluation, seconds: float) -> None:
+    content = folder.read_run()
+    content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    content["images"] = {"ok": evaluation.images, "failed": evaluation.failed}
+    content["seconds"] = round(content.get("seconds", 0.0) + seconds, 3)
+    folder.write_run(content)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,261 @@
+"""The stages of the stream, each a unit in and a unit out, free of Ray: what the pipeline maps over units.
+
+One image that cannot be processed never takes another one with it: its row carries an error and passes through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from oodray.datasets.images import LabelCodes, decode_image, decode_label, encode_png, read_bytes
+from oodray.errors import ImageError
+from oodray.job.results import ERROR, OK, ResultsFolder, write_part
+from oodray.job.units import DECODED, SEGMENTED, Rows, pack, unpack
+from oodray.method.rule import is_ood, ood_mask, upsample_nearest
+from oodray.metrics.tally import IGNORE, Tally, cluster_tallies, first_key_at_least, score_keys
+from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, load_segmenter
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is done with every image, resolved: see `RunConfig` for the meaning of each setting.
+
+    `scores` are the pixel scores to compute, `ks` the numbers of clusters, of which `k` gives the mask.
+    """
+
+    k: int
+    ks: tuple[int, ...]
+    tau: float
+    ood_ratio: float
+    seed: int
+    normalize_features: bool
+    kmeans_backend: str
+    n_init: int
+    scores: tuple[str, ...]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """First stage: read and decode images and labels."""
+
+    label_codes: LabelCodes
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for unit, rows in unpack(batch):
+            yield pack(unit, [self.decode(row) for row in rows], DECODED)
+
+    def decode(self, row: Row) -> Row:
+        """A row of `DECODED` from one of the manifest."""
+        start = time.perf_counter()
+        try:
+            content = self._content(row)
+        except ImageError as error:
+            content = {"error": str(error)}
+        return row | content | {"seconds_decode": time.perf_counter() - start}
+
+    def _content(self, row: Row) -> Row:
+        image = decode_image(read_bytes(row["image_uri"]))
+        height, width = image.shape[:2]
+        content: Row = {"height": height, "width": width, "image": image.tobytes()}
+        if row["label_uri"] is not None:
+            label = decode_label(read_bytes(row["label_uri"]), self.label_codes)
+            if label.shape != (height, width):
+                raise ImageError(
+                    f"the label {row['label_uri']} is {label.shape[1]}x{label.shape[0]} pixels, "
+                    f"its image {width}x{height}"
+                )
+            content["label"] = label.tobytes()
+        return content
+
+
+class SegmentAndCluster:
+    """Second stage, an actor: the network, the K-Means and the pixel scores. Logits and features stay here."""
+
+    def __init__(self, model: ModelSource, device: str, threads: int, method: Method) -> None:
+        import torch
+
+        # Ray sets OMP_NUM_THREADS=1 in its workers; the number of threads is part of what makes a run repeatable.
+        torch.set_num_threads(threads)
+        self.method = method
+        self.segmenter: Segmenter = load_segmenter(model, device)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for unit, rows in unpack(batch):
+            yield pack(unit, self.process(rows), SEGMENTED)
+
+    def process(self, rows: Rows) -> Rows:
+        """Rows of `SEGMENTED` from rows of `DECODED`, in order; images of one size share a batch."""
+        done: dict[str, Row] = {row["image_id"]: row for row in rows if row["error"] is not None}
+        healthy = sorted((row for row in rows if row["error"] is None), key=_size)
+        for _, same_size in groupby(healthy, key=_size):
+            group = list(same_size)
+            for start in range(0, len(group), self.method.batch_size):
+                for row in self._segment(group[start : start + self.method.batch_size]):
+                    done[row["image_id"]] = row
+        return [done[row["image_id"]] for row in rows]
+
+    def _segment(self, rows: Rows) -> Rows:
+        start = time.perf_counter()
+        images = [_pixels(row, "image", np.uint8, 3) for row in rows]
+        try:
+            segmentations = check_segmentations(self.segmenter.segment(images), len(images))
+        except Exception as error:
+            if len(rows) > 1:
+                # Which image it was shows when each is alone; the others get their results.
+                return [done for row in rows for done in self._segment([row])]
+            return [row | {"error": _failure("the network failed", error)} for row in rows]
+        seconds = (time.perf_counter() - start) / len(rows)
+        return [
+            self._cluster(row, segmentation) | {"seconds_segment": seconds}
+            for row, segmentation in zip(rows, segmentations, strict=True)
+        ]
+
+    def _cluster(self, row: Row, segmentation: Segmentation) -> Row:
+        from oodray.method.kmeans import cluster_features, kmeans_seed
+        from oodray.method.scores import pixel_scores
+
+        start = time.perf_counter()
+        method = self.method
+        try:
+            maps = pixel_scores(segmentation.logits, row["height"], row["width"], method.scores)
+            clusters = [
+                cluster_features(
+                    segmentation.features,
+                    k,
+                    seed=kmeans_seed(method.seed, row["image_id"], k),
+                    normalize=method.normalize_features,
+                    backend=method.kmeans_backend,
+                    n_init=method.n_init,
+                )
+                for k in method.ks
+            ]
+        except Exception as error:
+            return row | {"error": _failure("clustering failed", error)}
+        return row | {
+            "confidence": maps.pop("confidence").tobytes(),
+            "score_maps": [{"score": name, "values": values.tobytes()} for name, values in maps.items()],
+            "cluster_maps": [
+                {"k": k, "height": ids.shape[0], "width": ids.shape[1], "ids": ids.tobytes()}
+                for k, ids in zip(method.ks, clusters, strict=True)
+            ],
+            "seconds_cluster": time.perf_counter() - start,
+        }
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """Last stage: the rule, mask, tallies and PNGs, and the file of the unit.
+
+    What goes on is one small row per unit: what it took and what failed.
+    """
+
+    method: Method
+    out: str
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for unit, rows in unpack(batch):
+            finished = [self.finish(row) for row in rows]
+            write_part(ResultsFolder(self.out), unit, finished)
+            yield pa.Table.from_pylist([_summary(unit, finished)], schema=SUMMARY_SCHEMA)
+
+    def finish(self, row: Row) -> Row:
+        """A row of the results from a row of `SEGMENTED`."""
+        start = time.perf_counter()
+        if row["error"] is None:
+            try:
+                return row | self._results(row) | {"status": OK, "seconds_finish": time.perf_counter() - start}
+            except ImageError as error:
+                row = row | {"error": str(error)}
+        return row | {"status": ERROR, "seconds_finish": time.perf_counter() - start}
+
+    def _results(self, row: Row) -> Row:
+        method, size = self.method, (row["height"], row["width"])
+        labels = _pixels(row, "label", np.uint8) if row["label"] is not None else np.full(size, IGNORE, np.uint8)
+        keys = score_keys(_pixels(row, "confidence", np.float16))
+        maps = {found["k"]: upsample_nearest(_cluster_ids(found), *size) for found in row["cluster_maps"]}
+        clusters = [_cluster_row(k, *item, method.tau) for k in maps for item in _tallies(maps[k], keys, labels)]
+        own = [cluster for cluster in clusters if cluster["k"] == method.k]
+        flagged = [c["cluster"] for c in own if is_ood(c.pop("unsure"), c["pixels"], method.ood_ratio)]
+        mask = ood_mask(maps[method.k], flagged)
+        return {
+            "mask_png": encode_png(mask),
+            "clusters_png": encode_png(maps[method.k]),
+            "ood_fraction": float(np.count_nonzero(mask) / mask.size),
+            "image_score": max(cluster["ratio"] for cluster in own),
+            "clusters": clusters,
+            "tallies": [_score_row(found, size, labels) for found in row["score_maps"]],
+        }
+
+
+SUMMARY_SCHEMA = pa.schema(
+    [("unit", pa.int32()), ("ok", pa.int32()), ("failed", pa.int32()), ("errors", pa.list_(pa.string()))]
+)
+"""What the driver hears of a finished unit; `errors` are `image_id: message`."""
+
+
+def check_segmentations(segmentations: list[Segmentation], images: int) -> list[Segmentation]:
+    """What a segmenter returned, if it keeps to the protocol.
+
+    Raises:
+        ImageError: saying what it returned instead.
+    """
+    if len(segmentations) != images:
+        raise ImageError(f"the segmenter returned {len(segmentations)} results for {images} images")
+    for found in segmentations:
+        for name, shape in (("logits", found.logits.shape), ("features", found.features.shape)):
+            if len(shape) != 3 or not all(shape):
+                raise ImageError(f"the segmenter returned {name} of shape {tuple(shape)}, expected 3 dimensions")
+    return segmentations
+
+
+def _summary(unit: int, rows: Rows) -> Row:
+    errors = [f"{row['image_id']}: {row['error']}" for row in rows if row["status"] == ERROR]
+    return {"unit": unit, "ok": len(rows) - len(errors), "failed": len(errors), "errors": errors}
+
+
+def _tallies(
+    clusters: NDArray[np.uint8], keys: NDArray[np.uint16], labels: NDArray[np.uint8]
+) -> list[tuple[int, Tally]]:
+    return list(cluster_tallies(clusters, keys, labels).items())
+
+
+def _cluster_row(k: int, cluster: int, tally: Tally, tau: float) -> Row:
+    pixels, unsure = tally.pixels(), tally.below(first_key_at_least(tau))
+    return {"k": k, "cluster": cluster, "pixels": pixels, "unsure": unsure, "ratio": unsure / pixels} | _columns(tally)
+
+
+def _score_row(found: Row, size: tuple[int, int], labels: NDArray[np.uint8]) -> Row:
+    values = np.frombuffer(found["values"], np.float16).reshape(size)
+    return {"score": found["score"]} | _columns(Tally.of(score_keys(values), labels))
+
+
+def _columns(tally: Tally) -> Row:
+    return {"keys": tally.keys, "labels": tally.labels, "counts": tally.counts}
+
+
+def _cluster_ids(found: Row) -> NDArray[np.uint8]:
+    return np.frombuffer(found["ids"], np.uint8).reshape(found["height"], found["width"])
+
+
+def _pixels(row: Row, name: str, dtype: type[np.generic], channels: int | None = None) -> NDArray[Any]:
+    shape = (row["height"], row["width"]) if channels is None else (row["height"], row["width"], channels)
+    return np.frombuffer(row[name], dtype).reshape(shape)
+
+
+def _size(row: Row) -> tuple[int, int]:
+    return row["height"], row["width"]
+
+
+def _failure(what: str, error: Exception) -> str:
+    return str(error) if isinstance(error, ImageError) else f"{what}: {type(error).__name__}: {error}"

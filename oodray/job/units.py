@@ -1,0 +1,65 @@
+"""How a unit travels through Ray: as one row.
+
+A unit is computed, written and resumed as a whole. Ray Data splits and merges blocks between rows, never inside one, so a
+unit that is a single row, its images a list of structs, arrives in every stage complete and alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from oodray.datasets.manifest import MANIFEST_SCHEMA
+
+Rows = list[dict[str, Any]]
+
+# Pixels of many images can exceed the 2 GiB that 32-bit offsets reach.
+_PIXELS = pa.large_binary()
+
+LISTED = pa.struct(list(MANIFEST_SCHEMA))
+"""An image as the manifest lists it."""
+
+DECODED = pa.struct(
+    [
+        *MANIFEST_SCHEMA,
+        ("error", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("image", _PIXELS),
+        ("label", _PIXELS),
+        ("seconds_decode", pa.float64()),
+    ]
+)
+"""An image in memory: RGB bytes, and one label byte per pixel; label is null where the dataset has none."""
+
+CLUSTER_MAP = pa.struct([("k", pa.int16()), ("height", pa.int32()), ("width", pa.int32()), ("ids", _PIXELS)])
+"""Cluster ids at the resolution of the features, for one K."""
+
+SCORE_MAP = pa.struct([("score", pa.string()), ("values", _PIXELS)])
+"""A pixel score at image size, float16."""
+
+SEGMENTED = pa.struct(
+    [
+        *(field for field in DECODED if field.name != "image"),
+        ("confidence", _PIXELS),
+        ("cluster_maps", pa.list_(CLUSTER_MAP)),
+        ("score_maps", pa.list_(SCORE_MAP)),
+        ("seconds_segment", pa.float64()),
+        ("seconds_cluster", pa.float64()),
+    ]
+)
+"""What leaves the actor: no logits and no features."""
+
+
+def pack(unit: int, rows: Rows, image_type: pa.StructType) -> pa.Table:
+    """The one-row table of a unit; `image_type` is the type of its images."""
+    images = pa.array([rows], type=pa.list_(image_type))
+    return pa.table({"unit": pa.array([unit], pa.int32()), "images": images})
+
+
+def unpack(batch: pa.Table) -> Iterator[tuple[int, Rows]]:
+    """The units of a batch, usually one, and the images of each."""
+    for row in batch.to_pylist():
+        yield row["unit"], row["images"]

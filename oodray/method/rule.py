@@ -1,0 +1,150 @@
+"""The paper's rule, equations 1 to 3: which clusters of an image are out of distribution.
+
+A pixel is unsure where its confidence lies below tau; a cluster is out of distribution where the share of its
+pixels that are unsure exceeds T. Counts are integers, compared as fractions: nothing is rounded on the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def upsample_nearest(clusters: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Bring cluster ids to the size of the image (eq. 2): each pixel takes the cell that its centre lies in.
+
+    Nearest, because ids are names: a value between two of them would name a third cluster. On the line
+    between two cells the later one is taken. The indices are integer arithmetic: no rounding moves a border.
+
+    Args:
+        clusters: `(h, w)` uint8.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Returns:
+        `(height, width)` uint8, contiguous.
+
+    >>> upsample_nearest(np.array([[0, 1]], np.uint8), 1, 5).tolist()
+    [[0, 0, 1, 1, 1]]
+    """
+    _require_map("clusters", clusters, np.uint8)
+    if height < 1 or width < 1 or not clusters.size:
+        raise ValueError(f"clusters {clusters.shape} and image {height} x {width} must each have a pixel")
+    rows = _cells_of_pixels(clusters.shape[0], height)
+    columns = _cells_of_pixels(clusters.shape[1], width)
+    return np.take(np.take(clusters, columns, axis=1), rows, axis=0)
+
+
+def unsure_pixels(confidence: NDArray[np.float16], tau: float) -> NDArray[np.bool_]:
+    """Where the confidence is below tau, strictly: the indicator of eq. 3.
+
+    The comparison is made in float64. Left alone, numpy casts a Python float to the float16 of the array,
+    which moves tau to the nearest float16: 1.1 becomes 1.0996, and pixels of that confidence change sides.
+
+    Args:
+        confidence: `(H, W)` float16, see `oodray.method.scores`.
+        tau: a real number in units of the logits.
+
+    >>> unsure_pixels(np.array([[1.0996]], np.float16), tau=1.1).tolist()
+    [[True]]
+    """
+    _require_map("confidence", confidence, np.float16)
+    if math.isnan(tau):
+        raise ValueError("tau is NaN; give a number")
+    return np.less(confidence.astype(np.float64), tau)
+
+
+def cluster_counts(
+    clusters: NDArray[np.uint8], unsure: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels of each cluster, and how many of them are unsure: denominator and numerator of eq. 3.
+
+    Args:
+        clusters: `(H, W)` uint8 ids.
+        unsure: `(H, W)` bool.
+
+    Returns:
+        Two int64 arrays indexed by cluster id, up to the largest id present; 0 for an id that no pixel has.
+
+    >>> pixels, unsure = cluster_counts(np.array([[0, 0, 2]], np.uint8), np.array([[True, False, True]]))
+    >>> pixels.tolist(), unsure.tolist()
+    ([2, 0, 1], [1, 0, 1])
+    """
+    _require_map("clusters", clusters, np.uint8)
+    _require_map("unsure", unsure, np.bool_)
+    if clusters.shape != unsure.shape:
+        raise ValueError(f"clusters {clusters.shape} and unsure {unsure.shape} must be of one size")
+    pixels = np.bincount(clusters.ravel())
+    return pixels, np.bincount(clusters[unsure], minlength=len(pixels))
+
+
+def is_ood(unsure: int, pixels: int, ood_ratio: float) -> bool:
+    """Whether r_k = unsure / pixels exceeds T, strictly (section 3.5): `exceeds` for one cluster.
+
+    >>> is_ood(3, 10, 0.3), is_ood(31, 100, 0.3)
+    (False, True)
+    """
+    return bool(exceeds(np.array([unsure]), np.array([pixels]), ood_ratio)[0])
+
+
+def exceeds(
+    unsure: NDArray[np.integer[Any]], pixels: NDArray[np.integer[Any]], ood_ratio: float
+) -> NDArray[np.bool_]:
+    """Which clusters have r_k = unsure / pixels > T, strictly; one without a pixel never does.
+
+    Both sides are fractions, and T is the decimal that it is written as: the float 0.3 lies a little below
+    3/10, so as a binary fraction it would flag a cluster with exactly 3 unsure pixels of 10.
+
+    Args:
+        unsure: `(c,)`, unsure pixels of each cluster.
+        pixels: `(c,)`, all pixels of each cluster.
+        ood_ratio: T, 0..1.
+
+    >>> exceeds(np.array([3, 4, 0]), np.array([10, 10, 0]), 0.3).tolist()
+    [False, True, False]
+    """
+    if not 0 <= ood_ratio <= 1:
+        raise ValueError(f"ood_ratio must lie within 0..1, not {ood_ratio}")
+    if np.any((unsure < 0) | (unsure > pixels)):
+        raise ValueError("a cluster cannot have fewer than 0 or more than all its pixels unsure")
+    threshold = Fraction(str(ood_ratio))
+    # a / b > p / q as a q > p b, in Python's integers: a T of many digits would overflow int64.
+    scaled = unsure.astype(object) * threshold.denominator
+    return np.asarray(scaled > pixels.astype(object) * threshold.numerator, dtype=np.bool_)
+
+
+def ood_mask(
+    clusters: NDArray[np.uint8], flagged: Collection[int] | NDArray[np.integer[Any]]
+) -> NDArray[np.uint8]:
+    """The paper's output: 255 where a pixel's cluster is flagged, else 0.
+
+    Args:
+        clusters: `(H, W)` uint8 ids.
+        flagged: ids of the clusters that are out of distribution.
+
+    >>> ood_mask(np.array([[0, 1, 2]], np.uint8), {1, 2}).tolist()
+    [[0, 255, 255]]
+    """
+    _require_map("clusters", clusters, np.uint8)
+    ids = np.array(list(flagged))
+    if ids.size and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() > 255):
+        raise ValueError(f"flagged must hold cluster ids, integers within 0..255, not {ids.tolist()}")
+    values = np.zeros(256, np.uint8)
+    values[ids.astype(np.intp)] = 255
+    return values[clusters]
+
+
+def _cells_of_pixels(cells: int, pixels: int) -> NDArray[np.int64]:
+    """Along one axis, the cell that the centre of each pixel lies in."""
+    return (2 * np.arange(pixels, dtype=np.int64) + 1) * cells // (2 * pixels)
+
+
+def _require_map(name: str, values: NDArray[np.generic], dtype: type[np.generic]) -> None:
+    if values.ndim != 2 or values.dtype != dtype:
+        wanted = np.dtype(dtype).name
+        raise ValueError(f"{name} must be {wanted} (H, W), not {values.dtype} {values.shape}")
