@@ -96,7 +96,7 @@ def run(
     from oodray.config import read_settings
     from oodray.job.plan import make_plan
     from oodray.job.results import ResultsFolder
-    from oodray.job.run import left_units
+    from oodray.job.run import images_done
     from oodray.job.run import run as run_plan
     from oodray.report.progress import Progress
 
@@ -105,10 +105,8 @@ def run(
     folder = ResultsFolder(out or Path("runs") / str(named))
     plan = make_plan(options, config, folder)
     for warning in plan.warnings:
-        errors.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-    total = plan.manifest.num_rows
-    left = sum(unit in left_units(plan, folder) for unit in plan.manifest["unit"].to_pylist())
-    with Progress(total=total, done=total - left, console=errors) as progress:
+        errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    with Progress(total=plan.manifest.num_rows, done=images_done(plan, folder), console=errors) as progress:
         evaluation = run_plan(plan, folder, progress.update)
     _print_evaluation(evaluation, folder.path)
 
@@ -179,7 +177,7 @@ def _print_evaluation(evaluation: Any, path: Path) -> None:
     console = _console()
     for table in evaluation_tables(evaluation):
         console.print(table)
-    console.print(f"results in {path}", highlight=False, soft_wrap=True)
+    console.print(f"results in {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 from oodray.errors import ConfigError
 
@@ -75,11 +76,14 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch_size": (lambda v: v >= 1, "a whole number of at least 1"),
     "threads": (lambda v: v >= 1, "a whole number of at least 1"),
     "workers": (lambda v: v >= 1, "a whole number of at least 1"),
-    "gpus_per_worker": (lambda v: 0 <= v and math.isfinite(v), "a number of at least 0"),
+    "gpus_per_worker": (lambda v: v >= 0 and math.isfinite(v), "a number of at least 0"),
 }
 
-HOW_IT_RUNS = ("root", "workers", "gpus_per_worker", "ray_address")
-"""Settings that may change when a run is continued: they decide where and how fast, not what."""
+HOW_IT_RUNS = ("checkpoint", "workers", "gpus_per_worker", "ray_address")
+"""Settings that may change when a run is continued: they decide where and how fast, not what.
+
+The weights themselves may not, wherever they lie: a run knows them by their sha256.
+"""
 
 
 def config_root() -> Path:
@@ -92,7 +96,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Settings from a YAML file; keys are the fields of `RunConfig`.
 
     Raises:
-        ConfigError: if the file cannot be read, is no mapping, or has an unknown key or a value of a wrong type.
+        ConfigError: if the file cannot be read, is no mapping, or has an unknown key or a wrong value.
     """
     import yaml
 
@@ -100,12 +104,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {path}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise ConfigError(f"the config file {path} is not valid YAML: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"the config file {path} must hold `key: value` lines, got a {type(content).__name__}")
+        kind = type(content).__name__
+        raise ConfigError(f"the config file {path} must hold `key: value` lines, got a {kind}")
     return check_settings(content, source=str(path))
 
 
@@ -125,7 +130,11 @@ def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
             close = difflib.get_close_matches(str(key), types, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(types)}"
             raise ConfigError(f"unknown key {key!r} in {source}; {hint}")
-        checked[key] = _convert(key, value, str(types[key]), source)
+        try:
+            checked[key] = _converted(value, types[key])
+        except (ValueError, OverflowError):
+            expected = _EXPECTED[_value_type(types[key])]
+            raise ConfigError(f"{key} in {source} must be {expected}, got {value!r}") from None
     return checked
 
 
@@ -159,21 +168,35 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _convert(key: str, value: Any, expected: str, source: str) -> Any:
-    """`value` as the type annotation `expected`; YAML gives whole numbers where a float is meant."""
-    if value is None and "None" in expected:
+_EXPECTED: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple[str, ...]: "a list of names",
+}
+
+
+def _converted(value: Any, annotation: Any) -> Any:
+    """`value` as the annotated type: YAML gives a whole number where a float is meant, and lists for tuples.
+
+    Raises:
+        ValueError: if it is of another type.
+        OverflowError: if it is too large for a float.
+    """
+    expected = _value_type(annotation)
+    if value is None and annotation != expected:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if "float" in expected and is_number:
+    if expected == tuple[str, ...]:
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            return tuple(value)
+    elif expected is float and type(value) is int:  # not bool, which is an int too
         return float(value)
-    if "int" in expected and isinstance(value, int) and not isinstance(value, bool):
+    elif type(value) is expected:
         return value
-    if "bool" in expected and isinstance(value, bool):
-        return value
-    if "tuple" in expected and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if "str" in expected and "tuple" not in expected and isinstance(value, str):
-        return value
-    wanted = {"float": "a number", "int": "a whole number", "bool": "true or false", "tuple": "a list of names"}
-    kind = next((text for name, text in wanted.items() if name in expected), "a text")
-    raise ConfigError(f"{key} in {source} must be {kind}, got {value!r}")
+    raise ValueError
+
+
+def _value_type(annotation: Any) -> Any:
+    """The type of an annotation without `| None`."""
+    return get_args(annotation)[0] if isinstance(annotation, UnionType) else annotation

@@ -1,4 +1,4 @@
-# InternImage-N, our nano variant: the blocks of T (pre-norm, layer scale), small enough to train on two CPU cores.
+# InternImage-N, our nano variant: the blocks of T (pre-norm, layer scale), trained on two CPU cores.
 _base_ = "./_base_/upernet_internimage.py"
 model = dict(
     backbone=dict(

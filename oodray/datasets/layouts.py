@@ -142,7 +142,7 @@ class Demo(Layout):
         Raises:
             DatasetError: they cannot be written.
         """
-        from oodray.datasets import scenes  # noqa: PLC0415 - only drawing needs it
+        from oodray.datasets import scenes
 
         try:
             scenes.write_demo(root)

@@ -13,7 +13,7 @@ from oodray.method.rule import exceeds
 from oodray.metrics.tally import Tally, first_key_at_least
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cells:
     """The cells of many tallies, one after the other.
 
@@ -40,9 +40,18 @@ class Cells:
         return pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clusters:
-    """Clusters of many images; the attributes but `cells` are `(c,)`, and `row` is the image's row."""
+    """Clusters of many images; the attributes but `cells` are `(c,)`.
+
+    Attributes:
+        row: the row of the cluster's image.
+        k: the number of clusters asked for.
+        cluster: its id.
+        pixels: how many it has, ignored ones too.
+        ratio: share of them that was unsure at the run's tau.
+        cells: tallies of confidence, each owned by a cluster, by its index here.
+    """
 
     row: NDArray[np.intp]
     k: NDArray[np.int16]
@@ -67,7 +76,8 @@ class Clusters:
 def clusters_of(column: pa.ChunkedArray) -> Clusters:
     """The `clusters` column of result rows."""
     structs, row = _flatten(column)
-    fields = {name: structs.field(name).to_numpy(zero_copy_only=False) for name in ("k", "cluster", "pixels", "ratio")}
+    names = ("k", "cluster", "pixels", "ratio")
+    fields = {name: structs.field(name).to_numpy(zero_copy_only=False) for name in names}
     return Clusters(row=row, cells=_cells(structs), **fields)
 
 
@@ -93,6 +103,5 @@ def _flatten(lists: pa.ChunkedArray | pa.ListArray) -> tuple[Any, NDArray[np.int
     """The elements of all lists, and the index of the list that each is from; null is an empty list."""
     if isinstance(lists, pa.ChunkedArray):
         lists = lists.combine_chunks()
-        lists = pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists
-    lengths = np.nan_to_num(lists.value_lengths().to_numpy(zero_copy_only=False)).astype(np.intp)
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     return lists.flatten(), np.repeat(np.arange(len(lists)), lengths)

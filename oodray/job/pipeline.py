@@ -57,7 +57,9 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Datas
             batch_format="pyarrow",
             **({"num_gpus": gpus} if gpus else {"num_cpus": plan.config.threads}),
         )
-        .map_batches(Finisher(plan.method(), str(folder.path)), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
+        .map_batches(
+            Finisher(plan.method(), str(folder.path)), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
+        )
     )
 
 

@@ -8,10 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from oodray.config import RunConfig, Settings, build_config, check_settings, fingerprint, preset, read_settings
-from oodray.datasets.layouts import Layout, count_warning, get_layout
+from oodray.config import (
+    RunConfig,
+    Settings,
+    build_config,
+    check_settings,
+    fingerprint,
+    preset,
+    read_settings,
+)
+from oodray.datasets.layouts import Demo, Layout, count_warning, get_layout
 from oodray.datasets.manifest import build_manifest, manifest_digest
-from oodray.errors import ConfigError, DatasetError
+from oodray.errors import ConfigError
 from oodray.job.results import ResultsFolder
 from oodray.job.stages import Method
 from oodray.method.kmeans import resolve_backend
@@ -90,7 +98,9 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     config = build_config(published, from_file, given)
 
     if config.model is None:
-        raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
+        raise ConfigError(
+            f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo"
+        )
     model = resolve_model(config.model, config.checkpoint)
     tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
     root = _dataset_root(config, layout, folder)
@@ -118,7 +128,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
 def _choose_tau(
     config: RunConfig, model: ModelSource, published: Settings, given: Settings
 ) -> tuple[float, tuple[str, ...]]:
-    """tau belongs to a network: one that was asked for, else the network's own, else the preset's with a warning."""
+    """The tau asked for, else the network's own, else the preset's, with a warning if it is for another."""
     if given.get("tau") is not None:
         return float(given["tau"]), ()
     if model.tau is not None:
@@ -128,14 +138,19 @@ def _choose_tau(
             f"no tau is known for {model.name}: pass --tau X, the confidence below which a pixel is unsure. "
             "A low quantile of the network's max-logit on images of its own kind is a good start."
         )
+    owner = published.get("model")
+    if config.model == owner and config.checkpoint is None:
+        return config.tau, ()
+    asked = model.name if config.checkpoint is None else f"the weights {config.checkpoint}"
     return config.tau, (
-        f"tau={config.tau} was chosen for {published['model']}, not for {model.name}; pass --tau to set its own",
+        f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; "
+        "pass --tau to set its own",
     )
 
 
 def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Path:
-    if config.root is None and layout.name != "demo":
-        raise DatasetError(str(layout.error("no --root DIR was given")))
+    if not config.root and layout.name != Demo.name:
+        raise layout.error("no --root DIR was given")
     root = Path(config.root).expanduser().absolute() if config.root else (folder.path / "dataset").absolute()
     layout.prepare(root)
     return root

@@ -1,4 +1,4 @@
-"""From the files of a run to dataset-wide numbers: tallies added up file by file, in parallel where there are many."""
+"""From the files of a run to dataset-wide numbers: tallies added up, in parallel where there are many."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def evaluate_run(folder: ResultsFolder) -> Evaluation:
         raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
     rule = Rule(config["k"], config["tau"], config["ood_ratio"])
     totals = total(parts, rule)
-    evaluation = Evaluation(rule, totals.images, totals.failed, _metrics(totals, config["scores"]), totals.mask())
+    evaluation = Evaluation(
+        rule, totals.images, totals.failed, _metrics(totals, config["scores"]), totals.mask()
+    )
     rows = [asdict(rule) | asdict(metrics) for metrics in evaluation.scores]
     write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))
@@ -83,13 +85,18 @@ def total(parts: Sequence[Path], rule: Rule) -> Totals:
     if len(parts) <= FILES_PER_TASK:
         return total_files(parts, rule)
     import ray
+    from ray.exceptions import RayTaskError
 
     from oodray.job.cluster import connected
 
     task = ray.remote(total_files)
+    chunks = (parts[start : start + FILES_PER_TASK] for start in range(0, len(parts), FILES_PER_TASK))
     with connected():
-        chunks = (parts[start : start + FILES_PER_TASK] for start in range(0, len(parts), FILES_PER_TASK))
-        return Totals.sum(ray.get([task.remote(chunk, rule) for chunk in chunks]))
+        try:
+            return Totals.sum(ray.get([task.remote(chunk, rule) for chunk in chunks]))
+        except RayTaskError as error:
+            # Ray's own message holds a traceback; the cause is that of a file.
+            raise error.cause from error
 
 
 def total_files(parts: Iterable[Path], rule: Rule) -> Totals:

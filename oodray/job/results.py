@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError, RunError
 from oodray.job.cells import clusters_of
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
@@ -64,6 +68,9 @@ RESULT_SCHEMA = pa.schema(
 OK, ERROR = "ok", "error"
 
 
+_PART_NAME = re.compile(r"part-(\d{6}|[1-9]\d{6,})\.parquet")
+
+
 class ResultsFolder:
     """The paths of a results folder, and its small files."""
 
@@ -82,16 +89,18 @@ class ResultsFolder:
 
     def parts(self) -> list[Path]:
         """The finished files, in the order of the units."""
-        return sorted(self.results.glob("part-*.parquet"))
+        return [self.part(unit) for unit in sorted(self.finished_units())]
 
     def finished_units(self) -> set[int]:
         """Units that have a file."""
-        return {int(part.stem.removeprefix("part-")) for part in self.parts()}
+        names = (_PART_NAME.fullmatch(path.name) for path in self.results.glob("part-*"))
+        return {int(name[1]) for name in names if name}
 
     def remove_leftovers(self) -> None:
         """Remove what a killed run was writing."""
-        for leftover in self.results.glob(".part-*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for folder in (self.path, self.results):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
 
     def read_run(self) -> dict[str, Any]:
         """The content of run.json.
@@ -100,11 +109,13 @@ class ResultsFolder:
             ResultsError: if this is no results folder.
         """
         try:
-            content: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
+            content = json.loads(self.run.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ResultsError(f"{self.path} is not a results folder: it has no run.json") from error
         except (OSError, ValueError) as error:
             raise ResultsError(f"cannot read {self.run}: {error}") from error
+        if not isinstance(content, dict) or not content.keys() >= {"config", "identity"}:
+            raise ResultsError(f"{self.run} does not describe a run of oodray; choose another folder")
         return content
 
     def write_run(self, content: Mapping[str, Any]) -> None:
@@ -132,19 +143,28 @@ def write_table(table: pa.Table, target: Path) -> None:
 
 
 def write_json(target: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file that appears whole or not at all.
+    """Write a JSON file that appears whole or not at all. NaN becomes null, as JSON has no word for it.
 
     Raises:
         RunError: if it cannot be written.
     """
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
     with _replacing(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Any:
+def _replacing(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that takes its place when the block ends well."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -164,14 +184,21 @@ def read_rows(paths: Iterable[Path], columns: list[str] | None = None) -> pa.Tab
     Raises:
         ResultsError: if a file cannot be read.
     """
-    fields = RESULT_SCHEMA if columns is None else pa.schema([RESULT_SCHEMA.field(name) for name in columns])
-    tables = [fields.empty_table()]
-    for path in paths:
-        try:
-            tables.append(pq.read_table(path, columns=columns, schema=None, partitioning=None))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ResultsError(f"cannot read {path}: {error}. Delete the file and run again to remake it") from error
-    return pa.concat_tables(tables)
+    names = RESULT_SCHEMA.names if columns is None else columns
+    schema = pa.schema([RESULT_SCHEMA.field(name) for name in names])
+    return pa.concat_tables([schema.empty_table(), *(_read_part(path, names) for path in paths)])
+
+
+def _read_part(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow.equals(RESULT_SCHEMA):
+                return file.read(columns=columns).select(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise ResultsError(
+            f"cannot read {path}: {error}. Delete the file and run again to remake it"
+        ) from error
+    raise ResultsError(f"{path} was written by another version of oodray; start a new run elsewhere")
 
 
 def read_results(out: str | Path) -> pd.DataFrame:
@@ -183,14 +210,15 @@ def read_results(out: str | Path) -> pd.DataFrame:
         ResultsError: if `out` is no results folder.
     """
     folder = _opened(out)
-    return read_rows(folder.parts()).to_pandas()
+    results: pd.DataFrame = read_rows(folder.parts()).to_pandas()
+    return results
 
 
 def read_clusters(out: str | Path) -> pd.DataFrame:
     """The clusters of a run, one row per image, K and cluster.
 
-    Columns: `image_id, k, cluster, pixels, unsure, ratio, ood, pixels_id, pixels_ood, pixels_ignored`; `unsure` counts
-    the pixels below the run's tau, `ood` says whether the ratio is over its T.
+    Columns: `image_id, k, cluster, pixels, unsure, ratio, ood, pixels_id, pixels_ood, pixels_ignored`;
+    `unsure` counts the pixels below the run's tau, `ood` says whether the ratio is over its T.
 
     Raises:
         ResultsError: if `out` is no results folder.
@@ -199,31 +227,30 @@ def read_clusters(out: str | Path) -> pd.DataFrame:
 
     folder = _opened(out)
     config = folder.read_run()["config"]
-    table = read_rows(folder.parts(), ["image_id", "clusters"])
+    # File by file, as the tallies of a large run may not fit into memory together.
+    files = [[], *([part] for part in folder.parts())]
+    columns = [_cluster_columns(file, config["tau"], config["ood_ratio"]) for file in files]
+    return pd.DataFrame({name: np.concatenate([found[name] for found in columns]) for name in columns[0]})
+
+
+def _cluster_columns(files: list[Path], tau: float, ood_ratio: float) -> dict[str, NDArray[Any]]:
+    table = read_rows(files, ["image_id", "clusters"])
     clusters = clusters_of(table["clusters"])
-    return pd.DataFrame(
-        {
-            "image_id": table["image_id"].to_numpy()[clusters.row],
-            "k": clusters.k,
-            "cluster": clusters.cluster,
-            "pixels": clusters.pixels,
-            "unsure": clusters.unsure(first_key_at_least(config["tau"])),
-            "ratio": clusters.ratio,
-            "ood": clusters.ood(config["tau"], config["ood_ratio"]),
-            "pixels_id": clusters.labelled(IN_DISTRIBUTION),
-            "pixels_ood": clusters.labelled(OOD),
-            "pixels_ignored": clusters.labelled(IGNORE),
-        }
-    )
+    return {
+        "image_id": table["image_id"].to_numpy()[clusters.row],
+        "k": clusters.k,
+        "cluster": clusters.cluster,
+        "pixels": clusters.pixels,
+        "unsure": clusters.unsure(first_key_at_least(tau)),
+        "ratio": clusters.ratio,
+        "ood": clusters.ood(tau, ood_ratio),
+        "pixels_id": clusters.labelled(IN_DISTRIBUTION),
+        "pixels_ood": clusters.labelled(OOD),
+        "pixels_ignored": clusters.labelled(IGNORE),
+    }
 
 
 def _opened(out: str | Path) -> ResultsFolder:
     folder = ResultsFolder(out)
     folder.read_run()
     return folder
-
-
-def read_counts(folder: ResultsFolder) -> tuple[int, pa.Table]:
-    """Number of images of the run, and `image_id, status, error` of the finished ones."""
-    total = read_manifest(folder.manifest).num_rows
-    return total, read_rows(folder.parts(), ["image_id", "status", "error"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -60,6 +60,12 @@ def left_units(plan: Plan, folder: ResultsFolder) -> set[int]:
     return set(plan.manifest["unit"].unique().to_pylist()) - folder.finished_units()
 
 
+def images_done(plan: Plan, folder: ResultsFolder) -> int:
+    """Images of the manifest that have a row already."""
+    left = left_units(plan, folder)
+    return sum(unit not in left for unit in plan.manifest["unit"].to_pylist())
+
+
 def start_or_continue(plan: Plan, folder: ResultsFolder) -> None:
     """Prepare the folder for a new run, or check that it holds an earlier part of this one.
 
@@ -92,7 +98,7 @@ def _description(plan: Plan) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
         "model": plan.model.name,
-        "config": {name: identity[name] for name in ("k", "tau", "ood_ratio", "scores", "seed")},
+        "config": asdict(plan.config),
         "identity": identity,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }

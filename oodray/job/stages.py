@@ -1,10 +1,11 @@
 """The stages of the stream, each a unit in and a unit out, free of Ray: what the pipeline maps over units.
 
-One image that cannot be processed never takes another one with it: its row carries an error and passes through.
+One image that cannot be processed never takes another one with it: its row carries an error and passes on.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,11 +53,12 @@ class Decoder:
     label_codes: LabelCodes
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Units of `LISTED` to units of `DECODED`."""
         for unit, rows in unpack(batch):
             yield pack(unit, [self.decode(row) for row in rows], DECODED)
 
     def decode(self, row: Row) -> Row:
-        """A row of `DECODED` from one of the manifest."""
+        """A row of `DECODED` from one of the manifest; what is absent is null."""
         start = time.perf_counter()
         try:
             content = self._content(row)
@@ -80,17 +82,20 @@ class Decoder:
 
 
 class SegmentAndCluster:
-    """Second stage, an actor: the network, the K-Means and the pixel scores. Logits and features stay here."""
+    """Second stage, an actor: network, K-Means and pixel scores. Logits and features stay here."""
 
     def __init__(self, model: ModelSource, device: str, threads: int, method: Method) -> None:
+        # OpenMP threads that wait by spinning take the cores from decoding and writing; read when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         import torch
 
-        # Ray sets OMP_NUM_THREADS=1 in its workers; the number of threads is part of what makes a run repeatable.
+        # Ray sets OMP_NUM_THREADS=1 in its workers; a run repeats to the last bit with the same number.
         torch.set_num_threads(threads)
         self.method = method
         self.segmenter: Segmenter = load_segmenter(model, device)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Units of `DECODED` to units of `SEGMENTED`."""
         for unit, rows in unpack(batch):
             yield pack(unit, self.process(rows), SEGMENTED)
 
@@ -107,19 +112,23 @@ class SegmentAndCluster:
 
     def _segment(self, rows: Rows) -> Rows:
         start = time.perf_counter()
-        images = [_pixels(row, "image", np.uint8, 3) for row in rows]
+        # Copies, as PyTorch warns of arrays that cannot be written to.
+        images = [_pixels(row, "image", np.uint8, 3).copy() for row in rows]
         try:
             segmentations = check_segmentations(self.segmenter.segment(images), len(images))
         except Exception as error:
-            if len(rows) > 1:
-                # Which image it was shows when each is alone; the others get their results.
-                return [done for row in rows for done in self._segment([row])]
-            return [row | {"error": _failure("the network failed", error)} for row in rows]
-        seconds = (time.perf_counter() - start) / len(rows)
-        return [
-            self._cluster(row, segmentation) | {"seconds_segment": seconds}
-            for row, segmentation in zip(rows, segmentations, strict=True)
-        ]
+            failure = _failure("the network failed", error)
+        else:
+            seconds = (time.perf_counter() - start) / len(rows)
+            return [
+                self._cluster(row, segmentation) | {"seconds_segment": seconds}
+                for row, segmentation in zip(rows, segmentations, strict=True)
+            ]
+        if len(rows) == 1:
+            return [rows[0] | {"error": failure}]
+        # Which image it was shows when each is alone; the others get their results. Not in the handler above,
+        # which keeps the memory of the failed batch.
+        return [done for row in rows for done in self._segment([row])]
 
     def _cluster(self, row: Row, segmentation: Segmentation) -> Row:
         from oodray.method.kmeans import cluster_features, kmeans_seed
@@ -164,6 +173,7 @@ class Finisher:
     out: str
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Units of `SEGMENTED` to their summaries."""
         for unit, rows in unpack(batch):
             finished = [self.finish(row) for row in rows]
             write_part(ResultsFolder(self.out), unit, finished)
@@ -172,28 +182,32 @@ class Finisher:
     def finish(self, row: Row) -> Row:
         """A row of the results from a row of `SEGMENTED`."""
         start = time.perf_counter()
-        if row["error"] is None:
-            try:
-                return row | self._results(row) | {"status": OK, "seconds_finish": time.perf_counter() - start}
-            except ImageError as error:
-                row = row | {"error": str(error)}
-        return row | {"status": ERROR, "seconds_finish": time.perf_counter() - start}
+        results = {"status": OK} | self._results(row) if row["error"] is None else {"status": ERROR}
+        return row | results | {"seconds_finish": time.perf_counter() - start}
 
     def _results(self, row: Row) -> Row:
-        method, size = self.method, (row["height"], row["width"])
-        labels = _pixels(row, "label", np.uint8) if row["label"] is not None else np.full(size, IGNORE, np.uint8)
+        method, size = self.method, _size(row)
+        labels = np.full(size, IGNORE, np.uint8) if row["label"] is None else _pixels(row, "label", np.uint8)
         keys = score_keys(_pixels(row, "confidence", np.float16))
         maps = {found["k"]: upsample_nearest(_cluster_ids(found), *size) for found in row["cluster_maps"]}
-        clusters = [_cluster_row(k, *item, method.tau) for k in maps for item in _tallies(maps[k], keys, labels)]
-        own = [cluster for cluster in clusters if cluster["k"] == method.k]
-        flagged = [c["cluster"] for c in own if is_ood(c.pop("unsure"), c["pixels"], method.ood_ratio)]
+        tallies = {k: cluster_tallies(ids, keys, labels) for k, ids in maps.items()}
+        own, tau_key = tallies[method.k], first_key_at_least(method.tau)
+        flagged = {
+            cluster
+            for cluster, tally in own.items()
+            if is_ood(tally.below(tau_key), tally.pixels(), method.ood_ratio)
+        }
         mask = ood_mask(maps[method.k], flagged)
         return {
             "mask_png": encode_png(mask),
             "clusters_png": encode_png(maps[method.k]),
-            "ood_fraction": float(np.count_nonzero(mask) / mask.size),
-            "image_score": max(cluster["ratio"] for cluster in own),
-            "clusters": clusters,
+            "ood_fraction": np.count_nonzero(mask) / mask.size,
+            "image_score": max(_ratio(tally, tau_key) for tally in own.values()),
+            "clusters": [
+                _cluster_row(k, cluster, tally, tau_key)
+                for k, found in tallies.items()
+                for cluster, tally in found.items()
+            ],
             "tallies": [_score_row(found, size, labels) for found in row["score_maps"]],
         }
 
@@ -213,10 +227,21 @@ def check_segmentations(segmentations: list[Segmentation], images: int) -> list[
     if len(segmentations) != images:
         raise ImageError(f"the segmenter returned {len(segmentations)} results for {images} images")
     for found in segmentations:
-        for name, shape in (("logits", found.logits.shape), ("features", found.features.shape)):
-            if len(shape) != 3 or not all(shape):
-                raise ImageError(f"the segmenter returned {name} of shape {tuple(shape)}, expected 3 dimensions")
+        _check_map("logits", found.logits)
+        _check_map("features", found.features)
     return segmentations
+
+
+def _check_map(name: str, values: Any) -> None:
+    import torch
+
+    if not isinstance(values, torch.Tensor):
+        raise ImageError(f"the segmenter returned {name} of type {type(values).__name__}, expected a tensor")
+    if values.ndim != 3 or not values.numel() or not values.is_floating_point():
+        raise ImageError(
+            f"the segmenter returned {name} of {values.dtype} {tuple(values.shape)}, "
+            "expected floats (channels, height, width)"
+        )
 
 
 def _summary(unit: int, rows: Rows) -> Row:
@@ -224,15 +249,13 @@ def _summary(unit: int, rows: Rows) -> Row:
     return {"unit": unit, "ok": len(rows) - len(errors), "failed": len(errors), "errors": errors}
 
 
-def _tallies(
-    clusters: NDArray[np.uint8], keys: NDArray[np.uint16], labels: NDArray[np.uint8]
-) -> list[tuple[int, Tally]]:
-    return list(cluster_tallies(clusters, keys, labels).items())
+def _cluster_row(k: int, cluster: int, tally: Tally, tau_key: int) -> Row:
+    ratio = _ratio(tally, tau_key)
+    return {"k": k, "cluster": cluster, "pixels": tally.pixels(), "ratio": ratio} | _columns(tally)
 
 
-def _cluster_row(k: int, cluster: int, tally: Tally, tau: float) -> Row:
-    pixels, unsure = tally.pixels(), tally.below(first_key_at_least(tau))
-    return {"k": k, "cluster": cluster, "pixels": pixels, "unsure": unsure, "ratio": unsure / pixels} | _columns(tally)
+def _ratio(tally: Tally, tau_key: int) -> float:
+    return tally.below(tau_key) / tally.pixels()
 
 
 def _score_row(found: Row, size: tuple[int, int], labels: NDArray[np.uint8]) -> Row:

@@ -1,7 +1,7 @@
 """How a unit travels through Ray: as one row.
 
-A unit is computed, written and resumed as a whole. Ray Data splits and merges blocks between rows, never inside one, so a
-unit that is a single row, its images a list of structs, arrives in every stage complete and alone.
+A unit is computed, written and resumed as a whole. Ray Data splits and merges blocks between rows, never
+inside one, so a unit that is a single row, its images a list of structs, arrives in every stage complete.
 """
 
 from __future__ import annotations

@@ -283,8 +283,8 @@ def _membership(labels: Tensor, k: int) -> Tensor:
 def _cluster_sklearn(
     points: Tensor, k: int, *, seed: int, n_init: int, max_iter: int, tol: float
 ) -> NDArray[np.int32]:
-    from sklearn.cluster import KMeans  # noqa: PLC0415
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     model = KMeans(k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed)
     with warnings.catch_warnings():

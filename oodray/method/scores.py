@@ -147,9 +147,8 @@ def _softmax_scores(logits: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     if "msp" in names:
         scores["msp"] = others / (1 + others)
     if "entropy" in names:
-        scores["entropy"] = others.log1p() - _sum_classes(weights.mul_(shifted)).to(logits.dtype) / (
-            1 + others
-        )
+        mean_shift = _sum_classes(weights.mul_(shifted)).to(logits.dtype) / (1 + others)
+        scores["entropy"] = others.log1p() - mean_shift
     if "energy" in names:
         scores["energy"] = -(peak + others.log1p())
     return scores

@@ -34,7 +34,7 @@ def _no_clusters() -> NDArray[np.int64]:
     return np.zeros((4, 0), np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Totals:
     """Counts of any number of images; they add up in any order.
 
@@ -68,10 +68,6 @@ class Totals:
             clusters=np.concatenate([_no_clusters(), *(part.clusters for part in listed)], axis=1),
         )
 
-    def pixels(self, label: int) -> int:
-        """Pixels of a label in all processed images."""
-        return self.inside.pixels(label) + self.outside.pixels(label)
-
     def mask(self) -> OperatingPoint:
         """What the masks achieve, pooled over the dataset."""
         return operating_point(
@@ -98,8 +94,8 @@ class Totals:
 class ScoreMetrics:
     """The curve metrics of one score over a dataset, as fractions; NaN where a class has no pixel.
 
-    Average precision is the step sum, FPR95 the false positive rate at the first threshold whose true positive
-    rate is at least 0.95; pixels of all images are pooled and equal scores share one threshold.
+    Average precision is the step sum, FPR95 the false positive rate at the first threshold whose true
+    positive rate is at least 0.95; pixels of all images are pooled and equal scores share one threshold.
     """
 
     score: str

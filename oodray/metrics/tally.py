@@ -173,6 +173,19 @@ class Tally:
         """Number of pixels with a smaller key, whatever their label (ignored ones too)."""
         return int(self.counts[self.keys < key].sum())
 
+    def quantile(self, share: float) -> float:
+        """The largest score with at most `share` of the pixels, of all labels, strictly below it.
+
+        >>> Tally.of(score_keys(np.arange(100, dtype=np.float16)), np.zeros(100, np.uint8)).quantile(0.05)
+        5.0
+        """
+        if not self.counts.size or not 0 <= share < 1:
+            raise ValueError(f"a quantile needs a pixel and a share within 0..1, not {self.pixels()} and {share}")
+        by_key = sum(self.dense(label) for label in (IN_DISTRIBUTION, OOD, IGNORE))
+        up_to_key = np.cumsum(by_key)
+        key = np.searchsorted(up_to_key, share * self.pixels(), side="right")
+        return float(key_scores(np.array(key, np.uint16)))
+
     def dense(self, label: int) -> NDArray[np.int64]:
         """Pixels of one label by key: int64 (KEY_COUNT,)."""
         total = np.zeros(KEY_COUNT, np.int64)

@@ -99,7 +99,7 @@ def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
     if source.config is None or source.checkpoint is None:
         return _call_factory(source)
 
-    from oodray.models.mmseg import load_mmseg_segmenter  # noqa: PLC0415 - mmseg takes seconds to import
+    from oodray.models.mmseg import load_mmseg_segmenter
 
     return load_mmseg_segmenter(source.config, source.checkpoint, classes=source.classes, device=device)
 

@@ -1,6 +1,7 @@
-"""Train a network with mmengine's Runner: `python -m oodray.training CONFIG --out DIR`.
+"""Train a network of our own with mmengine's Runner: `python -m oodray.training CONFIG --out DIR`.
 
-DIR gets the Runner's logs and checkpoints, and in the end `<config's name>.pth`, the weights as oodray reads them.
+DIR gets the Runner's logs and checkpoints, and in the end `NAME.pth` and `NAME.json`, NAME being the config's: the
+weights as oodray reads them, and what the network reaches on its validation scenes.
 """
 
 from __future__ import annotations
@@ -10,27 +11,36 @@ from pathlib import Path
 
 import torch
 
-import oodray.models.mmseg  # noqa: F401  registers InternImage, and must come before mmseg is imported
-import oodray.training.scenes  # noqa: F401  registers the datasets
-from mmengine.config import Config
-from mmengine.runner import Runner
-
-from oodray.training.export import export_weights
+from oodray.datasets.scenes import CLASSES
+from oodray.models.mmseg import load_mmseg_segmenter
+from oodray.training.export import export_weights, write_card
+from oodray.training.scenes import validation_examples
 
 
 def main() -> None:
-    """Train, then export."""
+    """Train, export, measure."""
     parser = argparse.ArgumentParser(prog="python -m oodray.training", description="Train a network of our own.")
     parser.add_argument("config", type=Path, help="a training config, see configs/train/")
     parser.add_argument("--out", type=Path, required=True, help="where logs, checkpoints and weights go")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; part of what makes a run repeatable")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = Config.fromfile(str(arguments.config))
-    config.work_dir = str(arguments.out)
-    runner = Runner.from_cfg(config)
-    network = runner.train()
-    export_weights(network, arguments.out / f"{arguments.config.stem}.pth")
+    weights = arguments.out / f"{arguments.config.stem}.pth"
+    export_weights(train(arguments.config, arguments.out), weights)
+    segmenter = load_mmseg_segmenter(arguments.config, weights, classes=None, device="cpu")
+    card = write_card(weights.with_suffix(".json"), segmenter, validation_examples(), CLASSES)
+    print(card)  # noqa: T201
+
+
+def train(config_file: Path, work_dir: Path) -> torch.nn.Module:
+    """Run the training that a config describes; logs and checkpoints go to `work_dir`."""
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    config = Config.fromfile(str(config_file))
+    config.work_dir = str(work_dir)
+    network: torch.nn.Module = Runner.from_cfg(config).train()
+    return network
 
 
 if __name__ == "__main__":

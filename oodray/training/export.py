@@ -1,16 +1,70 @@
-"""From a trained network to the file that oodray reads."""
+"""From a trained network to the two files that oodray reads: the weights, and the card beside them."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
+
+from oodray.method.scores import confidence
+from oodray.metrics.tally import IN_DISTRIBUTION, Tally, score_keys
+from oodray.models.segmenter import Segmenter
+
+TAU_QUANTILE = 0.05
+"""Share of in-distribution pixels that the stated tau calls unsure."""
+
+Example = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def export_weights(network: nn.Module, path: Path) -> None:
     """Write the state dict of `network` alone, floating point as float16."""
-    state = {
-        key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()
-    }
+    state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
     torch.save(state, path)
+
+
+def write_card(path: Path, segmenter: Segmenter, examples: Iterable[Example], classes: Sequence[str]) -> dict[str, Any]:
+    """Measure a segmenter on validation examples and write what was found as JSON.
+
+    Args:
+        path: the card.
+        segmenter: the network as users will load it.
+        examples: images `(H, W, 3)` and class ids `(H, W)`, 255 ignored; all in-distribution.
+        classes: their names.
+    """
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    tally, images = Tally.sum(()), 0
+    for image, semantic in examples:
+        logits = _logits_at_image_size(segmenter, image)
+        confusion += _confusion(logits.argmax(0).numpy(), semantic, len(classes))
+        keys = score_keys(confidence(logits).numpy())
+        tally += Tally.of(keys, np.full_like(semantic, IN_DISTRIBUTION))
+        images += 1
+    iou = 100 * np.diag(confusion) / (confusion.sum(0) + confusion.sum(1) - np.diag(confusion))
+    card = {
+        "miou": round(float(iou.mean()), 2),
+        "iou": {name: round(float(value), 2) for name, value in zip(classes, iou, strict=True)},
+        "validation_images": images,
+        "quantile": TAU_QUANTILE,
+        "tau": tally.quantile(TAU_QUANTILE),
+    }
+    path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return card
+
+
+def _logits_at_image_size(segmenter: Segmenter, image: NDArray[np.uint8]) -> torch.Tensor:
+    logits = segmenter.segment([image])[0].logits.float()
+    size = image.shape[:2]
+    return nn.functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _confusion(predicted: NDArray[np.int64], semantic: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """Pixels by (true class, predicted class)."""
+    known = semantic < classes
+    cells = semantic[known].astype(np.int64) * classes + predicted[known]
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from mmengine.structures import PixelData
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
-from mmengine.structures import PixelData
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from oodray.datasets.scenes import CLASSES, PALETTE, Scene, render_scene
+
+VALIDATION_SCENES = 64
 
 Sample = dict[str, Any]
 
@@ -21,7 +24,7 @@ Sample = dict[str, Any]
 class WholeScenes(Dataset[Sample]):
     """Validation scenes, whole, packed for mmsegmentation."""
 
-    metainfo = {"classes": CLASSES, "palette": PALETTE}
+    metainfo: ClassVar = {"classes": CLASSES, "palette": PALETTE}
 
     def __init__(self, scenes: int, split: str = "val") -> None:
         self.scenes, self.split = scenes, split
@@ -41,7 +44,7 @@ class SceneCrops(Dataset[Sample]):
     Randomness comes from numpy's global generator, which mmengine seeds in every loader process.
     """
 
-    metainfo = {"classes": CLASSES, "palette": PALETTE}
+    metainfo: ClassVar = {"classes": CLASSES, "palette": PALETTE}
 
     def __init__(self, scenes: int, crop: tuple[int, int]) -> None:
         self.crop = crop
@@ -53,18 +56,25 @@ class SceneCrops(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         scene = self._scenes[index] or render_scene(index, split="train")
         self._scenes[index] = scene
-        top, left = (
-            np.random.randint(size - crop + 1) for size, crop in zip(scene.semantic.shape, self.crop, strict=True)
-        )
-        window = np.s_[top : top + self.crop[0], left : left + self.crop[1]]
+        height, width = self.crop
+        top = np.random.randint(scene.semantic.shape[0] - height + 1)
+        left = np.random.randint(scene.semantic.shape[1] - width + 1)
+        window = np.s_[top : top + height, left : left + width]
         image, semantic = scene.image[window], scene.semantic[window]
         if np.random.rand() < 0.5:
             image, semantic = image[:, ::-1], semantic[:, ::-1]
         return pack(_relight(image), semantic)
 
 
+def validation_examples() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Images and class ids of the validation scenes."""
+    for index in range(VALIDATION_SCENES):
+        scene = render_scene(index, split="val")
+        yield scene.image, scene.semantic
+
+
 def pack(image: NDArray[np.uint8], semantic: NDArray[np.uint8]) -> Sample:
-    """An image `(H, W, 3)` RGB and its class ids `(H, W)` as mmsegmentation wants them: BGR, channels first."""
+    """An image `(H, W, 3)` RGB and its class ids `(H, W)` as mmsegmentation takes them: BGR, channels first."""
     sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(semantic.astype(np.int64))[None]))
     sample.set_metainfo({"img_shape": semantic.shape, "ori_shape": semantic.shape})
     inputs = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))

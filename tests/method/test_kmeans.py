@@ -214,6 +214,26 @@ def test_arguments_out_of_range(points: Tensor, changes: dict[str, Any]) -> None
         kmeans(points, **({"k": 2, "seed": 0} | changes))
 
 
+def test_seeding_is_as_good_as_that_of_sklearn() -> None:
+    """After one restart and one iteration the seeding still shows, and its choice among candidates."""
+    points = blobs(400, 2, 20, 1.5)[0]
+    ours, theirs = (
+        [
+            inertia(points, kmeans(points, 20, seed=seed, n_init=1, max_iter=1, backend=backend))
+            for seed in range(20)
+        ]
+        for backend in BACKENDS
+    )
+    assert np.mean(ours) < 1.05 * np.mean(theirs)
+
+
+def test_no_cluster_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where all centres but one start too far away for any point."""
+    points = random_points(200, 4)
+    monkeypatch.setattr(module, "_seed_centres", lambda *_: torch.arange(5.0)[:, None].expand(3, 5, 4) * 100)
+    assert set(kmeans(points, 5, seed=0).tolist()) == set(range(5))
+
+
 def test_candidates_are_drawn_in_proportion() -> None:
     weights = torch.tensor([[0.0, 1.0, 0.0, 3.0, 0.0], [5.0, 0.0, 0.0, 0.0, 5.0]])
     draws = torch.linspace(0, 1, 4001, dtype=torch.float64)[:-1].expand(2, -1).contiguous()

@@ -1,5 +1,5 @@
-# InternImage + UPerNet as published: 150 outputs in every file, Cityscapes included (channels 0..18 are then used).
-# SyncBN of the official configs is plain BN here: the same keys, the same numbers in inference, and it runs on a CPU.
+# InternImage + UPerNet as published: 150 outputs in every file; of the Cityscapes ones channels 0..18 are used.
+# SyncBN of the official configs is plain BN here: same keys, same numbers in inference, and it runs on a CPU.
 norm_cfg = dict(type="BN", requires_grad=True)
 model = dict(
     type="EncoderDecoder",

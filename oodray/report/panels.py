@@ -1,0 +1,158 @@
+"""What a run found in one image, as panels: image, label, clusters, ratio and mask."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
+from oodray.report.sheet import Colour, Panel, colour_bar, message, panel_size, swatches
+
+IN_DISTRIBUTION_COLOUR: Colour = (70, 99, 130)
+OOD_COLOUR: Colour = (230, 57, 70)
+IGNORE_COLOUR: Colour = (206, 210, 215)
+
+MOST_CLUSTERS_NAMED = 12
+"""Clusters in the legend; of more, those with the highest ratio."""
+
+_MASK_OPACITY = 0.55
+_DISTINCT_COLOURS: tuple[Colour, ...] = (
+    (76, 120, 168),
+    (245, 133, 24),
+    (84, 162, 75),
+    (178, 121, 162),
+    (238, 202, 59),
+    (114, 183, 178),
+    (157, 117, 93),
+    (255, 157, 166),
+    (60, 60, 100),
+    (150, 200, 90),
+)
+# From dark to light, so that it can be read without colour vision: points of the map "inferno".
+_HEAT_POINTS = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What is known of one image; H and W are its size.
+
+    Attributes:
+        image: RGB, uint8 `(H, W, 3)`.
+        label: uint8 `(H, W)`, or in words why there is none.
+        clusters: ids, uint8 `(H, W)`.
+        mask: uint8 `(H, W)`, 255 where OoD.
+        ratios: r_k of each cluster that has a pixel.
+        ood: ids of the OoD clusters.
+        ood_ratio: T.
+    """
+
+    image: NDArray[np.uint8]
+    label: NDArray[np.uint8] | str
+    clusters: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    ratios: dict[int, float]
+    ood: frozenset[int]
+    ood_ratio: float
+
+
+def panels_of(finding: Finding) -> list[Panel]:
+    """The panels of an image, in the order of the sheet."""
+    return [
+        _image_panel(finding),
+        _label_panel(finding),
+        _clusters_panel(finding),
+        _ratio_panel(finding),
+        _mask_panel(finding),
+    ]
+
+
+def cluster_colours(count: int) -> NDArray[np.uint8]:
+    """A colour for each cluster id below `count`: uint8 `(count, 3)`."""
+    more = (_spread_colour(index) for index in range(len(_DISTINCT_COLOURS), count))
+    return np.array([*_DISTINCT_COLOURS, *more], np.uint8)[:count]
+
+
+def heat_colours() -> NDArray[np.uint8]:
+    """The colours of the ratios 0, 1/255, ... 1: uint8 `(256, 3)`."""
+    points = np.array(_HEAT_POINTS, np.float64)
+    at = np.linspace(0, len(points) - 1, 256)
+    channels = [np.interp(at, np.arange(len(points)), channel) for channel in points.T]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
+
+
+def _image_panel(finding: Finding) -> Panel:
+    picture = _small_image(finding)
+    height, width = finding.image.shape[:2]
+    return Panel("image", picture, swatches([(None, f"{width} x {height} pixels")], picture.width))
+
+
+def _label_panel(finding: Finding) -> Panel:
+    size = panel_size(*finding.mask.shape)
+    if isinstance(finding.label, str):
+        return Panel("label", message(finding.label, size), swatches([], size[0]))
+    colours = np.zeros((256, 3), np.uint8)
+    colours[[IN_DISTRIBUTION, OOD, IGNORE]] = IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR
+    legend = [(IN_DISTRIBUTION_COLOUR, "in-distribution"), (OOD_COLOUR, "OoD"), (IGNORE_COLOUR, "ignore")]
+    return Panel("label", Image.fromarray(colours[_small_ids(finding.label)]), swatches(legend, size[0]))
+
+
+def _clusters_panel(finding: Finding) -> Panel:
+    colours = cluster_colours(256)
+    picture = Image.fromarray(colours[_small_ids(finding.clusters)])
+    ranked = sorted(finding.ratios, key=lambda cluster: -finding.ratios[cluster])
+    legend: list[tuple[Colour | None, str]] = [
+        (_colour(colours[cluster]), _cluster_text(finding, cluster))
+        for cluster in ranked[:MOST_CLUSTERS_NAMED]
+    ]
+    if len(ranked) > MOST_CLUSTERS_NAMED:
+        legend.append((None, f"and {len(ranked) - MOST_CLUSTERS_NAMED} more"))
+    return Panel("clusters and their ratios r", picture, swatches(legend, picture.width))
+
+
+def _ratio_panel(finding: Finding) -> Panel:
+    levels = np.zeros(256, np.uint8)
+    for cluster, ratio in finding.ratios.items():
+        levels[cluster] = round(255 * ratio)
+    heat = heat_colours()
+    picture = Image.fromarray(heat[levels][_small_ids(finding.clusters)])
+    return Panel("ratio: share of unsure pixels", picture, colour_bar(heat, finding.ood_ratio, picture.width))
+
+
+def _mask_panel(finding: Finding) -> Panel:
+    # In grey, or the tint would be lost on whatever is red.
+    image = np.asarray(_small_image(finding).convert("L").convert("RGB"), np.float64)
+    inside = (_small_ids(finding.mask) > 0)[..., None]
+    tinted = np.where(inside, (1 - _MASK_OPACITY) * image + _MASK_OPACITY * np.array(OOD_COLOUR), image)
+    picture = Image.fromarray(tinted.round().astype(np.uint8))
+    return Panel("mask", picture, swatches([(OOD_COLOUR, "OoD: clusters with r > T")], picture.width))
+
+
+def _small_image(finding: Finding) -> Image.Image:
+    size = panel_size(*finding.mask.shape)
+    return Image.fromarray(finding.image).resize(size, Image.Resampling.LANCZOS)
+
+
+def _small_ids(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # Nearest: a value between two ids would be the name of a third thing.
+    return np.asarray(Image.fromarray(ids).resize(panel_size(*ids.shape), Image.Resampling.NEAREST))
+
+
+def _cluster_text(finding: Finding, cluster: int) -> str:
+    verdict = " OoD" if cluster in finding.ood else ""
+    return f"{cluster}: {finding.ratios[cluster]:.3f}{verdict}"
+
+
+def _spread_colour(index: int) -> tuple[int, ...]:
+    """Hues a golden angle apart, which keeps neighbours in the list apart."""
+    saturation, value = ((0.75, 0.8), (0.5, 0.95), (0.9, 0.55))[index % 3]
+    channels = colorsys.hsv_to_rgb(index * 0.618034 % 1, saturation, value)
+    return tuple(round(255 * channel) for channel in channels)
+
+
+def _colour(row: NDArray[np.uint8]) -> Colour:
+    red, green, blue = row.tolist()
+    return red, green, blue

@@ -1,0 +1,157 @@
+"""Pictures of results: which images to show, and one PNG for each."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes
+from oodray.datasets.layouts import get_layout
+from oodray.datasets.manifest import read_manifest
+from oodray.errors import ImageError, ResultsError
+from oodray.job.cells import clusters_of
+from oodray.job.reduce import Rule
+from oodray.job.results import OK, ResultsFolder, read_rows
+from oodray.report.panels import Finding, panels_of
+from oodray.report.sheet import compose
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_SUGGESTIONS = 3
+
+_SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width"]
+_SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
+
+
+def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: int = 3) -> list[Path]:
+    """Draw images of a run with their labels, clusters, ratios and masks, one PNG each, in `OUT/pictures/`.
+
+    Args:
+        folder: the results; the run may still go on.
+        image_id: the image to draw; None draws the `count` with the highest and the `count` with the lowest
+            image score.
+        count: see `image_id`.
+
+    Returns:
+        The files, highest image score first; slashes in an id become `__`.
+
+    Raises:
+        ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed; a picture
+            cannot be written.
+    """
+    config = folder.read_run()["config"]
+    rule = Rule(config["k"], config["tau"], config["ood_ratio"])
+    index = read_rows(folder.parts(), ["unit", "image_id", "status", "error", "image_score"]).to_pandas()
+    chosen = _extremes(folder, index, count) if image_id is None else [_found(folder, index, image_id)]
+    return [_write_picture(folder, rule, unit, chosen_id) for unit, chosen_id in chosen]
+
+
+def _extremes(folder: ResultsFolder, index: pd.DataFrame, count: int) -> list[tuple[int, str]]:
+    """Unit and id of the most and the least anomalous images."""
+    good = index[index["status"] == OK].sort_values(["image_score", "image_id"], ascending=[False, True])
+    if good.empty:
+        raise ResultsError(f"{folder.path} has no image to show yet; `oodray status {folder.path}` says why")
+    ranked = list(zip(good["unit"], good["image_id"], strict=True))
+    return list(dict.fromkeys(ranked[:count] + ranked[max(0, len(ranked) - count) :]))
+
+
+def _found(folder: ResultsFolder, index: pd.DataFrame, image_id: str) -> tuple[int, str]:
+    """Unit and id of one image."""
+    rows = index[index["image_id"] == image_id].to_dict("records")
+    if not rows:
+        raise _unknown(folder, image_id)
+    if rows[0]["status"] != OK:
+        raise ResultsError(f"{image_id} failed, so there is nothing to show: {rows[0]['error']}")
+    return int(rows[0]["unit"]), image_id
+
+
+def _unknown(folder: ResultsFolder, image_id: str) -> ResultsError:
+    """The error for an image without a row."""
+    known: list[str] = read_manifest(folder.manifest)["image_id"].to_pylist()
+    if image_id in known:
+        return ResultsError(
+            f"{image_id} is not done yet; run the command of {folder.path} again to continue it"
+        )
+    holding = [name for name in known if image_id and image_id in name]
+    near = holding or difflib.get_close_matches(image_id, known, n=MOST_SUGGESTIONS)
+    hint = f"did you mean {' or '.join(near[:MOST_SUGGESTIONS])}?" if near else f"ids look like {known[0]}"
+    return ResultsError(f"{folder.path} has no image {image_id!r}; {hint}")
+
+
+def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Path:
+    table = read_rows([folder.part(unit)], [*_SHOWN, "clusters"])
+    table = table.take([table["image_id"].to_pylist().index(image_id)])
+    row = table.select(_SHOWN).to_pylist()[0]
+    finding = _finding(row, table["clusters"], rule)
+    sheet = compose(image_id, _details(row, rule), panels_of(finding))
+    target = folder.pictures / f"{image_id.replace('/', '__')}.png"
+    try:
+        target.parent.mkdir(exist_ok=True)
+        sheet.save(target)
+    except OSError as error:
+        raise ResultsError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
+
+
+def _finding(row: dict[str, Any], clusters_column: Any, rule: Rule) -> Finding:
+    clusters = clusters_of(clusters_column)
+    own = clusters.k == rule.k
+    ids = clusters.cluster[own].tolist()
+    ood = clusters.ood(rule.tau, rule.ood_ratio)[own]
+    return Finding(
+        image=_image(row),
+        label=_label(row),
+        clusters=decode_mask(row["clusters_png"]),
+        mask=decode_mask(row["mask_png"]),
+        ratios=dict(zip(ids, clusters.ratio[own].tolist(), strict=True)),
+        ood=frozenset(cluster for cluster, is_ood in zip(ids, ood, strict=True) if is_ood),
+        ood_ratio=rule.ood_ratio,
+    )
+
+
+def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
+    uri = row["image_uri"]
+    try:
+        image = decode_image(read_bytes(uri))
+    except ImageError as error:
+        raise ResultsError(
+            f"{row['image_id']} cannot be shown without its image file {uri}: {error}"
+        ) from error
+    if image.shape[:2] != _size(row):
+        raise ResultsError(
+            f"{uri} has changed since the run: it is {image.shape[1]}x{image.shape[0]} pixels now, "
+            f"then it was {row['width']}x{row['height']}"
+        )
+    return image
+
+
+def _label(row: dict[str, Any]) -> NDArray[np.uint8] | str:
+    """The label, or why there is none."""
+    if row["label_uri"] is None:
+        return "no label"
+    try:
+        label = decode_label(read_bytes(row["label_uri"]), get_layout(row["dataset"]).label_codes)
+    except ImageError:
+        return "no label: file not readable"
+    return label if label.shape == _size(row) else "no label: size has changed"
+
+
+def _size(row: dict[str, Any]) -> tuple[int, int]:
+    return row["height"], row["width"]
+
+
+def _details(row: dict[str, Any], rule: Rule) -> str:
+    parts = (
+        get_layout(row["dataset"]).title,
+        f"K = {rule.k}",
+        f"tau = {rule.tau}",
+        f"T = {rule.ood_ratio}",
+        f"image score {row['image_score']:.3f}",
+        f"OoD share {row['ood_fraction']:.1%}",
+    )
+    return "  |  ".join(parts)

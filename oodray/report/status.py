@@ -1,0 +1,111 @@
+"""How far a run is, read from its folder: while it goes on, from any process, or afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from oodray.datasets.manifest import read_manifest
+from oodray.job.results import ERROR, ResultsFolder, read_rows
+
+MOST_ERRORS = 5
+"""Kinds of errors that a status lists."""
+
+_CHANGING = re.compile(
+    r"""(?<!\w)b?'[^']*' | (?<!\w)b?"[^"]*" | `[^`]*`  # what is quoted
+    | \S*[/\\]\S*                                      # paths
+    | \d+                                              # numbers
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+        total: images of the run.
+        ok: images with results.
+        failed: images with an error.
+        left: images not done yet.
+        images_per_second: finished images, failed ones included, by the seconds that run.json records when
+            the run ends. While it goes on, or where they lack a session that was killed, by the times
+            of the results files, first to last: without the images of the first file, and with the pauses
+            between sessions. None where there is too little to tell.
+        finished: whether the run came to its end.
+        errors: the most frequent errors, and how many images have each. Messages that differ only in paths,
+            quoted names and numbers count as one, and the first of them stands for all.
+    """
+
+    total: int
+    ok: int
+    failed: int
+    left: int
+    images_per_second: float | None
+    finished: bool
+    errors: list[tuple[str, int]]
+
+
+def read_status(folder: ResultsFolder) -> Status:
+    """The state of a run, now.
+
+    Raises:
+        ResultsError: `folder` is no results folder, or a file of it cannot be read.
+    """
+    run = folder.read_run()
+    total = read_manifest(folder.manifest).num_rows
+    parts = folder.parts()
+    rows = read_rows(parts, ["status", "error", "image_uri", "label_uri"])
+    errors = rows.filter(pc.equal(rows["status"], ERROR))
+    done = rows.num_rows
+    left = total - done
+    finished = left == 0 and "finished" in run
+    return Status(
+        total=total,
+        ok=done - errors.num_rows,
+        failed=errors.num_rows,
+        left=left,
+        images_per_second=_images_per_second(parts, done, run.get("seconds", 0) if finished else 0),
+        finished=finished,
+        errors=_most_frequent(errors.to_pylist()),
+    )
+
+
+def _images_per_second(parts: list[Path], images: int, seconds: float) -> float | None:
+    """See `Status`; `seconds` are those in run.json, 0 where the run is not finished."""
+    if not parts:
+        return None
+    times = {part: part.stat().st_mtime for part in parts}
+    first = min(parts, key=lambda part: times[part])
+    span = max(times.values()) - times[first]
+    if seconds >= span:
+        return images / seconds if seconds > 0 else None
+    after_first: int = images - read_rows([first], ["status"]).num_rows
+    return after_first / span
+
+
+def _most_frequent(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """The first message of each kind and how many there are, most frequent kind first."""
+    examples: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for row in rows:
+        kind = _kind(row)
+        examples.setdefault(kind, row["error"])
+        counts[kind] += 1
+    return [(examples[kind], count) for kind, count in counts.most_common(MOST_ERRORS)]
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    """The message of a row without what changes from image to image."""
+    message = str(row["error"])
+    # Whole, as a path may hold blanks.
+    for uri in (row["image_uri"], row["label_uri"]):
+        message = message.replace(uri, "/") if uri else message
+    return _CHANGING.sub("*", message)

@@ -1,0 +1,62 @@
+"""Shared fixtures: the data folder, a tiny dataset, and one Ray for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from numpy.typing import NDArray
+from PIL import Image
+
+# A busy machine must not fail a property.
+settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("oodray")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real test data: $OODRAY_DATA, else ../shared/data beside the project."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("OODRAY_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set OODRAY_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray, shared by all tests that need one."""
+    from oodray.job.cluster import connected
+
+    with connected(local_cpus=6):
+        yield
+
+
+@pytest.fixture
+def tiny_root(tmp_path: Path) -> Path:
+    """A labelled dataset of ten small images of three sizes, in the layout `ade-ood`."""
+    root = tmp_path / "tiny"
+    random = np.random.default_rng(7)
+    for index in range(10):
+        height, width = [(96, 128), (80, 144), (72, 72)][index % 3]
+        image, codes = _draw(random, height, width)
+        for path, array in ((f"images/{index:02}.png", image), (f"annotations/{index:02}_mask.png", codes)):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / path)
+    return root
+
+
+def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """An image of red, green and blue stripes with a dark box, and its label codes: the box is OoD."""
+    colours = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220)])
+    image = np.repeat(colours[np.arange(height) * 3 // height][:, None], width, axis=1)
+    codes = np.full((height, width), 7, np.uint8)
+    top, left = random.integers(0, 32, 2)
+    image[top : top + 24, left : left + 36] = 50
+    codes[top : top + 24, left : left + 36] = 1
+    codes[-10:, 5:40] = 255
+    return np.clip(image + random.normal(0, 8, image.shape), 0, 255).astype(np.uint8), codes

@@ -1,0 +1,94 @@
+"""Networks without a network, as a user would write one: `--model fakes:colours` from this folder."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from oodray import Segmentation
+
+MARK = (255, 0, 255)
+"""The colour of the first pixel of an image that some networks here cannot take."""
+
+TAU = 1.5
+"""A threshold between the confidences of `Colours` for bright colours and for dark ones."""
+
+WEIGHTS = torch.tensor([[4.0, 0.0, -1.0], [-1.0, 3.0, 1.0], [0.5, -2.0, 3.0], [1.0, 1.0, -3.0]])
+BIAS = torch.tensor([-1.0, -0.5, 0.0, 0.25])
+
+
+class Colours:
+    """Logits are linear in the colours, at a quarter of the size; features are coarse colours and positions."""
+
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        return [self.segment_one(image) for image in images]
+
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        rgb = torch.from_numpy(image).permute(2, 0, 1) / 255
+        quarter = F.adaptive_avg_pool2d(rgb, _size(image, 4))
+        coarse = F.adaptive_avg_pool2d(rgb, _size(image, 16))
+        rows, columns = (torch.linspace(0, 0.2, count) for count in coarse.shape[1:])
+        position = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+        logits = torch.einsum("kc,chw->khw", WEIGHTS, quarter) + BIAS[:, None, None]
+        return Segmentation(logits, torch.cat([coarse, position]))
+
+
+class FailsOnMark(Colours):
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        if _is_marked(image):
+            raise RuntimeError("cannot take magenta")
+        return super().segment_one(image)
+
+
+class NanOnMark(Colours):
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        found = super().segment_one(image)
+        return Segmentation(found.logits * math.nan, found.features) if _is_marked(image) else found
+
+
+class OneTooMany(Colours):
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        return [*super().segment(images), self.segment_one(images[0])]
+
+
+class Flat(Colours):
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        found = super().segment_one(image)
+        return Segmentation(found.logits, found.features.flatten())
+
+
+def colours() -> Colours:
+    return Colours()
+
+
+def fails_on_mark() -> Colours:
+    return FailsOnMark()
+
+
+def nan_on_mark() -> Colours:
+    return NanOnMark()
+
+
+def one_too_many() -> Colours:
+    return OneTooMany()
+
+
+def flat() -> Colours:
+    return Flat()
+
+
+def never_starts() -> Colours:
+    raise RuntimeError("the licence server is down")
+
+
+def _size(image: NDArray[np.uint8], stride: int) -> tuple[int, int]:
+    height, width, _ = image.shape
+    return math.ceil(height / stride), math.ceil(width / stride)
+
+
+def _is_marked(image: NDArray[np.uint8]) -> bool:
+    return tuple(image[0, 0].tolist()) == MARK

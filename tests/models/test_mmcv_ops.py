@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from oodray.models.mmcv_ops import FUNCTIONS, MODULES, ensure_mmcv_ops
+
+
+@pytest.fixture
+def _no_ops() -> Iterator[None]:
+    """As before the first import of `mmcv.ops`."""
+    before = sys.modules.pop("mmcv.ops", None)
+    yield
+    sys.modules.pop("mmcv.ops", None)
+    if before is not None:
+        sys.modules["mmcv.ops"] = before
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> None:
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
+        if name != "mmcv._ext":
+            return real(name, package)
+        return ModuleSpec(name, None) if compiled else None
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+
+
+@pytest.mark.usefixtures("_no_ops")
+class TestWithoutTheExtension:
+    @pytest.fixture
+    def ops(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        pretend(monkeypatch, compiled=False)
+        ensure_mmcv_ops()
+        return importlib.import_module("mmcv.ops")
+
+    @pytest.mark.parametrize("name", FUNCTIONS)
+    def test_functions_refuse_when_called(self, ops: Any, name: str) -> None:
+        with pytest.raises(NotImplementedError, match=rf"mmcv\.ops\.{name} is not available.*compiled"):
+            getattr(ops, name)(1, points=2)
+
+    @pytest.mark.parametrize("name", MODULES)
+    def test_classes_refuse_when_built(self, ops: Any, name: str) -> None:
+        member = getattr(ops, name)
+        assert isinstance(member, type)  # mmengine asks isinstance(module, (DeformConv2d, ...))
+        with pytest.raises(NotImplementedError, match=rf"mmcv\.ops\.{name} is not available.*compiled"):
+            member(3, kernel_size=3)
+
+    def test_whatever_mmseg_imports_is_there(self, ops: Any) -> None:
+        folder = Path(importlib.import_module("mmseg").__path__[0])
+        wanted = set()
+        for source in folder.rglob("*.py"):
+            for names in re.findall(
+                r"^\s*from mmcv\.ops import (.+)$", source.read_text("utf-8"), re.MULTILINE
+            ):
+                wanted |= {name.split(" as ")[0].strip() for name in names.split(",")}
+        assert "point_sample" in wanted
+        assert wanted - set(vars(ops)) == set()
+
+    def test_a_second_call_changes_nothing(self, ops: ModuleType) -> None:
+        before = dict(vars(ops))
+        ensure_mmcv_ops()
+        assert sys.modules["mmcv.ops"] is ops
+        assert vars(ops) == before
+
+
+@pytest.mark.usefixtures("_no_ops")
+class TestWithTheExtension:
+    def test_nothing_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pretend(monkeypatch, compiled=True)
+        ensure_mmcv_ops()
+        assert "mmcv.ops" not in sys.modules
+
+    def test_ops_that_were_imported_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pretend(monkeypatch, compiled=False)
+        real = ModuleType("mmcv.ops")
+        sys.modules["mmcv.ops"] = real
+        ensure_mmcv_ops()
+        assert sys.modules["mmcv.ops"] is real
+        assert not hasattr(real, "point_sample")

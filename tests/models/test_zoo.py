@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oodray.errors import ModelError
+from oodray.models import zoo
+from oodray.models.mmseg import build_network
+from oodray.models.segmenter import load_segmenter, resolve_model
+from oodray.models.zoo import EMBEDDED, cache_folder, find_checkpoint, get_model, model_card
+
+# As the authors list them: name -> file, mIoU, size in MB, first digits of the sha256.
+LISTED = {
+    "internimage-t-cityscapes": (
+        "upernet_internimage_t_512x1024_160k_cityscapes.pth",
+        82.58,
+        118,
+        "d609235b",
+    ),
+    "internimage-s-cityscapes": (
+        "upernet_internimage_s_512x1024_160k_cityscapes.pth",
+        82.74,
+        160,
+        "24155b8d",
+    ),
+    "internimage-b-cityscapes": (
+        "upernet_internimage_b_512x1024_160k_cityscapes.pth",
+        83.18,
+        257,
+        "55bc153c",
+    ),
+    "internimage-l-cityscapes": (
+        "upernet_internimage_l_512x1024_160k_cityscapes.pth",
+        83.68,
+        512,
+        "59808301",
+    ),
+    "internimage-xl-cityscapes": (
+        "upernet_internimage_xl_512x1024_160k_cityscapes.pth",
+        83.62,
+        736,
+        "ff087c60",
+    ),
+    "internimage-l-mapillary2cityscapes": (
+        "upernet_internimage_l_512x1024_160k_mapillary2cityscapes.pth",
+        85.94,
+        512,
+        "6df1621a",
+    ),
+    "internimage-xl-mapillary2cityscapes": (
+        "upernet_internimage_xl_512x1024_160k_mapillary2cityscapes.pth",
+        86.20,
+        736,
+        "9fd1e8e2",
+    ),
+    "internimage-t-ade20k": ("upernet_internimage_t_512_160k_ade20k.pth", 47.9, 118, "4b9b7b35"),
+    "internimage-s-ade20k": ("upernet_internimage_s_512_160k_ade20k.pth", 50.1, 160, "a03cd5f0"),
+    "internimage-b-ade20k": ("upernet_internimage_b_512_160k_ade20k.pth", 50.8, 257, "faa26797"),
+    "internimage-l-ade20k": ("upernet_internimage_l_640_160k_ade20k.pth", 53.9, 512, "7e76cd62"),
+    "internimage-xl-ade20k": ("upernet_internimage_xl_640_160k_ade20k.pth", 55.0, 736, "ad0b1900"),
+}
+ARCHITECTURES = ("internimage-t", "internimage-s", "internimage-b", "internimage-l", "internimage-xl")
+
+
+class TestPublished:
+    @pytest.fixture(params=LISTED)
+    def name(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    def test_is_as_listed(self, name: str) -> None:
+        model = get_model(name)
+        assert model.name == name
+        assert model.sha256 is not None
+        assert re.fullmatch("[0-9a-f]{64}", model.sha256)
+        assert (model.file, model.miou, model.megabytes, model.sha256[:8]) == LISTED[name]
+
+    def test_has_the_architecture_of_its_name_and_the_classes_of_its_dataset(self, name: str) -> None:
+        model = get_model(name)
+        assert model.architecture in ARCHITECTURES
+        assert name.startswith(f"{model.architecture}-")
+        assert f"_{model.architecture.removeprefix('internimage-')}_" in model.file
+        assert model.classes == (150 if "ade20k" in name else 19)
+
+    def test_has_a_config(self, name: str) -> None:
+        assert get_model(name).config.is_file()
+
+    def test_nothing_else_is(self) -> None:
+        assert list(zoo.zoo()) == [EMBEDDED, *LISTED]
+
+    def test_no_file_is_listed_twice(self) -> None:
+        models = [get_model(name) for name in LISTED]
+        assert len({model.sha256 for model in models}) == len({model.file for model in models}) == len(LISTED)
+
+    def test_tau_is_known_where_the_paper_states_it(self) -> None:
+        stated = {name: get_model(name).tau for name in LISTED if get_model(name).tau is not None}
+        assert stated == {
+            "internimage-b-cityscapes": 1.5,
+            "internimage-l-cityscapes": 1.5,
+            "internimage-b-ade20k": 1.1,
+            "internimage-l-ade20k": 1.1,
+        }
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_builds_with_an_output_for_every_class(architecture: str) -> None:
+    models = [model for model in zoo.zoo().values() if model.architecture == architecture]
+    with torch.device("meta"):
+        network = build_network(models[0].config)
+    outputs = network.get_parameter("decode_head.conv_seg.weight").shape[0]
+    assert outputs >= max(model.classes for model in models)
+
+
+class TestLookup:
+    def test_of_a_name_that_is_nearly_right(self) -> None:
+        with pytest.raises(
+            ModelError, match="unknown model 'internimage-n'; did you mean internimage-n-demo"
+        ):
+            get_model("internimage-n")
+
+    def test_of_a_name_that_is_not(self) -> None:
+        with pytest.raises(ModelError, match=f"known names: {EMBEDDED}, internimage-t-cityscapes, "):
+            get_model("resnet")
+
+    def test_of_weights_in_the_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OODRAY_CACHE", str(tmp_path))
+        model = get_model("internimage-t-ade20k")
+        assert model.checkpoint == tmp_path / "models" / model.file
+        with pytest.raises(ModelError, match="are not on this machine"):
+            find_checkpoint(model)
+        model.checkpoint.parent.mkdir()
+        model.checkpoint.touch()
+        assert find_checkpoint(model) == model.checkpoint
+
+    def test_of_the_cache_in_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("OODRAY_CACHE", raising=False)
+        assert cache_folder() == tmp_path / ".cache" / "oodray"
+        monkeypatch.setenv("OODRAY_CACHE", "~/weights")
+        assert cache_folder() == tmp_path / "weights"
+
+
+class TestEmbedded:
+    def test_card_says_how_good_it_is(self) -> None:
+        model = get_model(EMBEDDED)
+        card = model_card(model)
+        assert (model.miou, model.tau) == (card["miou"], card["tau"])
+        assert 50 < model.miou < 100
+        assert model.tau is not None
+        assert math.isfinite(model.tau)
+
+    def test_file_has_the_size_stated(self) -> None:
+        model = get_model(EMBEDDED)
+        assert find_checkpoint(model).stat().st_size == pytest.approx(model.megabytes * 1e6, rel=0.1)
+
+    def test_segments_an_image_into_its_classes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OODRAY_CACHE", "/nowhere")
+        source = resolve_model(EMBEDDED)
+        assert source.classes == get_model(EMBEDDED).classes == 10
+        image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        (segmentation,) = load_segmenter(source).segment([image])
+        assert segmentation.logits.shape == (10, 16, 24)
+        assert segmentation.features.shape == (128, 4, 6)
+        assert segmentation.logits.isfinite().all()

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from small_run import SmallRun, marked_label
+
+from oodray.errors import ResultsError
+from oodray.job.results import ResultsFolder
+from oodray.report.panels import (
+    IGNORE_COLOUR,
+    IN_DISTRIBUTION_COLOUR,
+    MOST_CLUSTERS_NAMED,
+    OOD_COLOUR,
+    Finding,
+    cluster_colours,
+    heat_colours,
+    panels_of,
+)
+from oodray.report.pictures import write_pictures
+from oodray.report.sheet import (
+    GAP,
+    LARGEST_PANEL,
+    MARGIN,
+    NARROWEST_COLUMN,
+    Panel,
+    compose,
+    message,
+    panel_size,
+    swatches,
+)
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> SmallRun:
+    return SmallRun(tmp_path)
+
+
+def pixels(picture: Image.Image) -> Pixels:
+    return np.asarray(picture.convert("RGB"))
+
+
+def box(chosen: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of the chosen pixels; there must be one."""
+    rows, columns = np.nonzero(chosen)
+    return rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+
+
+def is_colour(picture: Pixels, colour: Any) -> NDArray[np.bool_]:
+    same: NDArray[np.bool_] = np.all(picture == np.asarray(colour, np.uint8), axis=-1)
+    return same
+
+
+def finding(height: int = 30, width: int = 40, **changed: Any) -> Finding:
+    """The upper left quarter is marked: OoD, cluster 1, red in a blue image."""
+    marked = np.zeros((height, width), np.uint8)
+    marked[: height // 2, : width // 2] = 1
+    image = np.where(marked[..., None] == 1, (250, 0, 0), (0, 0, 250)).astype(np.uint8)
+    content: dict[str, Any] = {
+        "image": image,
+        "label": marked,
+        "clusters": marked,
+        "mask": 255 * marked,
+        "ratios": {0: 0.1, 1: 0.9},
+        "ood": frozenset({1}),
+        "ood_ratio": 0.25,
+    }
+    return Finding(**(content | changed))
+
+
+def test_the_mark_is_at_the_same_place_in_all_panels(small_run: SmallRun) -> None:
+    small_run.add("frames/000", label=marked_label())
+    (path,) = write_pictures(small_run.write(), "frames/000")
+    assert path == small_run.folder.pictures / "frames__000.png"
+    with Image.open(path) as picture:
+        sheet = pixels(picture)
+    column = NARROWEST_COLUMN + GAP
+    lefts = [MARGIN + column * index for index in range(5)]
+    top, left, bottom, right = box(is_colour(sheet, (0, 0, 250)))
+    assert (bottom - top, left, right) == (30, MARGIN, MARGIN + 40)
+    tinted = np.round(0.45 * round(250 * 0.299) + 0.55 * np.array(OOD_COLOUR))  # ITU-R 601 grey of the mark
+    marks = ((250, 0, 0), OOD_COLOUR, cluster_colours(2)[1], heat_colours()[round(255 * 0.9)], tinted)
+    for panel_left, mark in zip(lefts, marks, strict=True):
+        shown = sheet[top:bottom, panel_left : panel_left + 40]
+        assert box(is_colour(shown, mark)) == (0, 0, 6, 10)
+    for panel_left, rest in ((lefts[1], IN_DISTRIBUTION_COLOUR), (lefts[2], cluster_colours(1)[0])):
+        assert is_colour(sheet[top:bottom, panel_left : panel_left + 40], rest).sum() == 30 * 40 - 6 * 10
+
+
+def test_large_images_are_scaled_down_alike() -> None:
+    panels = panels_of(finding(1440, 2560))
+    assert {panel.picture.size for panel in panels} == {(640, 360)}
+    for panel in panels:
+        shown = pixels(panel.picture).astype(int)
+        inside, outside = shown[8:172, 8:312], np.concatenate([shown[188:, :312], shown[188:, 328:]], axis=1)
+        for region in (inside, outside):
+            assert np.ptp(region, axis=(0, 1)).max() <= 1
+        assert np.abs(inside[0, 0] - outside[0, 0]).max() > 30
+
+
+def test_ids_are_never_blended() -> None:
+    """Every column is another label; a blend of two labels would be of a third colour."""
+    label = np.resize(np.array([0, 1, 255], np.uint8), (900, 1300))
+    shown = pixels(panels_of(finding(900, 1300, label=label))[1].picture)
+    colours = {tuple(colour) for colour in np.unique(shown.reshape(-1, 3), axis=0).tolist()}
+    assert colours == {IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR}
+
+
+def test_the_mask_leaves_the_rest_of_the_image_untinted() -> None:
+    mask = pixels(panels_of(finding())[4].picture).astype(int)
+    assert np.ptp(mask[-1, -1]) == 0
+    assert np.ptp(mask[0, 0]) > 30
+
+
+def test_ratios_at_both_ends_of_the_bar() -> None:
+    ratio = panels_of(finding(ratios={0: 0.0, 1: 1.0}))[3]
+    shown = pixels(ratio.picture)
+    assert shown[0, 0].tolist() == heat_colours()[255].tolist()
+    assert shown[-1, -1].tolist() == heat_colours()[0].tolist()
+    bar = pixels(ratio.legend)
+    assert bar[10, 0].tolist() == heat_colours()[0].tolist()
+    assert bar[10, -1].tolist() == heat_colours()[255].tolist()
+
+
+def test_heat_colours_ascend_in_brightness() -> None:
+    brightness = heat_colours() @ np.array([0.299, 0.587, 0.114])
+    assert np.all(np.diff(brightness) > -0.5)
+    assert brightness[0] < 5
+    assert brightness[-1] > 230
+
+
+def test_every_cluster_has_its_own_colour() -> None:
+    assert len(np.unique(cluster_colours(255), axis=0)) == 255
+
+
+def test_many_clusters_keep_the_legend_small() -> None:
+    few, many = (
+        panels_of(finding(ratios={cluster: cluster / 255 for cluster in range(count)}))[2].legend
+        for count in (MOST_CLUSTERS_NAMED + 1, 255)
+    )
+    assert many.height <= few.height + 30
+    assert is_colour(pixels(many), cluster_colours(255)[254]).any()
+    assert not is_colour(pixels(many), cluster_colours(255)[0]).any()
+
+
+def test_no_label(small_run: SmallRun) -> None:
+    small_run.add("a")
+    assert write_pictures(small_run.write(), "a")[0].is_file()
+    panel = panels_of(finding(300, 400, label="no label"))[1]
+    assert panel.picture == message("no label", (400, 300))
+    assert panel.picture != message("", (400, 300))
+    assert panel.picture.size == (400, 300)
+
+
+def test_a_label_file_that_is_gone_or_of_another_size_does_not_stop_the_picture(
+    small_run: SmallRun,
+) -> None:
+    gone = small_run.add("gone", label=marked_label())
+    small_run.add("other", label=marked_label()[:5])
+    folder = small_run.write()
+    Path(gone["label_uri"]).unlink()
+    pictures = [write_pictures(folder, name)[0].read_bytes() for name in ("gone", "other")]
+    assert pictures[0] != pictures[1]
+
+
+def test_message_is_readable_on_a_tiny_panel() -> None:
+    assert message("no label", (3, 2)).width > 60
+
+
+def test_without_an_id_the_extremes(small_run: SmallRun) -> None:
+    for name, score in (("a", 0.3), ("b", 0.9), ("c", 0.1), ("d", 0.9), ("e", 0.5)):
+        small_run.add(name, score=score)
+    small_run.fail("broken", "cannot read it")
+    folder = small_run.write()
+    assert [path.stem for path in write_pictures(folder, count=1)] == ["b", "c"]
+    assert [path.stem for path in write_pictures(folder, count=2)] == ["b", "d", "a", "c"]
+    assert [path.stem for path in write_pictures(folder)] == ["b", "d", "e", "a", "c"]
+    assert write_pictures(folder, count=0) == []
+
+
+def test_nothing_to_show(small_run: SmallRun) -> None:
+    small_run.fail("a", "cannot read it")
+    with pytest.raises(ResultsError, match="no image to show yet; `oodray status"):
+        write_pictures(small_run.write())
+
+
+def test_an_id_that_is_not_there(small_run: SmallRun) -> None:
+    for name in ("frames/000", "frames/001", "left"):
+        small_run.add(name)
+    folder = small_run.write(unwritten=1)
+    for asked in ("000", "frames/00O", "frame/000"):
+        with pytest.raises(ResultsError, match=f"no image '{asked}'; did you mean .*frames/000"):
+            write_pictures(folder, asked)
+    with pytest.raises(ResultsError, match="no image ''; ids look like frames/000"):
+        write_pictures(folder, "")
+    with pytest.raises(ResultsError, match="left is not done yet"):
+        write_pictures(folder, "left")
+
+
+def test_an_image_that_failed(small_run: SmallRun) -> None:
+    small_run.fail("a", "the image is damaged")
+    with pytest.raises(ResultsError, match="a failed, so there is nothing to show: the image is damaged"):
+        write_pictures(small_run.write(), "a")
+
+
+def test_an_image_file_that_is_gone_or_has_changed(small_run: SmallRun) -> None:
+    gone, changed = small_run.add("gone"), small_run.add("changed")
+    folder = small_run.write()
+    os.replace(gone["image_uri"], gone["image_uri"] + ".moved")  # noqa: PTH105 - a text
+    Image.new("RGB", (7, 5)).save(changed["image_uri"])
+    with pytest.raises(ResultsError, match=rf"without its image file {gone['image_uri']}: .*No such file"):
+        write_pictures(folder, "gone")
+    with pytest.raises(ResultsError, match="is 7x5 pixels now, then it was 40x30"):
+        write_pictures(folder, "changed")
+
+
+def test_a_picture_that_cannot_be_written(small_run: SmallRun) -> None:
+    small_run.add("a")
+    folder = small_run.write()
+    folder.pictures.write_text("in the way")
+    with pytest.raises(ResultsError, match=r"cannot write .*a\.png: File exists"):
+        write_pictures(folder, "a")
+
+
+def test_no_results_folder(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"no run\.json"):
+        write_pictures(ResultsFolder(tmp_path))
+
+
+def test_hostile_names(small_run: SmallRun) -> None:
+    names = ["two\nlines", "wide/" * 40 + "x", "../up", "日本 ü"]
+    for name in names:
+        small_run.add(name)
+    for path in write_pictures(small_run.write()):
+        assert path.parent == small_run.folder.pictures
+        with Image.open(path) as picture:
+            assert picture.width == 2 * MARGIN + 5 * NARROWEST_COLUMN + 4 * GAP
+
+
+def test_panels_of_different_heights_share_their_top() -> None:
+    legend = swatches([], 1)
+    panels = [Panel("", Image.new("RGB", (9, height), (1, 2, 3)), legend) for height in (10, 50)]
+    shown = is_colour(pixels(compose("", "", panels)), (1, 2, 3))
+    half = shown.shape[1] // 2
+    assert box(shown[:, :half])[0] == box(shown[:, half:])[0]
+    assert box(shown[:, :half])[2] + 40 == box(shown[:, half:])[2]
+
+
+def test_a_legend_breaks_into_lines_and_stays_inside() -> None:
+    one, many = (swatches([((9, 9, 9), "a longer entry")] * count, 400) for count in (1, 20))
+    assert one.width == many.width == 400
+    assert many.height == 10 * one.height
+    squares = is_colour(pixels(many), (9, 9, 9))
+    assert squares.sum() == 20 * 20 * 20
+
+
+@given(st.integers(1, 2**26), st.integers(1, 2**26))
+def test_panel_size_fits_and_keeps_the_shape(height: int, width: int) -> None:
+    shown_width, shown_height = panel_size(height, width)
+    assert min(shown_width, shown_height) >= 1
+    assert max(shown_width, shown_height) <= LARGEST_PANEL
+    if max(height, width) <= LARGEST_PANEL:
+        assert (shown_width, shown_height) == (width, height)
+    else:
+        scale = LARGEST_PANEL / max(height, width)
+        assert abs(shown_width - max(1, width * scale)) <= 0.5
+        assert abs(shown_height - max(1, height * scale)) <= 0.5

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from small_run import SmallRun
+
+from oodray.errors import ResultsError
+from oodray.job.results import ResultsFolder, write_part
+from oodray.report.status import MOST_ERRORS, read_status
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> SmallRun:
+    return SmallRun(tmp_path)
+
+
+def set_times(folder: ResultsFolder, *seconds: float) -> None:
+    for part, time in zip(folder.parts(), seconds, strict=True):
+        os.utime(part, (0, 1e9 + time))
+
+
+def test_a_run_that_goes_on(small_run: SmallRun) -> None:
+    for name in "abcde":
+        small_run.add(name)
+    small_run.fail("f", "broken")
+    for name in "gh":
+        small_run.add(name)
+    folder = small_run.write(unwritten=2)
+    (folder.results / ".part-000006.parquet.77.tmp").write_bytes(b"half")
+    status = read_status(folder)
+    assert (status.total, status.ok, status.failed, status.left) == (8, 5, 1, 2)
+    assert not status.finished
+    assert status.errors == [("broken", 1)]
+
+
+def test_before_the_first_unit(small_run: SmallRun) -> None:
+    small_run.add("a")
+    status = read_status(small_run.write(unwritten=1))
+    assert (status.total, status.ok, status.failed, status.left) == (1, 0, 0, 1)
+    assert status.images_per_second is None
+    assert status.errors == []
+
+
+def test_done_but_not_yet_evaluated_is_not_finished(small_run: SmallRun) -> None:
+    small_run.add("a")
+    assert not read_status(small_run.write()).finished
+
+
+def test_the_speed_of_a_finished_run_is_that_of_run_json(small_run: SmallRun) -> None:
+    for name in "abcd":
+        small_run.add(name)
+    folder = small_run.write(finished="2026-01-01T00:00:00+00:00", seconds=8.0)
+    set_times(folder, 0, 1, 2, 6)
+    status = read_status(folder)
+    assert status.finished
+    assert status.images_per_second == 0.5
+
+
+def test_the_speed_of_a_run_that_goes_on_is_that_of_its_files(small_run: SmallRun) -> None:
+    for name in "abcde":
+        small_run.add(name)
+    folder = small_run.write(unwritten=1)
+    # The first file to be done is the third; that of a resumed unit may bring two images.
+    write_part(folder, 2, [small_run.rows[2], small_run.rows[4]])
+    set_times(folder, 14, 30, 10, 20)
+    assert read_status(folder).images_per_second == 3 / 20
+
+
+def test_seconds_that_lack_a_killed_session_do_not_make_a_run_faster(small_run: SmallRun) -> None:
+    for name in "abc":
+        small_run.add(name)
+    folder = small_run.write(finished="2026-01-01T00:00:00+00:00", seconds=0.5)
+    set_times(folder, 0, 10, 40)
+    assert read_status(folder).images_per_second == 2 / 40
+
+
+def test_files_of_one_moment_tell_no_speed(small_run: SmallRun) -> None:
+    for name in "abc":
+        small_run.add(name)
+    folder = small_run.write()
+    set_times(folder, 0, 0, 0)
+    assert read_status(folder).images_per_second is None
+
+
+def test_messages_of_one_kind_are_one(small_run: SmallRun) -> None:
+    kinds = [
+        [
+            "cannot read /a/1.jpg: No such file",
+            "cannot read /a/b/2.jpg: No such file",
+            "cannot read /c: No such file",
+        ],
+        ["the image holds 'it is' in 7 places", "the image holds 'other' in 12 places"],
+        ["it begins with b'<html' and ends", 'it begins with b"it\'s" and ends'],
+        ["can't open it, don't know why"],
+    ]
+    for index in range(3):
+        for messages in kinds:
+            for message in messages[index : index + 1]:
+                small_run.fail(f"{index}{message}", message)
+    errors = read_status(small_run.write()).errors
+    assert errors == [(messages[0], len(messages)) for messages in kinds]
+
+
+def test_a_path_with_blanks_is_one_path(small_run: SmallRun) -> None:
+    for name in ("a", "b"):
+        row = small_run.fail(name, "")
+        row["image_uri"] = f"/my pictures of {name * 3}/an image {name}.jpg"
+        row["label_uri"] = f"/my labels of {name * 5}/of {name}.png"
+        row["error"] = f"the label {row['label_uri']} does not fit {row['image_uri']}"
+    first = small_run.rows[0]["error"]
+    assert read_status(small_run.write()).errors == [(first, 2)]
+
+
+def test_the_most_frequent_errors_come_first_and_the_rest_is_left_out(small_run: SmallRun) -> None:
+    words = ["one", "two", "three", "four", "five", "six", "seven"]
+    for count, word in enumerate(words, start=1):
+        for index in range(count):
+            small_run.fail(f"{word}{index}", word)
+    status = read_status(small_run.write())
+    assert status.failed == 28
+    assert status.errors == [("seven", 7), ("six", 6), ("five", 5), ("four", 4), ("three", 3)]
+    assert len(status.errors) == MOST_ERRORS
+
+
+def test_no_results_folder(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"no run\.json"):
+        read_status(ResultsFolder(tmp_path))
+
+
+def test_a_damaged_file_is_named(small_run: SmallRun) -> None:
+    small_run.add("a")
+    folder = small_run.write()
+    folder.part(0).write_bytes(b"PAR1 and no more")
+    with pytest.raises(ResultsError, match=r"part-000000\.parquet"):
+        read_status(folder)
