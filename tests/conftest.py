@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,9 +38,15 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture
-def tiny_root(tmp_path: Path) -> Path:
-    """A labelled dataset of ten small images of three sizes, in the layout `ade-ood`."""
-    root = tmp_path / "tiny"
+def tiny_root(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny dataset, to spoil."""
+    return Path(shutil.copytree(tiny_dataset, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled dataset of ten small images of three sizes, in the layout `ade-ood`; to be left as it is."""
+    root = tmp_path_factory.mktemp("dataset") / "tiny"
     random = np.random.default_rng(7)
     for index in range(10):
         height, width = [(96, 128), (80, 144), (72, 72)][index % 3]
@@ -50,7 +57,9 @@ def tiny_root(tmp_path: Path) -> Path:
     return root
 
 
-def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _draw(
+    random: np.random.Generator, height: int, width: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """An image of red, green and blue stripes with a dark box, and its label codes: the box is OoD."""
     colours = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220)])
     image = np.repeat(colours[np.arange(height) * 3 // height][:, None], width, axis=1)

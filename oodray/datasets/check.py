@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes
-from oodray.datasets.layouts import Layout, Sample, count_warning
+from oodray.datasets.layout import Layout, Sample
+from oodray.datasets.layouts import count_warning
 from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oodray.datasets.layouts import Layout
+from oodray.datasets.layout import Layout
 from oodray.errors import DatasetError, ResultsError
 
 MANIFEST_SCHEMA = pa.schema(
@@ -29,9 +29,7 @@ _LARGEST_UNIT = 16
 _WANTED_UNITS = 64
 
 
-def build_manifest(
-    layout: Layout, root: Path, unit_size: int | None = None, limit: int | None = None
-) -> pa.Table:
+def build_manifest(layout: Layout, root: Path, unit_size: int | None = None, limit: int | None = None) -> pa.Table:
     """The manifest of a dataset.
 
     Args:

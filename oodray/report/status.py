@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from oodray.datasets.manifest import read_manifest
 from oodray.job.results import ERROR, ResultsFolder, read_rows
 
@@ -62,19 +60,19 @@ def read_status(folder: ResultsFolder) -> Status:
     run = folder.read_run()
     total = read_manifest(folder.manifest).num_rows
     parts = folder.parts()
-    rows = read_rows(parts, ["status", "error", "image_uri", "label_uri"])
-    errors = rows.filter(pc.equal(rows["status"], ERROR))
-    done = rows.num_rows
+    rows = read_rows(parts, ["status", "error", "image_uri", "label_uri"]).to_pylist()
+    errors = [row for row in rows if row["status"] == ERROR]
+    done = len(rows)
     left = total - done
     finished = left == 0 and "finished" in run
     return Status(
         total=total,
-        ok=done - errors.num_rows,
-        failed=errors.num_rows,
+        ok=done - len(errors),
+        failed=len(errors),
         left=left,
         images_per_second=_images_per_second(parts, done, run.get("seconds", 0) if finished else 0),
         finished=finished,
-        errors=_most_frequent(errors.to_pylist()),
+        errors=_most_frequent(errors),
     )
 
 

@@ -1,126 +1,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from trees import found, touch
 
 from oodray.datasets import scenes
-from oodray.datasets.layouts import LAYOUTS, Layout, Pair, Sample, count_warning, get_layout, image_files
+from oodray.datasets.layouts import LAYOUTS, count_warning, get_layout
 from oodray.errors import DatasetError
 
 ADE, FOLDER, ROAD = get_layout("ade-ood"), get_layout("folder"), get_layout("road-anomaly")
-
-
-def touch(root: Path, *names: str) -> Path:
-    """Empty files below root: nothing here decodes them."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
-
-
-def found(layout: Layout, root: Path) -> dict[str, tuple[str, str | None]]:
-    """The samples by id, as paths below root."""
-
-    def below(uri: str | None) -> str | None:
-        return None if uri is None else Path(uri).relative_to(root).as_posix()
-
-    return {
-        sample.image_id: (below(sample.image_uri) or "", below(sample.label_uri))
-        for sample in layout.find(root)
-    }
-
-
-# --- every layout
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_an_absent_dataset_is_explained(layout: Layout, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError) as error:
-        layout.find(tmp_path / "absent")
-    message = str(error.value)
-    assert message.startswith(f"{layout.title}: the folder {tmp_path / 'absent'} does not exist\n")
-    assert all(line in message for line in layout.tree.splitlines())
-    assert layout.where in message
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_an_empty_folder_is_explained(layout: Layout, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="has no folder" if layout.folders else "no images below"):
-        layout.find(tmp_path)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_folders_without_files_are_explained(layout: Layout, tmp_path: Path) -> None:
-    for folder in layout.folders:
-        (tmp_path / folder).mkdir()
-    with pytest.raises(DatasetError, match=f"no images below {tmp_path}"):
-        layout.find(tmp_path)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_a_file_is_no_root(layout: Layout, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="is not a folder"):
-        layout.find(touch(tmp_path, "images.zip") / "images.zip")
-
-
-def test_one_level_too_high_or_too_low_is_noticed(tmp_path: Path) -> None:
-    root = touch(tmp_path, "RoadAnomaly_jpg/frames/000.jpg", "another/x") / "RoadAnomaly_jpg"
-    for wrong in (tmp_path, root / "frames"):
-        with pytest.raises(DatasetError, match=f"has no folder frames/; did you mean --root {root} "):
-            ROAD.find(wrong)
-
-
-def test_a_relative_root_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(touch(tmp_path, "set/a.png"))
-    assert FOLDER.find(Path("set")) == [Sample("a", str(tmp_path / "set" / "a.png"), None)]
-
-
-def test_samples_are_sorted_by_id(tmp_path: Path) -> None:
-    # By file name, "a.b.png" would come before "a.png"; by path, "a/x.png" before "a-b/x.png".
-    touch(tmp_path, "b.png", "a/x.png", "a-b/x.png", "a.png", "a.b.png", "B.png", "ä.png", "10.png", "9.png")
-    assert list(found(FOLDER, tmp_path)) == ["10", "9", "B", "a", "a-b/x", "a.b", "a/x", "b", "ä"]
-
-
-def test_spaces_and_unicode_are_fine(tmp_path: Path) -> None:
-    touch(tmp_path, "Straße 1/Reh & Hirsch (2).final.JPG", "道路/'\"\n.png")
-    assert list(found(FOLDER, tmp_path)) == ["Straße 1/Reh & Hirsch (2).final", "道路/'\"\n"]
-
-
-def test_a_name_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
-    try:
-        Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png")).touch()
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(DatasetError, match=r"caf\\udce9\.png' is not valid UTF-8"):
-        FOLDER.find(tmp_path)
-
-
-def test_a_root_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"caf\\udce9' is not valid UTF-8"):
-        FOLDER.find(tmp_path / os.fsdecode(b"caf\xe9"))
-
-
-@pytest.mark.parametrize("names", [("x/a.jpg", "x/a.png"), ("x/a.JPG", "x/a.jpg")])
-def test_two_files_of_one_id_are_refused(names: tuple[str, str], tmp_path: Path) -> None:
-    touch(tmp_path, *names)
-    with pytest.raises(DatasetError) as error:
-        FOLDER.find(tmp_path)
-    assert all(str(tmp_path / name) in str(error.value) for name in names)
-    assert "'x/a'" in str(error.value)
-
-
-def test_an_unreadable_folder_is_a_dataset_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(DatasetError, match=f"cannot read {tmp_path}: Permission denied"):
-        FOLDER.find(tmp_path)
 
 
 # --- one layout each
@@ -207,9 +97,7 @@ def test_a_missing_label_keeps_its_path(tmp_path: Path) -> None:
 
 def test_labels_that_are_all_missing_are_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "images/x.jpg", "images/y.jpg", "annotations/x.png")
-    with pytest.raises(
-        DatasetError, match=r"none of the 2 label files is there, the first being .*x_mask\.png"
-    ):
+    with pytest.raises(DatasetError, match=r"none of the 2 label files is there, the first being .*x_mask\.png"):
         ADE.find(tmp_path)
 
 
@@ -233,9 +121,7 @@ def test_preparing_draws_the_demo_and_nothing_else(tmp_path: Path, monkeypatch: 
     assert len(get_layout("demo").find(tmp_path / "demo")) == 1
 
 
-def test_a_demo_that_cannot_be_written_is_a_dataset_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_demo_that_cannot_be_written_is_a_dataset_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(root: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -280,29 +166,9 @@ def test_folder_with_labels(tmp_path: Path) -> None:
 
 def test_folder_with_labels_of_no_image_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.jpg", "labels/a.txt")
-    with pytest.raises(
-        DatasetError, match=rf"expected being .*labels/a\.png; .* give --root {tmp_path}/images"
-    ):
+    with pytest.raises(DatasetError, match=rf"expected being .*labels/a\.png; .* give --root {tmp_path}/images"):
         FOLDER.find(tmp_path)
     assert list(found(FOLDER, tmp_path / "images")) == ["a"]
-
-
-def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
-    touch(tmp_path, "elsewhere/c.png", "set/a/b.png")
-    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "set" / "a" / "up").symlink_to(tmp_path / "set")
-    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "set" / "a")
-    (tmp_path / "set" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    (tmp_path / "link").symlink_to(tmp_path / "set")
-    ids = list(found(FOLDER, tmp_path / "link"))
-    assert ids == ["a/b", "gone", "linked/back/b", "linked/c"]
-
-
-def test_image_files_of_one_folder(tmp_path: Path) -> None:
-    touch(tmp_path, "b.png", "a.jpg", "c/d.png")
-    assert [path.name for path in image_files(tmp_path)] == ["a.jpg", "b.png"]
-    with pytest.raises(NotADirectoryError):
-        image_files(tmp_path / "a.jpg")
 
 
 # --- the registry
@@ -331,24 +197,3 @@ def test_count_warning() -> None:
     assert count_warning(FOLDER, range(3)) is None
     for count in (59, 61):
         assert f"60 images, found: {count}" in (count_warning(ROAD, range(count)) or "")
-
-
-def test_a_new_layout_is_a_few_lines(tmp_path: Path) -> None:
-    class Pairs(Layout):
-        name = "pairs"
-        title = "Pairs"
-        images = None
-        where = "nowhere"
-        tree = "ROOT/NAME/left.png"
-        folders = ()
-        label_codes = ROAD.label_codes
-
-        def pairs(self, root: Path) -> Iterable[Pair]:
-            for image in root.glob("*/left.png"):
-                yield image, image.with_name("label.png")
-
-    touch(tmp_path, "b/left.png", "a/left.png", "a/label.png")
-    assert found(Pairs(), tmp_path) == {
-        "a/left": ("a/left.png", "a/label.png"),
-        "b/left": ("b/left.png", "b/label.png"),
-    }

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oodray.datasets.layouts import Layout, Sample, get_layout
+from oodray.datasets.layout import Layout, Sample
+from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import (
     MANIFEST_SCHEMA,
     build_manifest,

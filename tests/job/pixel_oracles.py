@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from oodray.job.stages import Method
-from oodray.method.scores import PIXEL_SCORES
+from oodray.job.results import ResultsFolder
+from oodray.job.stages import Finisher, Method
+from oodray.job.units import SEGMENTED, pack
+from oodray.method.scores import PIXEL_SCORES, SCORES
 
 Row = dict[str, Any]
 
@@ -61,7 +64,13 @@ def segmented_row(random: np.random.Generator, image_id: str = "a", method: Meth
 def failed_row(image_id: str, error: str = "broken") -> Row:
     """A row of an image that could not be decoded."""
     row = dict.fromkeys(segmented_row(np.random.default_rng(0)))
-    return row | {"unit": 0, "image_id": image_id, "dataset": "ade-ood", "image_uri": "/x.png", "error": error}
+    return row | {
+        "unit": 0,
+        "image_id": image_id,
+        "dataset": "ade-ood",
+        "image_uri": "/x.png",
+        "error": error,
+    }
 
 
 class Pixels:
@@ -72,7 +81,8 @@ class Pixels:
         self.label = np.frombuffer(row["label"], np.uint8).reshape(size)
         self.confidence = np.frombuffer(row["confidence"], np.float16).reshape(size)
         self.scores = {
-            found["score"]: np.frombuffer(found["values"], np.float16).reshape(size) for found in row["score_maps"]
+            found["score"]: np.frombuffer(found["values"], np.float16).reshape(size)
+            for found in row["score_maps"]
         }
         found = next(found for found in row["cluster_maps"] if found["k"] == method.k)
         coarse = np.frombuffer(found["ids"], np.uint8).reshape(found["height"], found["width"])
@@ -116,3 +126,20 @@ def curve_metrics(images: list[Pixels], score: str) -> dict[str, float]:
         "fpr95": float(fpr[np.argmax(tpr >= 0.95)]),
         "auroc": roc_auc_score(ood, values),
     }
+
+
+def write_results(path: Path, units: list[list[Row]], method: Method = METHOD) -> ResultsFolder:
+    """A results folder with the given units of segmented rows, as a run would leave it."""
+    folder = ResultsFolder(path)
+    config = {"k": method.k, "tau": method.tau, "ood_ratio": method.ood_ratio, "scores": list(SCORES)}
+    folder.write_run({"config": config, "identity": {}})
+    for unit, rows in enumerate(units):
+        for _ in Finisher(method, str(path))(pack(unit, rows, SEGMENTED)):
+            pass
+    return folder
+
+
+def random_images(seed: int, count: int, method: Method = METHOD) -> list[Row]:
+    """Segmented rows of some images."""
+    random = np.random.default_rng(seed)
+    return [segmented_row(random, f"{index:03}", method) for index in range(count)]

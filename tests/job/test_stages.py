@@ -152,7 +152,9 @@ class TestSegmentAndCluster:
         np.testing.assert_allclose(confidence, resized.amax(0).numpy(), rtol=2**-11, atol=1e-6)
 
     def test_maps_are_those_of_the_method(self) -> None:
-        method = replace(METHOD, ks=(2, 4), seed=5, normalize_features=True, n_init=3, scores=("energy", "msp"))
+        method = replace(
+            METHOD, ks=(2, 4), seed=5, normalize_features=True, n_init=3, scores=("energy", "msp")
+        )
         [row] = segment([decoded_row("a", IMAGE)], method=method)
         found = fakes.Colours().segment_one(IMAGE)
         scores = pixel_scores(found.logits, *IMAGE.shape[:2], method.scores)
@@ -210,7 +212,10 @@ class TestSegmentAndCluster:
         ("network", "problem"),
         [
             ("one_too_many", "the segmenter returned 2 results for 1 images"),
-            ("flat", "the segmenter returned features of torch.float32 (30,), expected floats (channels, height"),
+            (
+                "flat",
+                "the segmenter returned features of torch.float32 (30,), expected floats (channels, height",
+            ),
         ],
     )
     def test_a_network_that_breaks_the_protocol_is_told_so(self, network: str, problem: str) -> None:
@@ -274,7 +279,9 @@ class TestCheckSegmentations:
 def tally_of(found: Row) -> dict[tuple[float, int], int]:
     """A stored tally as pixels by (value, label)."""
     values = key_scores(np.array(found["keys"], np.uint16)).astype(float).tolist()
-    return dict(zip(zip(values, np.array(found["labels"]).tolist(), strict=True), found["counts"], strict=True))
+    return dict(
+        zip(zip(values, np.array(found["labels"]).tolist(), strict=True), found["counts"], strict=True)
+    )
 
 
 def pixel_tally(values: NDArray[np.float16], labels: NDArray[np.uint8]) -> dict[tuple[float, int], int]:
@@ -296,7 +303,8 @@ class TestFinisher:
             assert found["ood_fraction"] == pytest.approx(pixels.mask.mean(), abs=1e-15)
             assert found["image_score"] == float(pixels.ratio.max())
             assert {t["score"]: tally_of(t) for t in found["tallies"]} == {
-                name: pixel_tally(values.ravel(), pixels.label.ravel()) for name, values in pixels.scores.items()
+                name: pixel_tally(values.ravel(), pixels.label.ravel())
+                for name, values in pixels.scores.items()
             }
 
     def test_the_clusters_of_every_k_are_there(self, tmp_path: Path) -> None:
@@ -356,7 +364,7 @@ class TestFinisher:
 
     def test_a_folder_that_cannot_be_written_ends_the_run(self, tmp_path: Path) -> None:
         (tmp_path / "out").touch()
-        with pytest.raises(RunError, match="cannot write .*part-000000.parquet: "):
+        with pytest.raises(RunError, match=r"cannot write .*part-000000.parquet: "):
             next(Finisher(METHOD, str(tmp_path / "out"))(pack(0, [failed_row("a")], SEGMENTED)))
 
 

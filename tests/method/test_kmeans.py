@@ -67,9 +67,7 @@ def test_separated_blobs_are_found(backend: str, k: int) -> None:
 def test_inertia_is_within_a_hundredth_of_sklearn(points: Tensor) -> None:
     ratios = []
     for seed in range(6):
-        ours, theirs = (
-            inertia(points, kmeans(points, 6, seed=seed, backend=backend)) for backend in BACKENDS
-        )
+        ours, theirs = (inertia(points, kmeans(points, 6, seed=seed, backend=backend)) for backend in BACKENDS)
         ratios.append(ours / theirs)
     assert np.mean(ratios) < 1.01
 
@@ -218,44 +216,10 @@ def test_seeding_is_as_good_as_that_of_sklearn() -> None:
     """After one restart and one iteration the seeding still shows, and its choice among candidates."""
     points = blobs(400, 2, 20, 1.5)[0]
     ours, theirs = (
-        [
-            inertia(points, kmeans(points, 20, seed=seed, n_init=1, max_iter=1, backend=backend))
-            for seed in range(20)
-        ]
+        [inertia(points, kmeans(points, 20, seed=seed, n_init=1, max_iter=1, backend=backend)) for seed in range(20)]
         for backend in BACKENDS
     )
     assert np.mean(ours) < 1.05 * np.mean(theirs)
-
-
-def test_no_cluster_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where all centres but one start too far away for any point."""
-    points = random_points(200, 4)
-    monkeypatch.setattr(module, "_seed_centres", lambda *_: torch.arange(5.0)[:, None].expand(3, 5, 4) * 100)
-    assert set(kmeans(points, 5, seed=0).tolist()) == set(range(5))
-
-
-def test_candidates_are_drawn_in_proportion() -> None:
-    weights = torch.tensor([[0.0, 1.0, 0.0, 3.0, 0.0], [5.0, 0.0, 0.0, 0.0, 5.0]])
-    draws = torch.linspace(0, 1, 4001, dtype=torch.float64)[:-1].expand(2, -1).contiguous()
-    drawn = module._draw_proportionally(weights, draws)
-    assert drawn[0].bincount(minlength=5).tolist() == pytest.approx([0, 1000, 0, 3000, 0], abs=1)
-    assert drawn[1].bincount(minlength=5).tolist() == pytest.approx([2000, 0, 0, 0, 2000], abs=1)
-
-
-def test_candidates_of_no_weight_are_still_points() -> None:
-    assert module._draw_proportionally(torch.zeros(1, 3), torch.tensor([[0.0, 0.999]]).double()).max() < 3
-
-
-def test_empty_clusters_take_the_farthest_points() -> None:
-    labels = torch.tensor([[0, 0, 0, 2], [1, 0, 2, 3]])
-    distances = torch.tensor([[1.0, 5.0, 4.0, 0.5], [9.0, 9.0, 9.0, 9.0]])
-    assert module._fill_empty(labels, distances, 4).tolist() == [[0, 1, 3, 2], [1, 0, 2, 3]]
-
-
-def test_a_cluster_without_points_keeps_its_centre() -> None:
-    centres = torch.tensor([[[7.0], [8.0]]])
-    means = module._means(torch.tensor([[1.0], [3.0]]), torch.tensor([[0, 0]]), centres)
-    assert means.tolist() == [[[2.0], [8.0]]]
 
 
 def test_seeds_are_stable_and_differ() -> None:
@@ -324,9 +288,7 @@ def test_cuml_is_called_where_it_can_be_imported(monkeypatch: pytest.MonkeyPatch
     assert kmeans(points, 2, seed=0, backend="cuml").tolist() == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize(
-    "failure", [ModuleNotFoundError("No module named 'cuml'"), RuntimeError("no driver")]
-)
+@pytest.mark.parametrize("failure", [ModuleNotFoundError("No module named 'cuml'"), RuntimeError("no driver")])
 def test_cuml_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     def fail(name: str) -> None:
         raise failure

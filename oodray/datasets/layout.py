@@ -1,0 +1,171 @@
+"""What a dataset on disk is: its samples, the layout that finds them, and the search for image files."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from oodray.datasets.images import LabelCodes
+from oodray.errors import DatasetError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Suffixes of image files, in any case."""
+
+Pair = tuple[Path, Path | None]
+"""An image file and its label file."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a dataset.
+
+    Attributes:
+        image_id: its path below the dataset's root, without suffix, with forward slashes.
+        image_uri: absolute path of the image file.
+        label_uri: absolute path where the label file is, or should be; None where the image has no label.
+    """
+
+    image_id: str
+    image_uri: str
+    label_uri: str | None
+
+
+class Layout(ABC):
+    """Where a dataset keeps its images and labels below its root.
+
+    A subclass declares the attributes and yields its files from `pairs`; `find` does the rest.
+
+    Attributes:
+        name: what `--dataset` takes.
+        title: the dataset's own name.
+        images: the published number of images, None where it is open.
+        where: how to get the dataset.
+        tree: the expected files and folders, as text.
+        folders: folders below the root without which the dataset is not there.
+        label_codes: the meaning of the codes in its label files.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    images: ClassVar[int | None]
+    where: ClassVar[str]
+    tree: ClassVar[str]
+    folders: ClassVar[tuple[str, ...]]
+    label_codes: ClassVar[LabelCodes]
+
+    @abstractmethod
+    def pairs(self, root: Path) -> Iterable[Pair]:
+        """Image and label files below an absolute root that has all `folders`, in any order.
+
+        A label file that should be there is named even if it is not: its image then becomes an error row.
+        Left out, the image would drop out of the metrics in silence.
+        """
+
+    def prepare(self, root: Path) -> None:  # noqa: B027 - a hook: only the demo dataset has something to do
+        """Make the dataset where oodray can do that itself."""
+
+    def find(self, root: Path) -> list[Sample]:
+        """The dataset's samples, sorted by `image_id`.
+
+        Raises:
+            DatasetError: the dataset is not there; two files share an `image_id`; a name is not valid UTF-8.
+        """
+        root = root.absolute()
+        _uri(root)
+        try:
+            self._require_folders(root)
+            pairs = list(self.pairs(root))
+            self._require_files(root, pairs)
+        except OSError as error:
+            raise DatasetError(f"cannot read {error.filename or root}: {error.strerror}") from error
+        samples = sorted((_sample(root, *pair) for pair in pairs), key=lambda sample: sample.image_id)
+        for first, second in itertools.pairwise(samples):
+            if first.image_id == second.image_id:
+                raise DatasetError(
+                    f"two images have the name {first.image_id!r}: {first.image_uri} and {second.image_uri}; "
+                    "remove or rename one of them"
+                )
+        return samples
+
+    def error(self, problem: str) -> DatasetError:
+        """The error that says what is wrong, what was expected and where to get it."""
+        tree = "\n".join(f"  {line}" for line in self.tree.splitlines())
+        return DatasetError(f"{self.title}: {problem}\nExpected:\n{tree}\nWhere to get it: {self.where}")
+
+    def _require_folders(self, root: Path) -> None:
+        if not root.exists():
+            raise self.error(f"the folder {root} does not exist")
+        if not root.is_dir():
+            raise self.error(f"{root} is not a folder")
+        absent = [folder for folder in self.folders if not (root / folder).is_dir()]
+        if absent:
+            problem = f"{root} has no folder {absent[0]}/"
+            better = next(filter(self._has_folders, [root.parent, *sorted(root.iterdir())]), None)
+            raise self.error(f"{problem}; did you mean --root {better} ?" if better else problem)
+
+    def _has_folders(self, root: Path) -> bool:
+        # os.path, because it takes a folder that may not be entered for absent.
+        return all(os.path.isdir(root / folder) for folder in self.folders)  # noqa: PTH112
+
+    def _require_files(self, root: Path, pairs: list[Pair]) -> None:
+        """At least one image, and one label if there should be any."""
+        if not pairs:
+            raise self.error(f"no images below {root}")
+        if not any(image.is_file() for image, _ in pairs):
+            raise self.error(f"none of the {len(pairs)} images is there, the first being {pairs[0][0]}")
+        labels = [label for _, label in pairs if label is not None]
+        if labels and not any(label.is_file() for label in labels):
+            raise self.error(f"none of the {len(labels)} label files is there, the first being {labels[0]}")
+
+
+def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Image files in a folder, told by suffix, sorted; without hidden files and folders; links are followed.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    return sorted(_walk(folder, recursive, above=frozenset()))
+
+
+def _walk(folder: Path, recursive: bool, above: frozenset[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:  # a link back to a folder on the way here
+        return
+    # os.scandir tells folders from files without a question for each, which is slow on a network drive.
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if recursive:
+                    yield from _walk(Path(entry), recursive, above | {real})
+            elif is_image_name(entry.name):
+                yield Path(entry)
+
+
+def is_image_name(name: object) -> bool:
+    """Whether that is the name of an image file, without a folder.
+
+    >>> [is_image_name(name) for name in ("a.JPG", "a.txt", "b/a.jpg", 3)]
+    [True, False, False, False]
+    """
+    return isinstance(name, str) and Path(name).name == name and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _sample(root: Path, image: Path, label: Path | None) -> Sample:
+    image_id = image.relative_to(root).with_suffix("").as_posix()
+    return Sample(image_id, _uri(image), None if label is None else _uri(label))
+
+
+def _uri(path: Path) -> str:
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DatasetError(f"the file name {text!r} is not valid UTF-8; rename it") from None
+    return text

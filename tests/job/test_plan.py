@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oodray import OodrayError
+from oodray.config import RunConfig
+from oodray.errors import ConfigError, DatasetError, ModelError
+from oodray.job import plan as plan_module
+from oodray.job.plan import Plan, make_plan
+from oodray.job.results import ResultsFolder
+from oodray.method.scores import PIXEL_SCORES, SCORES
+
+Make = Callable[..., Plan]
+
+# A network without a tau of its own, that is never loaded here.
+FACTORY = "fakes:colours"
+EMBEDDED = "internimage-n-demo"
+
+
+@pytest.fixture
+def make(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Plans for the tiny dataset; `yaml` is the text of a config file, None takes an option away."""
+    monkeypatch.setenv("OODRAY_CACHE", str(tmp_path / "cache"))
+
+    def plan(yaml: str | None = None, **options: Any) -> Plan:
+        config_file = None
+        if yaml is not None:
+            config_file = tmp_path / "run.yaml"
+            config_file.write_text(yaml)
+        given = {"dataset": "ade-ood", "root": str(tiny_root), "model": FACTORY, "tau": 1.5} | options
+        return make_plan(given, config_file, ResultsFolder(tmp_path / "out"))
+
+    return plan
+
+
+def weights(folder: Path) -> str:
+    path = folder / "weights.pth"
+    path.write_bytes(b"any")
+    return str(path)
+
+
+class TestLayers:
+    def test_the_preset_is_the_lowest(self, make: Make) -> None:
+        config = make().config
+        assert (config.k, config.ood_ratio) == (6, 0.4)
+        assert config.n_init == RunConfig("ade-ood").n_init
+
+    def test_the_config_file_wins_over_it(self, make: Make) -> None:
+        config = make("k: 7\nood_ratio: 0\n").config
+        assert (config.k, config.ood_ratio) == (7, 0.0)
+
+    def test_options_win_over_both(self, make: Make) -> None:
+        config = make("k: 7\nseed: 3\n", k=8, ood_ratio=0.0).config
+        assert (config.k, config.seed, config.ood_ratio) == (8, 3, 0.0)
+
+    def test_the_config_file_may_name_the_dataset(self, make: Make) -> None:
+        assert make("dataset: ade-ood\n", dataset=None).layout.name == "ade-ood"
+
+    def test_the_preset_is_that_of_the_dataset_that_wins(self, make: Make) -> None:
+        config = make("dataset: road-anomaly\n").config
+        assert (config.dataset, config.k) == ("ade-ood", 6)
+
+    @pytest.mark.parametrize(
+        ("yaml", "options", "problem"),
+        [
+            (None, {"ood_ration": 0.3}, "unknown key 'ood_ration' in the options; did you mean 'ood_ratio'?"),
+            ("kay: 5\n", {}, r"unknown key 'kay' in .*run.yaml"),
+            (None, {"k": "5"}, "k in the options must be a whole number, got '5'"),
+            ("tau: low\n", {}, r"tau in .*run.yaml must be a number, got 'low'"),
+            (None, {"k": 0}, "k must be a whole number from 1 to 255, got 0"),
+            ("ood_ratio: 30\n", {}, "ood_ratio must be a share from 0 to 1, got 30.0"),
+            (None, {"scores": ("ratio", "rato")}, "unknown score 'rato'; known: ratio, mask-then-logit"),
+            (None, {"scores": ("",)}, "unknown score ''"),
+            (None, {"kmeans_backend": "faiss"}, "kmeans_backend must be one of auto, torch, cuml, sklearn"),
+            (None, {"dataset": None}, "no dataset given"),
+        ],
+    )
+    def test_what_is_wrong_is_named(
+        self, make: Make, yaml: str | None, options: dict[str, Any], problem: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=problem):
+            make(yaml, **options)
+
+
+class TestTau:
+    def test_the_one_asked_for_wins(self, make: Make) -> None:
+        for options in ({"tau": 0.5}, {"tau": 0.5, "model": EMBEDDED}):
+            plan = make("tau: 9\n", **options)
+            assert plan.config.tau == 0.5
+            assert not any("tau" in warning for warning in plan.warnings)
+        assert make("tau: 9\n", tau=None).config.tau == 9.0
+        assert make("tau: 0\n", tau=None, model=EMBEDDED).config.tau == 0.0
+
+    def test_else_the_networks_own(self, make: Make) -> None:
+        plan = make(tau=None, model=EMBEDDED)
+        assert plan.config.tau == plan.model.tau
+        assert plan.config.tau != 1.1
+        assert not any("tau" in warning for warning in plan.warnings)
+
+    def test_else_the_presets_with_a_warning(self, make: Make) -> None:
+        plan = make(tau=None)
+        assert plan.config.tau == 1.1
+        [warning] = [warning for warning in plan.warnings if "tau" in warning]
+        assert warning.startswith(
+            f"tau=1.1 was chosen for internimage-l-ade20k, not for {FACTORY}; pass --tau"
+        )
+
+    def test_other_weights_of_the_presets_network_are_named(self, make: Make, tmp_path: Path) -> None:
+        checkpoint = weights(tmp_path)
+        plan = make(tau=None, model=None, checkpoint=checkpoint)
+        assert plan.config.tau == 1.1
+        [warning] = [warning for warning in plan.warnings if "tau" in warning]
+        assert f"for internimage-l-ade20k, not for the weights {checkpoint};" in warning
+
+    def test_the_presets_own_network_needs_no_warning(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plan_module, "preset", lambda _: {"model": FACTORY, "tau": 2.5})
+        plan = make(tau=None, model=None)
+        assert plan.config.tau == 2.5
+        assert not any("tau" in warning for warning in plan.warnings)
+
+    def test_else_there_is_none(self, make: Make) -> None:
+        with pytest.raises(ConfigError, match=f"no tau is known for {FACTORY}: pass --tau X"):
+            make(dataset="folder", tau=None)
+
+
+class TestDataset:
+    def test_the_manifest_lists_its_images(self, make: Make, tiny_root: Path) -> None:
+        plan = make()
+        assert plan.manifest["image_id"].to_pylist() == [f"images/{index:02}" for index in range(10)]
+        assert plan.root == tiny_root
+        assert plan.config.root == str(tiny_root)
+
+    def test_a_root_without_a_slash_is_below_the_working_directory(
+        self, make: Make, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tiny_root.parent)
+        assert make(root="tiny").root == tiny_root
+
+    def test_fewer_images_than_published_are_a_warning(self, make: Make) -> None:
+        assert make().warnings == (
+            "ADE-OoD was published with 111 images, found: 10; the numbers do not compare with published ones",
+        )
+        assert make(dataset="folder").warnings == ()
+
+    @pytest.mark.parametrize("root", [None, "", "/nonexistent/place"])
+    def test_a_missing_root_says_the_layout_and_where_to_get_it(self, make: Make, root: str | None) -> None:
+        with pytest.raises(DatasetError) as caught:
+            make(root=root)
+        message = str(caught.value)
+        assert ("/nonexistent/place does not exist" if root else "no --root DIR was given") in message
+        assert "ROOT/annotations/NAME_mask.png" in message
+        assert "ADE-OoD.zip" in message
+        assert caught.value.exit_code == 2
+
+    def test_the_demo_draws_itself_into_the_results(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn = []
+
+        def draw(layout: object, root: Path) -> None:
+            drawn.append(root)
+            (root / "images").mkdir(parents=True)
+            (root / "labels").mkdir()
+            for folder in ("images", "labels"):
+                (root / folder / "scene-00.png").touch()
+
+        monkeypatch.setattr(plan_module.Demo, "prepare", draw)
+        assert make(dataset="demo", root=None).root == tmp_path / "out" / "dataset"
+        assert drawn == [tmp_path / "out" / "dataset"]
+
+    def test_an_unknown_dataset_is_named(self, make: Make) -> None:
+        with pytest.raises(DatasetError, match=r"unknown dataset 'ade-odo' \(did you mean ade-ood\?\)"):
+            make(dataset="ade-odo")
+
+
+class TestModel:
+    def test_a_factory_has_no_checkpoint(self, make: Make) -> None:
+        assert make().model_sha256 is None
+
+    def test_weights_are_known_by_their_sha256(self, make: Make, tmp_path: Path) -> None:
+        plan = make(model="internimage-l-ade20k", checkpoint=weights(tmp_path))
+        assert plan.model_sha256 == hashlib.sha256(b"any").hexdigest()
+
+    def test_official_weights_that_are_not_here_say_how_to_get_them(self, make: Make) -> None:
+        with pytest.raises(ModelError) as caught:
+            make(model=None)
+        assert caught.value.exit_code == 2
+        message = str(caught.value)
+        assert message.startswith("the weights of internimage-l-ade20k are not on this machine")
+        assert "upernet_internimage_l_640_160k_ade20k.pth" in message
+        assert f"--model {EMBEDDED}" in message
+
+    def test_a_dataset_without_preset_needs_one(self, make: Make) -> None:
+        with pytest.raises(ConfigError, match="no network given for folder: pass --model NAME"):
+            make(dataset="folder", model=None)
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ({"model": "internimage-l-ade"}, "unknown model 'internimage-l-ade'; did you mean"),
+            ({"model": EMBEDDED, "checkpoint": "/nope.pth"}, "the checkpoint /nope.pth does not exist"),
+            ({"model": "net.py"}, "pass --checkpoint FILE"),
+            ({"checkpoint": "/nope.pth"}, "--checkpoint does not go with the factory"),
+        ],
+    )
+    def test_one_that_cannot_be_is_refused(self, make: Make, options: dict[str, Any], problem: str) -> None:
+        with pytest.raises(ModelError, match=problem):
+            make(**options)
+
+
+class TestPlan:
+    def test_nothing_is_left_open_that_decides_a_number(self, make: Make) -> None:
+        config = make(kmeans_backend="auto").config
+        assert config.kmeans_backend in ("torch", "cuml")
+        assert config.scores == SCORES
+
+    def test_scores_are_in_their_own_order(self, make: Make) -> None:
+        plan = make(scores=("energy", "ratio", "msp", "energy"))
+        assert plan.config.scores == ("ratio", "msp", "energy")
+        assert plan.method().scores == ("msp", "energy")
+        assert make().method().scores == PIXEL_SCORES
+
+    def test_the_method_is_that_of_the_config(self, make: Make) -> None:
+        method = make(k=3, seed=4, ood_ratio=0.2, n_init=2, batch_size=5, normalize_features=True).method()
+        assert (method.k, method.ks, method.tau, method.ood_ratio) == (3, (3,), 1.5, 0.2)
+        assert (method.seed, method.n_init, method.batch_size, method.normalize_features) == (4, 2, 5, True)
+
+    def test_zero_gpus_are_the_cpu(self, make: Make) -> None:
+        assert make(gpus_per_worker=0.0).device == "cpu"
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"k": 5},
+            {"tau": 1.50001},
+            {"ood_ratio": 0.41},
+            {"seed": 1},
+            {"n_init": 5},
+            {"normalize_features": True},
+            {"kmeans_backend": "sklearn"},
+            {"scores": ("msp",)},
+            {"batch_size": 2},
+            {"threads": 1},
+        ],
+    )
+    def test_what_decides_a_number_is_part_of_the_identity(self, make: Make, options: dict[str, Any]) -> None:
+        [name] = options
+        before, now = make().identity(), make(**options).identity()
+        assert {key for key in now if now[key] != before[key]} == {name}
+
+    def test_where_and_how_fast_is_not(self, make: Make) -> None:
+        other = make(workers=3, gpus_per_worker=0.0, ray_address="10.0.0.1:6379")
+        assert other.identity() == make().identity() | {"device": other.device}
+
+    def test_weights_are_the_same_wherever_they_lie(self, make: Make, tmp_path: Path) -> None:
+        (tmp_path / "moved").mkdir()
+        plans = [
+            make(model=EMBEDDED, checkpoint=weights(folder)) for folder in (tmp_path, tmp_path / "moved")
+        ]
+        assert plans[0].identity() == plans[1].identity()
+        (tmp_path / "moved" / "weights.pth").write_bytes(b"others")
+        other = make(model=EMBEDDED, checkpoint=str(tmp_path / "moved" / "weights.pth"))
+        assert other.identity() != plans[0].identity()
+
+    def test_another_root_is_named(self, make: Make, tiny_root: Path) -> None:
+        before = make().identity()
+        moved = tiny_root.rename(tiny_root.with_name("moved"))
+        now = make(root=str(moved)).identity()
+        assert (before["root"], now["root"]) == (str(tiny_root), str(moved))
+
+    def test_images_that_came_or_went_change_the_identity(self, make: Make, tiny_root: Path) -> None:
+        before = make().identity()
+        (tiny_root / "images/03.png").unlink()
+        assert make().identity()["manifest"] != before["manifest"]
+
+    def test_errors_are_requests_that_were_wrong(self, make: Make) -> None:
+        for options in ({"k": 0}, {"root": "/none"}, {"model": "none"}, {"dataset": "none"}):
+            with pytest.raises(OodrayError) as caught:
+                make(**options)
+            assert caught.value.exit_code == 2
+
+
+def test_a_plan_can_be_made_twice(make: Make) -> None:
+    first, second = make(), make()
+    assert replace(first, manifest=None) == replace(second, manifest=None)
+    assert first.manifest.equals(second.manifest)

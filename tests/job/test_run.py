@@ -1,0 +1,320 @@
+"""Whole runs on a local Ray: what goes in is a folder of images, what comes out is compared with the stages alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from oodray.datasets import manifest as manifest_module
+from oodray.errors import ConfigError, ResultsError, RunError
+from oodray.job import run as run_module
+from oodray.job.pipeline import stream
+from oodray.job.plan import make_plan
+from oodray.job.reduce import Evaluation, evaluate_run
+from oodray.job.results import ResultsFolder, read_rows
+from oodray.job.run import UnitDone, run
+from oodray.job.stages import Decoder, Finisher, SegmentAndCluster
+from oodray.job.units import LISTED, pack
+
+pytestmark = pytest.mark.timeout(240)
+
+HERE = Path(__file__).parent
+
+
+class Run:
+    """What a run left and said."""
+
+    def __init__(self, root: Path, out: Path, **options: Any) -> None:
+        self.folder = ResultsFolder(out)
+        given = {
+            "dataset": "ade-ood",
+            "root": str(root),
+            "model": "fakes:colours",
+            "tau": fakes.TAU,
+            "threads": 1,
+        }
+        self.plan = make_plan(given | options, None, self.folder)
+        self.heard: list[UnitDone] = []
+
+    def go(self) -> Evaluation:
+        return run(self.plan, self.folder, self.heard.append)
+
+    def rows(self) -> pa.Table:
+        """All that does not depend on the time or on where the dataset is."""
+        table = read_rows(self.folder.parts())
+        return table.drop(
+            [name for name in table.column_names if name.startswith("seconds") or name.endswith("_uri")]
+        )
+
+    def files(self) -> dict[str, int]:
+        """Names and times of all files."""
+        paths = [path for path in self.folder.path.rglob("*") if path.is_file()]
+        return {path.relative_to(self.folder.path).as_posix(): path.stat().st_mtime_ns for path in paths}
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(ray_session: None, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Makes runs; the network is found in the working directory."""
+    monkeypatch.chdir(HERE)
+
+    def prepared(out: str = "out", **options: Any) -> Run:
+        return Run(tiny_root, tmp_path / out, **options)
+
+    return prepared
+
+
+@pytest.fixture(scope="module")
+def clean(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An undisturbed run of the whole dataset; to be left as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(HERE)
+        clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
+    clean.go()
+    return clean
+
+
+def mark(root: Path, name: str) -> None:
+    path = root / f"images/{name}.png"
+    image = np.array(Image.open(path))
+    image[0, 0] = fakes.MARK
+    Image.fromarray(image).save(path)
+
+
+def test_a_run_is_its_stages_one_after_the_other(clean: Run, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    method, alone = clean.plan.method(), ResultsFolder(tmp_path)
+    work = [
+        Decoder(clean.plan.layout.label_codes),
+        SegmentAndCluster(clean.plan.model, "cpu", 1, method),
+        Finisher(method, str(tmp_path)),
+    ]
+    for row in clean.plan.manifest.to_pylist():
+        batch = pack(row["unit"], [row], LISTED)
+        for stage in work:
+            [batch] = stage(batch)  # type: ignore[operator]
+    torch.set_num_threads(threads)
+    assert read_rows(alone.parts()).num_rows == 10
+    names = clean.rows().column_names
+    assert read_rows(alone.parts(), names).equals(clean.rows())
+    assert clean.rows()["status"].to_pylist() == ["ok"] * 10
+
+
+def test_the_box_that_the_network_was_never_taught_is_found(clean: Run) -> None:
+    evaluation = evaluate_run(clean.folder)
+    by_score = {metrics.score: metrics for metrics in evaluation.scores}
+    assert by_score["ratio"].ap > 0.9
+    assert evaluation.mask.recall > 0.9
+
+
+def test_every_unit_is_heard_of_once(clean: Run) -> None:
+    assert sum(unit.ok for unit in clean.heard) == 10
+    assert sum(unit.failed for unit in clean.heard) == 0
+
+
+def test_the_folder_describes_the_run(clean: Run, tiny_dataset: Path) -> None:
+    assert set(clean.files()) == {
+        "run.json",
+        "manifest.parquet",
+        "metrics.parquet",
+        "metrics.json",
+        *(f"results/part-{unit:06d}.parquet" for unit in range(10)),
+    }
+    described = clean.folder.read_run()
+    assert described["dataset"] == {"name": "ade-ood", "root": str(tiny_dataset), "images": 10}
+    assert described["images"] == {"ok": 10, "failed": 0}
+    assert described["config"]["k"] == 6
+    assert described["identity"] == clean.plan.identity()
+    assert described["seconds"] > 0
+    assert described["finished"] >= described["started"]
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "gpus_per_worker": 0.0}])
+def test_workers_change_nothing(clean: Run, start: Start, options: dict[str, Any]) -> None:
+    other = start(**options)
+    other.go()
+    assert other.rows().equals(clean.rows())
+    assert other.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
+
+
+def test_images_share_units_and_batches(clean: Run, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_module, "_WANTED_UNITS", 2)
+    other = start(batch_size=2)
+    other.go()
+    assert other.folder.finished_units() == {0, 1}
+    assert other.rows().drop(["unit"]).equals(clean.rows().drop(["unit"]))
+
+
+def test_broken_images_are_rows_and_change_no_other(clean: Run, start: Start, tiny_root: Path) -> None:
+    (tiny_root / "images/02.png").write_bytes(b"<html>not found")
+    (tiny_root / "annotations/05_mask.png").unlink()
+    mark(tiny_root, "08")
+    other = start(model="fakes:fails_on_mark")
+    evaluation = other.go()
+    assert (evaluation.images, evaluation.failed) == (7, 3)
+    rows = {row["image_id"]: row for row in other.rows().to_pylist()}
+    failed = {name: row["error"] for name, row in rows.items() if row["status"] == "error"}
+    assert list(failed) == ["images/02", "images/05", "images/08"]
+    assert "web page" in failed["images/02"]
+    assert "05_mask.png: No such file" in failed["images/05"]
+    assert failed["images/08"] == "the network failed: RuntimeError: cannot take magenta"
+    for row in clean.rows().to_pylist():
+        if row["image_id"] not in failed:
+            assert rows[row["image_id"]] == row
+    heard = [error for unit in other.heard for error in unit.errors]
+    assert sorted(heard) == [f"{name}: {error}" for name, error in failed.items()]
+    assert other.folder.read_run()["images"] == {"ok": 7, "failed": 3}
+
+
+def test_missing_parts_are_made_again_and_the_others_left_alone(clean: Run, start: Start) -> None:
+    first = start()
+    first.go()
+    before = first.files()
+    again = start()
+    for unit in (0, 7):
+        again.folder.part(unit).unlink()
+    leftover = again.folder.results / ".part-000000.parquet.123.tmp"
+    leftover.touch()
+    evaluation = again.go()
+    assert again.rows().equals(clean.rows())
+    assert evaluation == evaluate_run(clean.folder)
+    assert sum(unit.ok for unit in again.heard) == 2
+    assert not leftover.exists()
+    after = again.files()
+    remade = {name for name in after if name.startswith("results/") and after[name] != before[name]}
+    assert remade == {"results/part-000000.parquet", "results/part-000007.parquet"}
+
+
+def test_a_finished_run_computes_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = start()
+    evaluation = first.go()
+    before, described = first.files(), first.folder.read_run()
+    monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
+    again = start(workers=2)
+    assert again.go() == evaluation
+    assert again.heard == []
+    assert again.folder.read_run() == described
+    after = again.files()
+    assert {name for name in after if after[name] != before[name]} <= {"metrics.json", "metrics.parquet"}
+
+
+def test_a_run_killed_after_its_last_image_is_finished_by_the_next(start: Start) -> None:
+    first = start()
+    first.go()
+    described = first.folder.read_run()
+    first.folder.write_run(
+        {name: value for name, value in described.items() if name not in ("finished", "images")}
+    )
+    start().go()
+    assert first.folder.read_run()["images"] == {"ok": 10, "failed": 0}
+    assert "finished" in first.folder.read_run()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"k": 5}, "k was 6, is 5"),
+        ({"tau": 2.0, "seed": 1}, "tau was 1.5, is 2.0; seed was 0, is 1"),
+        ({"model": "fakes:flat"}, "model was 'fakes:colours', is 'fakes:flat'"),
+        ({"scores": ("ratio",)}, "scores was "),
+    ],
+)
+def test_another_setting_is_refused_by_name(
+    clean: Run, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], named: str
+) -> None:
+    monkeypatch.chdir(HERE)
+    before = clean.files()
+    other = Run(tiny_dataset, clean.folder.path, **options)
+    with pytest.raises(ResultsError, match="holds a run with other settings: ") as caught:
+        other.go()
+    assert named in str(caught.value)
+    assert clean.files() == before
+
+
+def test_another_dataset_is_refused_by_name(
+    clean: Run, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(HERE)
+    with pytest.raises(ResultsError, match=f"root was .*, is '{tiny_root}'"):
+        Run(tiny_root, clean.folder.path).go()
+
+
+def test_results_without_run_json_are_refused(start: Start) -> None:
+    first = start()
+    first.folder.results.mkdir(parents=True)
+    first.folder.part(0).touch()
+    with pytest.raises(ResultsError, match=r"holds results without run.json; choose another --out"):
+        first.go()
+
+
+def test_where_all_images_fail_the_run_does(start: Start) -> None:
+    for heard in (10, 0):
+        failing = start(model="fakes:flat")
+        with pytest.raises(
+            RunError, match=r"all 10 images failed; `oodray status .*` shows the most frequent errors"
+        ):
+            failing.go()
+        assert sum(unit.failed for unit in failing.heard) == heard
+    assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
+
+
+def test_a_network_that_does_not_start_ends_the_run_in_one_line(start: Start) -> None:
+    failing = start(model="fakes:never_starts")
+    with pytest.raises((RunError, ConfigError)) as caught:
+        failing.go()
+    assert "the licence server is down" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert failing.folder.parts() == []
+
+
+def test_a_worker_that_dies_is_replaced(
+    clean: Run, start: Start, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark(tiny_root, "04")
+    monkeypatch.setenv("FAKES_DEATH", str(tmp_path / "died"))
+    other = start(model="fakes:dies_once")
+    other.go()
+    assert (tmp_path / "died").exists()
+    assert other.rows().drop(["unit"]).num_rows == 10
+    assert other.rows()["status"].to_pylist() == ["ok"] * 10
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) -> None:
+    blocked = start()
+    blocked.folder.path.mkdir()
+    blocked.folder.results.touch()
+    with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
+        blocked.go()
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_relative_folder_is_below_the_working_directory(
+    clean: Run, ray_session: None, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray's workers were started in another one.
+    monkeypatch.chdir(HERE)
+    relative = Run(tiny_dataset, Path("out"))
+    monkeypatch.chdir(tmp_path)
+    relative.go()
+    assert Run.rows(relative).equals(clean.rows())
+    assert (tmp_path / "out/results/part-000009.parquet").is_file()
+
+
+def test_more_than_ray_has_is_refused(start: Start) -> None:
+    greedy = start(gpus_per_worker=1.0)
+    with pytest.raises(ConfigError, match="1 workers with 1 GPUs each need 1 GPUs, Ray has 0"):
+        list(stream(greedy.plan, {0}, greedy.folder))
+    greedy = start(workers=100)
+    with pytest.raises(ConfigError, match=r"100 workers, .* need 101 CPUs"):
+        list(stream(greedy.plan, {0}, greedy.folder))

@@ -1,0 +1,40 @@
+"""The steps of the torch backend; what they add up to is tested with `kmeans`, against scikit-learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from oodray.method import lloyd as module
+from oodray.method.kmeans import kmeans
+
+
+def test_no_cluster_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where all centres but one start too far away for any point."""
+    points = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(module, "_seed_centres", lambda *_: torch.arange(5.0)[:, None].expand(3, 5, 4) * 100)
+    assert set(kmeans(points, 5, seed=0).tolist()) == set(range(5))
+
+
+def test_candidates_are_drawn_in_proportion() -> None:
+    weights = torch.tensor([[0.0, 1.0, 0.0, 3.0, 0.0], [5.0, 0.0, 0.0, 0.0, 5.0]])
+    draws = torch.linspace(0, 1, 4001, dtype=torch.float64)[:-1].expand(2, -1).contiguous()
+    drawn = module._draw_proportionally(weights, draws)
+    assert drawn[0].bincount(minlength=5).tolist() == pytest.approx([0, 1000, 0, 3000, 0], abs=1)
+    assert drawn[1].bincount(minlength=5).tolist() == pytest.approx([2000, 0, 0, 0, 2000], abs=1)
+
+
+def test_candidates_of_no_weight_are_still_points() -> None:
+    assert module._draw_proportionally(torch.zeros(1, 3), torch.tensor([[0.0, 0.999]]).double()).max() < 3
+
+
+def test_empty_clusters_take_the_farthest_points() -> None:
+    labels = torch.tensor([[0, 0, 0, 2], [1, 0, 2, 3]])
+    distances = torch.tensor([[1.0, 5.0, 4.0, 0.5], [9.0, 9.0, 9.0, 9.0]])
+    assert module._fill_empty(labels, distances, 4).tolist() == [[0, 1, 3, 2], [1, 0, 2, 3]]
+
+
+def test_a_cluster_without_points_keeps_its_centre() -> None:
+    centres = torch.tensor([[[7.0], [8.0]]])
+    means = module._means(torch.tensor([[1.0], [3.0]]), torch.tensor([[0, 0]]), centres)
+    assert means.tolist() == [[[2.0], [8.0]]]

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oodray.config import (
+    HOW_IT_RUNS,
+    RunConfig,
+    build_config,
+    check_settings,
+    config_root,
+    fingerprint,
+    preset,
+    read_settings,
+)
+from oodray.datasets.layouts import LAYOUTS
+from oodray.errors import ConfigError
+from oodray.method.scores import SCORES
+from oodray.models.zoo import zoo
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "run.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+class TestRunConfig:
+    @pytest.mark.parametrize(
+        ("name", "good", "bad"),
+        [
+            ("k", [1, 255], [0, -1, 256]),
+            ("tau", [-3.5, 0.0, 1e30, None], [float("nan"), float("inf"), float("-inf")]),
+            ("ood_ratio", [0.0, 0.3, 1.0], [-0.001, 1.001, float("nan")]),
+            ("seed", [0, 2**32 - 1], [-1, 2**32]),
+            ("kmeans_backend", ["auto", "torch", "cuml", "sklearn"], ["", "faiss", "TORCH"]),
+            ("n_init", [1, 100], [0, 101]),
+            ("batch_size", [1, 64], [0, -2]),
+            ("threads", [1, 64], [0]),
+            ("workers", [1, 1000, None], [0]),
+            ("gpus_per_worker", [0.0, 0.25, 8.0, None], [-0.5, float("nan"), float("inf")]),
+        ],
+    )
+    def test_ranges(self, name: str, good: list[Any], bad: list[Any]) -> None:
+        for value in good:
+            assert getattr(RunConfig("demo", **{name: value}), name) == value
+        for value in bad:
+            with pytest.raises(ConfigError, match=f"^{name} must be .*, got "):
+                RunConfig("demo", **{name: value})
+
+    def test_every_setting_is_documented(self) -> None:
+        documented = [
+            line.split(":")[0].strip() for line in (RunConfig.__doc__ or "").splitlines() if ":" in line
+        ]
+        assert [field.name for field in fields(RunConfig)] == documented[1:]
+
+
+class TestReadSettings:
+    def test_yaml_with_the_names_of_the_fields(self, tmp_path: Path) -> None:
+        text = "dataset: demo\nk: 6\ntau: 2\nscores: [ratio, msp]\nnormalize_features: true\nworkers: null\n"
+        settings = read_settings(written(tmp_path, text))
+        assert settings == {
+            "dataset": "demo",
+            "k": 6,
+            "tau": 2.0,
+            "scores": ("ratio", "msp"),
+            "normalize_features": True,
+            "workers": None,
+        }
+        assert type(settings["tau"]) is float
+
+    @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+    def test_an_empty_file_gives_nothing(self, tmp_path: Path, text: str) -> None:
+        assert read_settings(written(tmp_path, text)) == {}
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("k: [", "is not valid YAML"),
+            ("k: 1\n\tb: 2", "is not valid YAML"),
+            ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
+            ("seed: 2026-13-45", "is not valid YAML"),
+            ("\x00", "is not valid YAML"),
+            ("- k", "must hold `key: value` lines, got a list"),
+            ("road-anomaly", "got a str"),
+            (b"\xff\xfe\xff", "cannot read the config file"),
+            ("ood_ratios: 0.4", "unknown key 'ood_ratios' in .*run.yaml; did you mean 'ood_ratio'?"),
+            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, model"),
+            ("5: 1", "unknown key 5 in"),
+        ],
+    )
+    def test_what_is_wrong_is_named_with_the_file(
+        self, tmp_path: Path, text: str | bytes, problem: str
+    ) -> None:
+        path = written(tmp_path, text)
+        with pytest.raises(ConfigError, match=problem) as caught:
+            read_settings(path)
+        assert str(path) in str(caught.value)
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        for path in (tmp_path / "none.yaml", tmp_path):
+            with pytest.raises(ConfigError, match=f"cannot read the config file {path}: "):
+                read_settings(path)
+
+
+class TestCheckSettings:
+    @pytest.mark.parametrize(
+        ("key", "value", "kind"),
+        [
+            ("k", "5", "a whole number"),
+            ("k", 5.0, "a whole number"),
+            ("k", True, "a whole number"),
+            ("k", None, "a whole number"),
+            ("workers", "two", "a whole number"),
+            ("tau", "1e-3", "a number"),
+            ("tau", True, "a number"),
+            ("tau", [1.0], "a number"),
+            ("ood_ratio", 10**400, "a number"),
+            ("ood_ratio", None, "a number"),
+            ("normalize_features", 1, "true or false"),
+            ("normalize_features", "yes", "true or false"),
+            ("scores", "ratio", "a list of names"),
+            ("scores", ["ratio", 1], "a list of names"),
+            ("scores", None, "a list of names"),
+            ("dataset", 5, "a text"),
+            ("dataset", None, "a text"),
+            ("root", ["a"], "a text"),
+            ("kmeans_backend", None, "a text"),
+        ],
+    )
+    def test_wrong_types_are_named(self, key: str, value: Any, kind: str) -> None:
+        with pytest.raises(ConfigError, match=f"^{key} in the options must be {kind}, got "):
+            check_settings({key: value}, source="the options")
+
+    @pytest.mark.parametrize("key", ["root", "model", "checkpoint", "tau", "workers", "ray_address"])
+    def test_what_may_be_open_may_be_null(self, key: str) -> None:
+        assert check_settings({key: None}, source="here") == {key: None}
+
+    def test_every_default_passes(self) -> None:
+        defaults = {field.name: getattr(RunConfig("demo"), field.name) for field in fields(RunConfig)}
+        assert check_settings(defaults, source="here") == defaults
+
+
+class TestBuildConfig:
+    def test_later_layers_win_and_none_says_nothing(self) -> None:
+        config = build_config(
+            {"dataset": "demo", "k": 3, "tau": 1.0}, {"k": 4, "tau": None}, {"k": None, "seed": 9}
+        )
+        assert config == RunConfig("demo", k=4, tau=1.0, seed=9)
+
+    def test_false_and_zero_win_too(self) -> None:
+        layers = {"dataset": "demo", "normalize_features": True, "seed": 5, "ood_ratio": 0.5}
+        config = build_config(layers, {"normalize_features": False, "seed": 0, "ood_ratio": 0.0})
+        assert (config.normalize_features, config.seed, config.ood_ratio) == (False, 0, 0.0)
+
+    def test_a_dataset_is_needed(self) -> None:
+        for layers in ((), ({"k": 5},), ({"dataset": None},)):
+            with pytest.raises(
+                ConfigError, match="no dataset given: pass --dataset NAME, see `oodray datasets`"
+            ):
+                build_config(*layers)
+
+
+class TestPresets:
+    def test_datasets_without_one_have_no_settings(self) -> None:
+        assert preset("folder") == {}
+
+    @pytest.mark.parametrize(
+        "path", sorted((config_root() / "runs").glob("*.yaml")), ids=lambda path: path.stem
+    )
+    def test_each_is_for_a_known_dataset_and_a_known_network(self, path: Path) -> None:
+        settings = preset(path.stem)
+        assert path.stem in LAYOUTS
+        assert settings["model"] in zoo()
+        assert "dataset" not in settings
+        build_config(settings, {"dataset": path.stem})
+
+    @pytest.mark.parametrize(
+        ("dataset", "k", "tau", "ood_ratio"), [("road-anomaly", 5, 1.5, 0.3), ("ade-ood", 6, 1.1, 0.4)]
+    )
+    def test_the_papers_settings(self, dataset: str, k: int, tau: float, ood_ratio: float) -> None:
+        settings = preset(dataset)
+        assert (settings["k"], settings["tau"], settings["ood_ratio"]) == (k, tau, ood_ratio)
+
+
+class TestFingerprint:
+    def test_holds_what_decides_a_number_and_nothing_else(self) -> None:
+        names = {field.name for field in fields(RunConfig)}
+        assert set(fingerprint(RunConfig("demo"))) == names - set(HOW_IT_RUNS)
+        assert set(HOW_IT_RUNS) <= names
+
+    def test_survives_json(self) -> None:
+        values = fingerprint(RunConfig("demo", scores=SCORES, tau=1.1))
+        assert json.loads(json.dumps(values)) == values

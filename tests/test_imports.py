@@ -1,0 +1,188 @@
+"""The rooms of the package import each other in one direction, and heavy packages only where they belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import oodray
+
+PACKAGE = Path(oodray.__file__).parent
+
+# A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
+STEPS = (
+    {"errors"},
+    {"config"},
+    {"metrics"},
+    {"method"},
+    {"models"},
+    {"datasets"},
+    {"training", "job"},
+    {"report"},
+    {"cli"},
+)
+
+HEAVY = {"torch", "ray", "mmseg", "mmengine", "mmcv", "pandas", "pyarrow", "sklearn", "cuml"}
+
+HOMES = {
+    "ray": {"job"},
+    "mmseg": {"models", "training"},
+    "mmengine": {"models", "training"},
+    "mmcv": {"models"},
+    "torch": {"method", "models", "training", "job"},
+    "sklearn": {"method"},
+    "cuml": {"method"},
+    "pandas": {"job", "report"},
+    "pyarrow": {"datasets", "job", "report"},
+    "PIL": {"datasets", "report"},
+    "rich": {"report", "cli"},
+    "typer": {"cli"},
+    "yaml": {"config"},
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import of a module: `lazy` inside a function, `typing` where it is for type checkers alone."""
+
+    module: str
+    where: str
+    room: str
+    lazy: bool
+    typing: bool
+
+    @property
+    def package(self) -> str:
+        return self.module.split(".")[0]
+
+
+def imports(path: Path) -> Iterator[Import]:
+    inside = path.relative_to(PACKAGE)
+
+    def walk(node: ast.AST, lazy: bool, typing: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                for module in modules(child):
+                    room = inside.parts[0].removesuffix(".py")
+                    yield Import(module, f"{inside}:{child.lineno}", room, lazy, typing)
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            is_typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            yield from walk(child, lazy or is_function, typing or is_typing)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), False, False)
+
+
+def modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert node.level == 0, "imports name the whole path"
+    # `from oodray import errors` may name a module of the package.
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+ALL = [
+    found
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+    for found in imports(path)
+]
+
+
+def step(room: str) -> int:
+    return next(index for index, rooms in enumerate(STEPS) if room in rooms)
+
+
+def test_every_room_has_a_step() -> None:
+    rooms = {path.stem for path in PACKAGE.glob("*.py")} | {
+        path.parent.name for path in PACKAGE.glob("*/__init__.py")
+    }
+    assert rooms - {"__init__"} == set().union(*STEPS)
+
+
+def test_rooms_import_in_one_direction() -> None:
+    wrong = []
+    for found in ALL:
+        if found.package == "oodray" and found.module.count(".") > 1:
+            other = found.module.split(".")[1]
+            if other != found.room and step(other) >= step(found.room):
+                wrong.append(f"{found.where} imports {found.module}")
+    assert wrong == []
+
+
+def test_the_package_itself_is_asked_for_its_version_alone() -> None:
+    names = {
+        (found.room, found.module)
+        for found in ALL
+        if found.module.count(".") < 2 and found.package == "oodray"
+    }
+    assert {module for _, module in names} <= {"oodray"}
+    assert {room for room, _ in names} <= {"cli", "job"}
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_packages_stay_in_their_rooms(package: str) -> None:
+    found = [found for found in ALL if found.package == package and not found.typing]
+    assert [f"{at.where} imports {package}" for at in found if at.room not in HOMES[package]] == []
+
+
+def test_metrics_need_numpy_alone() -> None:
+    third_party = {found.package for found in ALL if found.room == "metrics"} - set(sys.stdlib_module_names)
+    assert third_party == {"numpy", "oodray"}
+
+
+def test_the_method_needs_numpy_and_torch_alone() -> None:
+    found = [
+        found for found in ALL if found.room == "method" and found.package not in sys.stdlib_module_names
+    ]
+    assert {at.package for at in found if not at.lazy} == {"numpy", "torch", "oodray"}
+    assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml"}
+
+
+@pytest.mark.parametrize("room", ["errors", "config", "cli"])
+def test_what_every_command_loads_is_light(room: str) -> None:
+    heavy = [found for found in ALL if found.room == room and found.package in HEAVY]
+    assert [
+        f"{found.where} imports {found.module}" for found in heavy if not (found.lazy or found.typing)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import oodray",
+        "import oodray.cli",
+        "import oodray.config, oodray.errors",
+        "dir(__import__('oodray'))",
+    ],
+)
+def test_importing_loads_nothing_heavy(statement: str) -> None:
+    assert loaded(statement) == []
+
+
+def test_reading_results_loads_neither_torch_nor_ray() -> None:
+    found = loaded("import oodray; oodray.read_results, oodray.read_clusters, oodray.decode_mask")
+    assert {"torch", "ray", "mmseg", "pandas"} & set(found) == set()
+
+
+@pytest.mark.parametrize("name", oodray.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(oodray, name) is not None
+    assert name in dir(oodray)
+
+
+def test_other_names_are_not() -> None:
+    with pytest.raises(AttributeError, match="module 'oodray' has no attribute 'nothing'"):
+        oodray.nothing  # noqa: B018
+
+
+def loaded(statement: str) -> list[str]:
+    """The heavy packages that a fresh interpreter has loaded after a statement."""
+    script = f"{statement}; import sys; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return done.stdout.split()
