@@ -55,9 +55,7 @@ def dcnv3(
     4.0
     """
     if value.ndim != 4 or groups < 1 or value.shape[-1] % groups:
-        raise ValueError(
-            f"value must be (N, H, W, C), C a multiple of {groups} groups, got {tuple(value.shape)}"
-        )
+        raise ValueError(f"value must be (N, H, W, C) in {groups} groups, got {tuple(value.shape)}")
     batch, height, width, channels = value.shape
     points = kernel_size * kernel_size
     out_height = output_size(height, kernel_size, stride, padding, dilation)
@@ -77,9 +75,8 @@ def dcnv3(
         offset_scale=offset_scale,
     )
     samples = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    weights = mask.reshape(batch, out_height * out_width, groups, points).transpose(1, 2)
-    weighted = samples * weights.reshape(batch * groups, 1, out_height * out_width, points)
-    out = weighted.sum(-1).reshape(batch, channels, out_height, out_width)
+    weights = mask.reshape(batch, out_height * out_width, groups, points).transpose(1, 2).flatten(0, 1)
+    out = (samples * weights[:, None]).sum(-1).reshape(batch, channels, out_height, out_width)
     return out.permute(0, 2, 3, 1).contiguous()
 
 
