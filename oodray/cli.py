@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Find, in every image of a dataset, the regions that a trained segmentation network was never taught.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 datasets_app = typer.Typer(help="Known datasets, and whether a folder holds one.", invoke_without_command=True)
 app.add_typer(datasets_app, name="datasets")
+
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C stopped
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
 
@@ -32,11 +34,13 @@ def main() -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments, prog_name="oodray", standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Where a command ends with `typer.Exit`, this is its code.
+        exit_code = app(args=arguments, prog_name="oodray", standalone_mode=False)
+        if exit_code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("stopped. The same command continues a run.", 130)
+        _fail("stopped. The same command continues a run.", INTERRUPTED)
     except OodrayError as error:
         if debug:
             raise
@@ -45,19 +49,21 @@ def main() -> NoReturn:
         if debug:
             raise
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            _fail(f"{error.format_message()} See `oodray --help`.", error.exit_code)
+            _fail(f"{error.format_message().rstrip('.')}. See `oodray --help`.", error.exit_code)
         _fail(f"internal error, {type(error).__name__}: {error}\nRun it again with --debug to see where.", 1)
-    sys.exit(0)
 
 
 @app.callback()
 def _oodray(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     if version:
         typer.echo(oodray.__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()

@@ -57,9 +57,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _draw(
-    random: np.random.Generator, height: int, width: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """An image of red, green and blue stripes with a dark box, and its label codes: the box is OoD."""
     colours = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220)])
     image = np.repeat(colours[np.arange(height) * 3 // height][:, None], width, axis=1)

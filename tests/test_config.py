@@ -53,9 +53,7 @@ class TestRunConfig:
                 RunConfig("demo", **{name: value})
 
     def test_every_setting_is_documented(self) -> None:
-        documented = [
-            line.split(":")[0].strip() for line in (RunConfig.__doc__ or "").splitlines() if ":" in line
-        ]
+        documented = [line.split(":")[0].strip() for line in (RunConfig.__doc__ or "").splitlines() if ":" in line]
         assert [field.name for field in fields(RunConfig)] == documented[1:]
 
 
@@ -93,9 +91,7 @@ class TestReadSettings:
             ("5: 1", "unknown key 5 in"),
         ],
     )
-    def test_what_is_wrong_is_named_with_the_file(
-        self, tmp_path: Path, text: str | bytes, problem: str
-    ) -> None:
+    def test_what_is_wrong_is_named_with_the_file(self, tmp_path: Path, text: str | bytes, problem: str) -> None:
         path = written(tmp_path, text)
         with pytest.raises(ConfigError, match=problem) as caught:
             read_settings(path)
@@ -147,9 +143,7 @@ class TestCheckSettings:
 
 class TestBuildConfig:
     def test_later_layers_win_and_none_says_nothing(self) -> None:
-        config = build_config(
-            {"dataset": "demo", "k": 3, "tau": 1.0}, {"k": 4, "tau": None}, {"k": None, "seed": 9}
-        )
+        config = build_config({"dataset": "demo", "k": 3, "tau": 1.0}, {"k": 4, "tau": None}, {"k": None, "seed": 9})
         assert config == RunConfig("demo", k=4, tau=1.0, seed=9)
 
     def test_false_and_zero_win_too(self) -> None:
@@ -159,9 +153,7 @@ class TestBuildConfig:
 
     def test_a_dataset_is_needed(self) -> None:
         for layers in ((), ({"k": 5},), ({"dataset": None},)):
-            with pytest.raises(
-                ConfigError, match="no dataset given: pass --dataset NAME, see `oodray datasets`"
-            ):
+            with pytest.raises(ConfigError, match="no dataset given: pass --dataset NAME, see `oodray datasets`"):
                 build_config(*layers)
 
 
@@ -169,9 +161,7 @@ class TestPresets:
     def test_datasets_without_one_have_no_settings(self) -> None:
         assert preset("folder") == {}
 
-    @pytest.mark.parametrize(
-        "path", sorted((config_root() / "runs").glob("*.yaml")), ids=lambda path: path.stem
-    )
+    @pytest.mark.parametrize("path", sorted((config_root() / "runs").glob("*.yaml")), ids=lambda path: path.stem)
     def test_each_is_for_a_known_dataset_and_a_known_network(self, path: Path) -> None:
         settings = preset(path.stem)
         assert path.stem in LAYOUTS

@@ -86,12 +86,7 @@ def modules(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [f"{node.module}.{alias.name}" for alias in node.names]
 
 
-ALL = [
-    found
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if path != PACKAGE / "__init__.py"
-    for found in imports(path)
-]
+ALL = [found for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py" for found in imports(path)]
 
 
 def step(room: str) -> int:
@@ -99,9 +94,7 @@ def step(room: str) -> int:
 
 
 def test_every_room_has_a_step() -> None:
-    rooms = {path.stem for path in PACKAGE.glob("*.py")} | {
-        path.parent.name for path in PACKAGE.glob("*/__init__.py")
-    }
+    rooms = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert rooms - {"__init__"} == set().union(*STEPS)
 
 
@@ -116,11 +109,7 @@ def test_rooms_import_in_one_direction() -> None:
 
 
 def test_the_package_itself_is_asked_for_its_version_alone() -> None:
-    names = {
-        (found.room, found.module)
-        for found in ALL
-        if found.module.count(".") < 2 and found.package == "oodray"
-    }
+    names = {(found.room, found.module) for found in ALL if found.module.count(".") < 2 and found.package == "oodray"}
     assert {module for _, module in names} <= {"oodray"}
     assert {room for room, _ in names} <= {"cli", "job"}
 
@@ -137,9 +126,7 @@ def test_metrics_need_numpy_alone() -> None:
 
 
 def test_the_method_needs_numpy_and_torch_alone() -> None:
-    found = [
-        found for found in ALL if found.room == "method" and found.package not in sys.stdlib_module_names
-    ]
+    found = [found for found in ALL if found.room == "method" and found.package not in sys.stdlib_module_names]
     assert {at.package for at in found if not at.lazy} == {"numpy", "torch", "oodray"}
     assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml"}
 
@@ -147,9 +134,7 @@ def test_the_method_needs_numpy_and_torch_alone() -> None:
 @pytest.mark.parametrize("room", ["errors", "config", "cli"])
 def test_what_every_command_loads_is_light(room: str) -> None:
     heavy = [found for found in ALL if found.room == room and found.package in HEAVY]
-    assert [
-        f"{found.where} imports {found.module}" for found in heavy if not (found.lazy or found.typing)
-    ] == []
+    assert [f"{found.where} imports {found.module}" for found in heavy if not (found.lazy or found.typing)] == []
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,7 @@ def _start_local(wanted: int) -> None:
 
     cpus = max(LOCAL_CPUS, os.cpu_count() or 1, wanted)
     # Logical CPUs only decide how many tasks run at once. The dashboard stays off, and its port closed.
-    ray.init(
-        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-    )
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 @contextlib.contextmanager

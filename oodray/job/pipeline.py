@@ -36,8 +36,13 @@ def stream(plan: Plan, units: set[int], folder: ResultsFolder) -> Iterator[dict[
         for batch in _graph(plan, units, folder).iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from batch.to_pylist()
     except RayError as error:
-        cause = getattr(error, "cause", None) or error.__cause__ or error
-        raise RunError(f"the run stopped: {cause}. Run the same command again to continue it") from error
+        raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a task or actor failed of, without the advice on settings of its own that Ray adds."""
+    cause = getattr(error, "cause", None) or error
+    return str(cause).partition("\nFailed to apply UDF")[0].rstrip(".")
 
 
 def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Dataset:
@@ -58,7 +63,10 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Datas
             **({"num_gpus": gpus} if gpus else {"num_cpus": plan.config.threads}),
         )
         .map_batches(
-            Finisher(plan.method(), str(folder.path)), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
+            Finisher(plan.method(), str(folder.path.absolute())),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=TASK_CPUS,
         )
     )
 
@@ -98,7 +106,8 @@ def _workers(plan: Plan) -> tuple[int, float]:
 def _configure(context: Any) -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.ERROR)
+            # Its errors are tracebacks of what `stream` raises.
+            handler.setLevel(logging.CRITICAL)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # Errors of images are rows; an error of a block is one of the program, and ends the run.

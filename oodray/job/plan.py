@@ -98,9 +98,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     config = build_config(published, from_file, given)
 
     if config.model is None:
-        raise ConfigError(
-            f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo"
-        )
+        raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
     model = resolve_model(config.model, config.checkpoint)
     tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
     root = _dataset_root(config, layout, folder)
@@ -143,8 +141,7 @@ def _choose_tau(
         return config.tau, ()
     asked = model.name if config.checkpoint is None else f"the weights {config.checkpoint}"
     return config.tau, (
-        f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; "
-        "pass --tau to set its own",
+        f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; pass --tau to set its own",
     )
 
 

@@ -52,9 +52,7 @@ def evaluate_run(folder: ResultsFolder) -> Evaluation:
         raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
     rule = Rule(config["k"], config["tau"], config["ood_ratio"])
     totals = total(parts, rule)
-    evaluation = Evaluation(
-        rule, totals.images, totals.failed, _metrics(totals, config["scores"]), totals.mask()
-    )
+    evaluation = Evaluation(rule, totals.images, totals.failed, _metrics(totals, config["scores"]), totals.mask())
     rows = [asdict(rule) | asdict(metrics) for metrics in evaluation.scores]
     write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))

@@ -195,9 +195,7 @@ def _read_part(path: Path, columns: list[str]) -> pa.Table:
             if file.schema_arrow.equals(RESULT_SCHEMA):
                 return file.read(columns=columns).select(columns)
     except (OSError, pa.ArrowException) as error:
-        raise ResultsError(
-            f"cannot read {path}: {error}. Delete the file and run again to remake it"
-        ) from error
+        raise ResultsError(f"cannot read {path}: {error}. Delete the file and run again to remake it") from error
     raise ResultsError(f"{path} was written by another version of oodray; start a new run elsewhere")
 
 

@@ -46,7 +46,8 @@ def run(plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) 
             for summary in stream(plan, units, folder):
                 on_unit(UnitDone(summary["ok"], summary["failed"], summary["errors"]))
     evaluation = evaluate_run(folder)
-    if units:
+    # A run may have been killed after its last unit.
+    if units or "finished" not in folder.read_run():
         _finish(folder, evaluation, time.monotonic() - started)
     if evaluation.images == 0:
         raise RunError(

@@ -92,10 +92,17 @@ class SegmentAndCluster:
         # Ray sets OMP_NUM_THREADS=1 in its workers; a run repeats to the last bit with the same number.
         torch.set_num_threads(threads)
         self.method = method
-        self.segmenter: Segmenter = load_segmenter(model, device)
+        self.failure: Exception | None = None
+        try:
+            self.segmenter: Segmenter = load_segmenter(model, device)
+        except Exception as error:
+            # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
+            self.failure = error
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Units of `DECODED` to units of `SEGMENTED`."""
+        """Units of `DECODED` to units of `SEGMENTED`; raises what kept the network from starting."""
+        if self.failure is not None:
+            raise self.failure
         for unit, rows in unpack(batch):
             yield pack(unit, self.process(rows), SEGMENTED)
 
@@ -193,9 +200,7 @@ class Finisher:
         tallies = {k: cluster_tallies(ids, keys, labels) for k, ids in maps.items()}
         own, tau_key = tallies[method.k], first_key_at_least(method.tau)
         flagged = {
-            cluster
-            for cluster, tally in own.items()
-            if is_ood(tally.below(tau_key), tally.pixels(), method.ood_ratio)
+            cluster for cluster, tally in own.items() if is_ood(tally.below(tau_key), tally.pixels(), method.ood_ratio)
         }
         mask = ood_mask(maps[method.k], flagged)
         return {

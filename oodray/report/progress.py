@@ -43,7 +43,8 @@ class Progress:
         self._console = console
         self._clock = clock
         self._ok = self._failed = self._warned = 0
-        self._started = self._updated = clock()
+        self._started = self._updated = self._first = clock()
+        self._in_first_unit = 0
         self._display: _LiveLine | _PlainLines = (
             _LiveLine(self, console) if console.is_interactive else _PlainLines(self, console, clock)
         )
@@ -73,6 +74,8 @@ class Progress:
         self._ok += unit.ok
         self._failed += unit.failed
         self._updated = self._clock()
+        if not self._in_first_unit:
+            self._first, self._in_first_unit = self._updated, self._ok + self._failed
         for error in unit.errors[: MOST_WARNINGS - self._warned]:
             self._warned += 1
             _print_line(self._console, f"warning: {one_line(error)}", style="yellow")
@@ -81,7 +84,8 @@ class Progress:
     def summary(self) -> str:
         """The state in words, as `120/600 images, 3 failed, 4.1 images/s, 1:57 left`.
 
-        Speed and time left come from the images of this session alone.
+        Speed and time left come from the images of this session, and from the moment at which the first ones were
+        done: before it, Ray and the network were starting.
         """
         parts = [f"{self.done}/{self.total} images"]
         if self._failed:
@@ -90,15 +94,16 @@ class Progress:
 
     def _speed(self) -> list[str]:
         left = self.total - self.done
-        seconds = self._updated - self._started
-        rate = (self._ok + self._failed) / seconds if seconds > 0 else 0
-        if not rate:
-            return ["time left unknown"] if left else []
+        seconds = self._updated - self._first
+        rate = (self._ok + self._failed - self._in_first_unit) / seconds if seconds > 0 else 0
+        speed = [f"{rate_text(rate)} images/s"] if rate else []
         if not left:
-            return [f"{rate_text(rate)} images/s", f"in {duration_text(seconds)}"]
+            return [*speed, f"in {duration_text(self._updated - self._started)}"] if self._in_first_unit else []
+        if not rate:
+            return ["time left unknown"]
         # Between two units the time left runs down instead of standing still.
         seconds_left = left / rate - (self._clock() - self._updated)
-        return [f"{rate_text(rate)} images/s", f"{duration_text(max(0, seconds_left))} left"]
+        return [*speed, f"{duration_text(max(0, seconds_left))} left"]
 
 
 class _LiveLine:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,20 +61,6 @@ class Flat(Colours):
         return Segmentation(found.logits, found.features.flatten())
 
 
-class DiesOnce(Colours):
-    """Takes its whole process with it at the first marked image, if no process did so before."""
-
-    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
-        if _is_marked(image):
-            try:
-                Path(os.environ["FAKES_DEATH"]).touch(exist_ok=False)
-            except FileExistsError:
-                pass
-            else:
-                os._exit(1)
-        return super().segment_one(image)
-
-
 def colours() -> Colours:
     return Colours()
 
@@ -95,10 +79,6 @@ def one_too_many() -> Colours:
 
 def flat() -> Colours:
     return Flat()
-
-
-def dies_once() -> Colours:
-    return DiesOnce()
 
 
 def never_starts() -> Colours:

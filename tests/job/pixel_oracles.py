@@ -81,8 +81,7 @@ class Pixels:
         self.label = np.frombuffer(row["label"], np.uint8).reshape(size)
         self.confidence = np.frombuffer(row["confidence"], np.float16).reshape(size)
         self.scores = {
-            found["score"]: np.frombuffer(found["values"], np.float16).reshape(size)
-            for found in row["score_maps"]
+            found["score"]: np.frombuffer(found["values"], np.float16).reshape(size) for found in row["score_maps"]
         }
         found = next(found for found in row["cluster_maps"] if found["k"] == method.k)
         coarse = np.frombuffer(found["ids"], np.uint8).reshape(found["height"], found["width"])

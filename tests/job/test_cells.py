@@ -60,12 +60,8 @@ def test_a_tally_of_chosen_cells() -> None:
 
 
 def test_scores_are_told_apart() -> None:
-    tallies = [
-        {"score": name, "keys": [key], "labels": [1], "counts": [3]} for name, key in (("a", 1), ("b", 2))
-    ]
-    names, cells = score_cells(
-        pa.chunked_array([pa.array([tallies, None, tallies[1:]], pa.list_(SCORE_TALLY))])
-    )
+    tallies = [{"score": name, "keys": [key], "labels": [1], "counts": [3]} for name, key in (("a", 1), ("b", 2))]
+    names, cells = score_cells(pa.chunked_array([pa.array([tallies, None, tallies[1:]], pa.list_(SCORE_TALLY))]))
     assert names.tolist() == ["a", "b", "b"]
     assert cells.keys[(names == "b")[cells.owner]].tolist() == [2, 2]
 

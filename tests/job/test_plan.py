@@ -10,6 +10,7 @@ import pytest
 
 from oodray import OodrayError
 from oodray.config import RunConfig
+from oodray.datasets.layouts import Demo
 from oodray.errors import ConfigError, DatasetError, ModelError
 from oodray.job import plan as plan_module
 from oodray.job.plan import Plan, make_plan
@@ -81,9 +82,7 @@ class TestLayers:
             (None, {"dataset": None}, "no dataset given"),
         ],
     )
-    def test_what_is_wrong_is_named(
-        self, make: Make, yaml: str | None, options: dict[str, Any], problem: str
-    ) -> None:
+    def test_what_is_wrong_is_named(self, make: Make, yaml: str | None, options: dict[str, Any], problem: str) -> None:
         with pytest.raises(ConfigError, match=problem):
             make(yaml, **options)
 
@@ -107,9 +106,7 @@ class TestTau:
         plan = make(tau=None)
         assert plan.config.tau == 1.1
         [warning] = [warning for warning in plan.warnings if "tau" in warning]
-        assert warning.startswith(
-            f"tau=1.1 was chosen for internimage-l-ade20k, not for {FACTORY}; pass --tau"
-        )
+        assert warning.startswith(f"tau=1.1 was chosen for internimage-l-ade20k, not for {FACTORY}; pass --tau")
 
     def test_other_weights_of_the_presets_network_are_named(self, make: Make, tmp_path: Path) -> None:
         checkpoint = weights(tmp_path)
@@ -118,9 +115,7 @@ class TestTau:
         [warning] = [warning for warning in plan.warnings if "tau" in warning]
         assert f"for internimage-l-ade20k, not for the weights {checkpoint};" in warning
 
-    def test_the_presets_own_network_needs_no_warning(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_presets_own_network_needs_no_warning(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(plan_module, "preset", lambda _: {"model": FACTORY, "tau": 2.5})
         plan = make(tau=None, model=None)
         assert plan.config.tau == 2.5
@@ -172,7 +167,7 @@ class TestDataset:
             for folder in ("images", "labels"):
                 (root / folder / "scene-00.png").touch()
 
-        monkeypatch.setattr(plan_module.Demo, "prepare", draw)
+        monkeypatch.setattr(Demo, "prepare", draw)
         assert make(dataset="demo", root=None).root == tmp_path / "out" / "dataset"
         assert drawn == [tmp_path / "out" / "dataset"]
 
@@ -262,9 +257,7 @@ class TestPlan:
 
     def test_weights_are_the_same_wherever_they_lie(self, make: Make, tmp_path: Path) -> None:
         (tmp_path / "moved").mkdir()
-        plans = [
-            make(model=EMBEDDED, checkpoint=weights(folder)) for folder in (tmp_path, tmp_path / "moved")
-        ]
+        plans = [make(model=EMBEDDED, checkpoint=weights(folder)) for folder in (tmp_path, tmp_path / "moved")]
         assert plans[0].identity() == plans[1].identity()
         (tmp_path / "moved" / "weights.pth").write_bytes(b"others")
         other = make(model=EMBEDDED, checkpoint=str(tmp_path / "moved" / "weights.pth"))

@@ -29,21 +29,17 @@ def split(rows: Sequence[Row], *sizes: int) -> list[list[Row]]:
 
 def plain(totals: Totals) -> dict[str, object]:
     """Totals as values that can be compared; the order of clusters says nothing."""
-    tallies = totals.scores | {"inside": totals.inside, "outside": totals.outside}
+    tallies = {**totals.scores, "inside": totals.inside, "outside": totals.outside}
     return {
         "images": (totals.images, totals.failed),
         "clusters": sorted(totals.clusters.T.tolist()),
-        "tallies": {
-            name: (t.keys.tolist(), t.labels.tolist(), t.counts.tolist()) for name, t in tallies.items()
-        },
+        "tallies": {name: (t.keys.tolist(), t.labels.tolist(), t.counts.tolist()) for name, t in tallies.items()},
     }
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ood_ratio", [0.0, 0.3, 1.0])
-def test_every_score_is_that_of_scikit_learn_on_all_pixels(
-    tmp_path: Path, seed: int, ood_ratio: float
-) -> None:
+def test_every_score_is_that_of_scikit_learn_on_all_pixels(tmp_path: Path, seed: int, ood_ratio: float) -> None:
     method = replace(METHOD, ood_ratio=ood_ratio, ks=(3, 4, 7))
     images = random_images(seed, 8, method)
     folder = write_results(tmp_path, [*split(images, 3, 4, 1), [failed_row("x")]], method)

@@ -107,9 +107,7 @@ class TestRunJson:
 
 
 class TestWriting:
-    def test_nothing_appears_where_writing_fails(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_nothing_appears_where_writing_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(table: pa.Table, where: Path, **options: object) -> None:
             where.write_bytes(b"PAR1 and then the disk was full")
             raise OSError(28, "No space left on device")
@@ -119,9 +117,7 @@ class TestWriting:
             write_part(ResultsFolder(tmp_path), 4, [failed_row("a")])
         assert files(tmp_path) == []
 
-    def test_what_was_there_stays_where_writing_fails(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_what_was_there_stays_where_writing_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         target = tmp_path / "run.json"
         write_json(target, {"a": 1})
         monkeypatch.setattr(Path, "replace", lambda self, target: 1 / 0)
@@ -173,9 +169,7 @@ class TestReadRows:
     def test_a_damaged_file_is_named(self, tmp_path: Path, content: bytes) -> None:
         folder = write_results(tmp_path, [[failed_row("a")], [failed_row("b")]])
         folder.part(1).write_bytes(content)
-        with pytest.raises(
-            ResultsError, match=r"cannot read .*part-000001.parquet.*Delete the file and run again"
-        ):
+        with pytest.raises(ResultsError, match=r"cannot read .*part-000001.parquet.*Delete the file and run again"):
             read_rows(folder.parts())
 
     def test_a_file_that_is_gone_is_named(self, tmp_path: Path) -> None:
@@ -236,9 +230,7 @@ class TestReadClusters:
     def test_every_number_is_what_counting_pixels_gives(self, tmp_path: Path) -> None:
         method = replace(METHOD, ks=(3, 4))
         images = random_images(5, 7, method)
-        write_results(
-            tmp_path, [images[:2], [failed_row("x")], images[2:6], [failed_row("y"), images[6]]], method
-        )
+        write_results(tmp_path, [images[:2], [failed_row("x")], images[2:6], [failed_row("y"), images[6]]], method)
         expected = []
         for row in images:
             for k in method.ks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,7 @@ class Run:
     def rows(self) -> pa.Table:
         """All that does not depend on the time or on where the dataset is."""
         table = read_rows(self.folder.parts())
-        return table.drop(
-            [name for name in table.column_names if name.startswith("seconds") or name.endswith("_uri")]
-        )
+        return table.drop([name for name in table.column_names if name.startswith("seconds") or name.endswith("_uri")])
 
     def files(self) -> dict[str, int]:
         """Names and times of all files."""
@@ -142,9 +141,8 @@ def test_the_folder_describes_the_run(clean: Run, tiny_dataset: Path) -> None:
     assert described["finished"] >= described["started"]
 
 
-@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "gpus_per_worker": 0.0}])
-def test_workers_change_nothing(clean: Run, start: Start, options: dict[str, Any]) -> None:
-    other = start(**options)
+def test_more_workers_change_nothing(clean: Run, start: Start) -> None:
+    other = start(workers=2)
     other.go()
     assert other.rows().equals(clean.rows())
     assert other.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
@@ -179,48 +177,51 @@ def test_broken_images_are_rows_and_change_no_other(clean: Run, start: Start, ti
     assert other.folder.read_run()["images"] == {"ok": 7, "failed": 3}
 
 
-def test_missing_parts_are_made_again_and_the_others_left_alone(clean: Run, start: Start) -> None:
-    first = start()
-    first.go()
-    before = first.files()
-    again = start()
+@pytest.fixture
+def copy(clean: Run, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The clean run, about to be started again in a copy of its folder."""
+    monkeypatch.chdir(HERE)
+    return Run(tiny_dataset, Path(shutil.copytree(clean.folder.path, tmp_path / "copy")))
+
+
+def test_missing_parts_are_made_again_and_the_others_left_alone(clean: Run, copy: Run) -> None:
+    before = copy.files()
     for unit in (0, 7):
-        again.folder.part(unit).unlink()
-    leftover = again.folder.results / ".part-000000.parquet.123.tmp"
+        copy.folder.part(unit).unlink()
+    leftover = copy.folder.results / ".part-000000.parquet.123.tmp"
     leftover.touch()
-    evaluation = again.go()
-    assert again.rows().equals(clean.rows())
+    evaluation = copy.go()
+    assert copy.rows().equals(clean.rows())
     assert evaluation == evaluate_run(clean.folder)
-    assert sum(unit.ok for unit in again.heard) == 2
+    assert sum(unit.ok for unit in copy.heard) == 2
     assert not leftover.exists()
-    after = again.files()
+    after = copy.files()
     remade = {name for name in after if name.startswith("results/") and after[name] != before[name]}
     assert remade == {"results/part-000000.parquet", "results/part-000007.parquet"}
 
 
-def test_a_finished_run_computes_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = start()
-    evaluation = first.go()
-    before, described = first.files(), first.folder.read_run()
+def test_a_finished_run_computes_nothing(copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, described = copy.files(), copy.folder.read_run()
     monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
-    again = start(workers=2)
-    assert again.go() == evaluation
-    assert again.heard == []
-    assert again.folder.read_run() == described
-    after = again.files()
+    assert copy.go() == evaluate_run(copy.folder)
+    assert copy.heard == []
+    assert copy.folder.read_run() == described
+    after = copy.files()
     assert {name for name in after if after[name] != before[name]} <= {"metrics.json", "metrics.parquet"}
 
 
-def test_a_run_killed_after_its_last_image_is_finished_by_the_next(start: Start) -> None:
-    first = start()
-    first.go()
-    described = first.folder.read_run()
-    first.folder.write_run(
-        {name: value for name, value in described.items() if name not in ("finished", "images")}
-    )
-    start().go()
-    assert first.folder.read_run()["images"] == {"ok": 10, "failed": 0}
-    assert "finished" in first.folder.read_run()
+def test_a_run_killed_after_its_last_image_is_finished_by_the_next(copy: Run) -> None:
+    described = copy.folder.read_run()
+    copy.folder.write_run({name: described[name] for name in described if name not in ("finished", "images")})
+    copy.go()
+    assert copy.folder.read_run()["images"] == {"ok": 10, "failed": 0}
+    assert "finished" in copy.folder.read_run()
+
+
+def test_a_lost_manifest_is_written_again(clean: Run, copy: Run) -> None:
+    copy.folder.manifest.unlink()
+    copy.go()
+    assert copy.folder.manifest.read_bytes() == clean.folder.manifest.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -244,9 +245,7 @@ def test_another_setting_is_refused_by_name(
     assert clean.files() == before
 
 
-def test_another_dataset_is_refused_by_name(
-    clean: Run, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_dataset_is_refused_by_name(clean: Run, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(HERE)
     with pytest.raises(ResultsError, match=f"root was .*, is '{tiny_root}'"):
         Run(tiny_root, clean.folder.path).go()
@@ -263,33 +262,55 @@ def test_results_without_run_json_are_refused(start: Start) -> None:
 def test_where_all_images_fail_the_run_does(start: Start) -> None:
     for heard in (10, 0):
         failing = start(model="fakes:flat")
-        with pytest.raises(
-            RunError, match=r"all 10 images failed; `oodray status .*` shows the most frequent errors"
-        ):
+        with pytest.raises(RunError, match=r"all 10 images failed; `oodray status .*` shows the most frequent errors"):
             failing.go()
         assert sum(unit.failed for unit in failing.heard) == heard
     assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
 
 
-def test_a_network_that_does_not_start_ends_the_run_in_one_line(start: Start) -> None:
+def test_a_network_that_does_not_start_ends_the_run_in_one_line(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
     failing = start(model="fakes:never_starts")
-    with pytest.raises((RunError, ConfigError)) as caught:
+    with pytest.raises(RunError) as caught:
         failing.go()
-    assert "the licence server is down" in str(caught.value)
-    assert "Traceback" not in str(caught.value)
+    assert str(caught.value) == (
+        "the run stopped: the factory fakes:never_starts failed: RuntimeError: the licence server is down. "
+        "Run the same command again to continue it"
+    )
+    assert capfd.readouterr() == ("", "")
     assert failing.folder.parts() == []
 
 
+DEADLY = f"""
+import os
+import sys
+from pathlib import Path
+
+sys.path.append({str(HERE)!r})
+import fakes
+
+FLAG = Path(__file__).with_name("died")
+
+
+class Deadly(fakes.Colours):
+    def segment(self, images):
+        if not FLAG.exists():
+            FLAG.touch()
+            os._exit(1)
+        return super().segment(images)
+"""
+
+
 def test_a_worker_that_dies_is_replaced(
-    clean: Run, start: Start, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clean: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark(tiny_root, "04")
-    monkeypatch.setenv("FAKES_DEATH", str(tmp_path / "died"))
-    other = start(model="fakes:dies_once")
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    monkeypatch.chdir(tmp_path)
+    other = start(model="deadly:Deadly")
     other.go()
     assert (tmp_path / "died").exists()
-    assert other.rows().drop(["unit"]).num_rows == 10
-    assert other.rows()["status"].to_pylist() == ["ok"] * 10
+    assert other.rows().equals(clean.rows())
 
 
 def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) -> None:
@@ -298,7 +319,7 @@ def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) 
     blocked.folder.results.touch()
     with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
         blocked.go()
-    assert "Traceback" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_relative_folder_is_below_the_working_directory(

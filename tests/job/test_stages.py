@@ -152,12 +152,10 @@ class TestSegmentAndCluster:
         np.testing.assert_allclose(confidence, resized.amax(0).numpy(), rtol=2**-11, atol=1e-6)
 
     def test_maps_are_those_of_the_method(self) -> None:
-        method = replace(
-            METHOD, ks=(2, 4), seed=5, normalize_features=True, n_init=3, scores=("energy", "msp")
-        )
+        method = replace(METHOD, ks=(2, 4), seed=5, normalize_features=True, n_init=3, scores=("energy", "msp"))
         [row] = segment([decoded_row("a", IMAGE)], method=method)
         found = fakes.Colours().segment_one(IMAGE)
-        scores = pixel_scores(found.logits, *IMAGE.shape[:2], method.scores)
+        scores = pixel_scores(found.logits, row["height"], row["width"], method.scores)
         assert {m["score"]: m["values"] for m in row["score_maps"]} == {
             name: scores[name].tobytes() for name in method.scores
         }
@@ -198,9 +196,7 @@ class TestSegmentAndCluster:
         ],
     )
     @pytest.mark.parametrize("batch_size", [1, 5])
-    def test_an_image_that_fails_takes_no_other_with_it(
-        self, network: str, problem: str, batch_size: int
-    ) -> None:
+    def test_an_image_that_fails_takes_no_other_with_it(self, network: str, problem: str, batch_size: int) -> None:
         rows = [decoded_row(str(index), random_image(index), marked=index == 2) for index in range(4)]
         found = segment(rows, network, replace(METHOD, batch_size=batch_size))
         assert found[2]["error"].startswith(problem)
@@ -244,7 +240,7 @@ class TestSegmentAndCluster:
 
     def test_what_keeps_the_network_from_starting_is_an_error_of_the_model(self) -> None:
         with pytest.raises(ModelError, match="fakes:never_starts failed: RuntimeError: the licence server"):
-            stage("never_starts")
+            segment([decoded_row("a", IMAGE)], "never_starts")
 
     def test_threads_are_those_asked_for(self) -> None:
         source = ModelSource("fakes:colours", search_path=str(Path(__file__).parent))
@@ -279,9 +275,7 @@ class TestCheckSegmentations:
 def tally_of(found: Row) -> dict[tuple[float, int], int]:
     """A stored tally as pixels by (value, label)."""
     values = key_scores(np.array(found["keys"], np.uint16)).astype(float).tolist()
-    return dict(
-        zip(zip(values, np.array(found["labels"]).tolist(), strict=True), found["counts"], strict=True)
-    )
+    return dict(zip(zip(values, np.array(found["labels"]).tolist(), strict=True), found["counts"], strict=True))
 
 
 def pixel_tally(values: NDArray[np.float16], labels: NDArray[np.uint8]) -> dict[tuple[float, int], int]:
@@ -303,8 +297,7 @@ class TestFinisher:
             assert found["ood_fraction"] == pytest.approx(pixels.mask.mean(), abs=1e-15)
             assert found["image_score"] == float(pixels.ratio.max())
             assert {t["score"]: tally_of(t) for t in found["tallies"]} == {
-                name: pixel_tally(values.ravel(), pixels.label.ravel())
-                for name, values in pixels.scores.items()
+                name: pixel_tally(values.ravel(), pixels.label.ravel()) for name, values in pixels.scores.items()
             }
 
     def test_the_clusters_of_every_k_are_there(self, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end() -> None:
             clock.now += 4
             progress.update(done(20))
     assert output(console).splitlines() == [
-        "120/600 images, 5.0 images/s, 1:36 left",
+        "120/600 images, time left unknown",
         "180/600 images, 5.0 images/s, 1:24 left",
         "200/600 images, 5.0 images/s, 1:20 left",
     ]
@@ -51,8 +51,9 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end() -> None:
 def test_the_example_of_the_help() -> None:
     clock = Clock()
     progress = Progress(600, console=plain(), clock=clock)
-    clock.now += 120 / 4.1
-    progress.update(done(117, "a: broken", "b: broken", "c: broken"))
+    progress.update(done(10))
+    clock.now += 110 / 4.1
+    progress.update(done(107, "a: broken", "b: broken", "c: broken"))
     assert progress.summary() == "120/600 images, 3 failed, 4.1 images/s, 1:57 left"
 
 
@@ -61,16 +62,19 @@ def test_the_speed_is_that_of_this_session() -> None:
     progress = Progress(1000, 900, console=plain(), clock=clock)
     clock.now += 7
     with progress:  # what was before it does not count
+        clock.now += 33  # starting Ray and the network does not count either
+        progress.update(done(10))
         clock.now += 100
         progress.update(done(50))
-        assert progress.summary() == "950/1000 images, 0.5 images/s, 1:40 left"
+        assert progress.summary() == "960/1000 images, 0.5 images/s, 1:20 left"
 
 
 def test_time_left_runs_down_between_units_but_not_below_zero() -> None:
     clock = Clock()
     progress = Progress(20, console=plain(), clock=clock)
-    clock.now += 10
-    progress.update(done(10))
+    progress.update(done(2))
+    clock.now += 8
+    progress.update(done(8))
     lefts = []
     for _ in range(3):
         lefts.append(progress.summary().split(", ")[-1])
@@ -96,9 +100,19 @@ def test_nothing_left_to_do() -> None:
 def test_the_last_line_says_how_long_it_took_and_comes_once() -> None:
     console, clock = plain(60), Clock()
     with Progress(5, console=console, clock=clock) as progress:
+        clock.now += 20
+        progress.update(done(1))
+        clock.now += 80
+        progress.update(done(4))
+    assert output(console).splitlines() == ["1/5 images, time left unknown", "5/5 images, 0.05 images/s, in 1:40"]
+
+
+def test_a_session_of_one_unit_has_a_duration_but_no_speed() -> None:
+    console, clock = plain(60), Clock()
+    with Progress(5, console=console, clock=clock) as progress:
         clock.now += 100
         progress.update(done(5))
-    assert output(console) == "5/5 images, 0.05 images/s, in 1:40\n"
+    assert output(console) == "5/5 images, in 1:40\n"
 
 
 def test_the_first_errors_are_printed_each_on_a_line() -> None:
@@ -118,9 +132,9 @@ def test_the_first_errors_are_printed_each_on_a_line() -> None:
 
 def break_off(progress: Progress, clock: Clock) -> None:
     with progress:
+        progress.update(done(1))
         clock.now += 1
         progress.update(done(2))
-        progress.update(done(1))
         raise KeyboardInterrupt
 
 
@@ -128,14 +142,15 @@ def test_the_last_line_comes_although_the_run_breaks_off() -> None:
     console, clock = plain(), Clock()
     with pytest.raises(KeyboardInterrupt):
         break_off(Progress(9, console=console, clock=clock), clock)
-    assert output(console).splitlines()[-1] == "3/9 images, 3.0 images/s, 0:02 left"
+    assert output(console).splitlines()[-1] == "3/9 images, 2.0 images/s, 0:03 left"
 
 
 def test_in_a_terminal_one_line_with_a_bar() -> None:
     console, clock = terminal(), Clock()
     with Progress(20, 5, console=console, clock=clock) as progress:
-        clock.now += 10
-        progress.update(done(9, "frames/012: broken"))
+        progress.update(done(2))
+        clock.now += 8
+        progress.update(done(7, "frames/012: broken"))
     shown = output(console)
     assert "5/20 images, time left unknown" in shown
     assert "warning: frames/012: broken" in shown
@@ -148,5 +163,5 @@ def test_a_terminal_is_left_in_order_when_the_run_breaks_off() -> None:
     console, clock = terminal(), Clock()
     with pytest.raises(KeyboardInterrupt):
         break_off(Progress(9, console=console, clock=clock), clock)
-    assert "3/9 images, 3.0 images/s, 0:02 left" in output(console).splitlines()[-2]
+    assert "3/9 images, 2.0 images/s, 0:03 left" in output(console).splitlines()[-2]
     assert output(console).endswith("\x1b[?25h")  # the cursor is back

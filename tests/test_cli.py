@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import oodray
+from oodray.cli import main
+from oodray.config import RunConfig
+from oodray.datasets.layouts import LAYOUTS
+from oodray.errors import DatasetError, OodrayError, RunError
+from oodray.job import plan as plan_module
+from oodray.job import run as run_module
+from oodray.job.plan import Plan
+from oodray.job.results import ResultsFolder
+
+HERE = Path(__file__).parent
+COMMANDS = ("run", "evaluate", "status", "show", "datasets", "datasets check")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it said."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+def call(*arguments: object) -> Done:
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["oodray", *map(str, arguments)])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
+            main()
+    assert stop.value.code is None or isinstance(stop.value.code, int)
+    return Done(stop.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def words(text: str) -> str:
+    """The text without the line breaks of a narrow terminal."""
+    return " ".join(text.split())
+
+
+class TestHelp:
+    def test_without_a_command_there_is_help(self) -> None:
+        done = call()
+        assert (done.exit_code, done.err) == (0, "")
+        assert all(command.split()[0] in done.out for command in COMMANDS)
+        assert call("--help").out == call("-h").out
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_has_some(self, command: str) -> None:
+        done = call(*command.split(), "--help")
+        assert (done.exit_code, done.err) == (0, "")
+        assert f"Usage: oodray {command}" in words(done.out)
+
+    @pytest.mark.parametrize("arguments", [["--version"], ["--version", "run"]])
+    def test_version(self, arguments: list[str]) -> None:
+        assert call(*arguments) == Done(0, f"{oodray.__version__}\n", "")
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (["rnu"], "No such command 'rnu'"),
+            (["--nope"], "No such option: --nope"),
+            (["run", "--datasett", "x"], "No such option: --datasett"),
+            (["run", "--k", "five"], "Invalid value for '--k'"),
+            (["run", "extra"], "unexpected extra argument"),
+            (["status"], "Missing argument 'OUT'"),
+            (["datasets", "check", "demo"], "Missing option '--root'"),
+            (["datasets", "chek"], "No such command 'chek'"),
+        ],
+    )
+    def test_what_cannot_be_understood_is_named(self, arguments: list[str], problem: str) -> None:
+        done = call(*arguments)
+        assert (done.exit_code, done.out) == (2, "")
+        assert done.err.startswith("error: ")
+        assert problem in done.err
+        assert done.err.endswith(". See `oodray --help`.\n")
+
+    @pytest.mark.parametrize("argument", ["--help", "--version"])
+    def test_it_loads_nothing_heavy(self, argument: str) -> None:
+        script = f"""
+import sys
+sys.argv = ["oodray", {argument!r}]
+from oodray.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print("loaded:", *sorted({{"torch", "ray", "mmseg", "pandas", "pyarrow", "numpy"}} & set(sys.modules)))
+"""
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+        assert done.stdout.endswith("loaded:\n")
+
+
+class TestDatasets:
+    def test_all_are_listed_with_where_to_get_them(self) -> None:
+        done = call("datasets")
+        assert (done.exit_code, done.err) == (0, "")
+        for layout in LAYOUTS.values():
+            assert layout.name in done.out
+            assert layout.where.split()[0] in done.out.replace("\n", "")
+
+    def test_a_good_folder_is_good(self, tmp_path: Path) -> None:
+        Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+        done = call("datasets", "check", "folder", "--root", tmp_path)
+        assert (done.exit_code, done.err) == (0, "")
+        assert "8x6: 1" in done.out
+
+    def test_findings_are_an_exit_code_of_1(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_text("nothing")
+        done = call("datasets", "check", "folder", "--root", tmp_path)
+        assert (done.exit_code, done.err) == (1, "")
+        assert "findings     1" in done.out
+
+    def test_a_dataset_that_is_not_there_says_what_was_expected(self, tmp_path: Path) -> None:
+        done = call("datasets", "check", "ade-ood", "--root", tmp_path)
+        assert (done.exit_code, done.out) == (2, "")
+        assert "has no folder images/" in done.err
+        assert "ROOT/annotations/NAME_mask.png" in done.err
+        assert "ADE-OoD.zip" in done.err
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
+    """The plans and folders of the runs that began, none of which goes on."""
+    seen: list[tuple[Plan, Path]] = []
+
+    def stop(plan: Plan, folder: ResultsFolder, on_unit: object) -> None:
+        seen.append((plan, folder.path))
+        raise RunError("seen enough")
+
+    monkeypatch.setattr(run_module, "run", stop)
+    return seen
+
+
+class TestRunRequest:
+    @pytest.fixture
+    def arguments(self, tiny_dataset: Path) -> list[object]:
+        return ["run", "--dataset", "ade-ood", "--root", tiny_dataset, "--model", "fakes:colours", "--tau", 1.5]
+
+    def test_every_setting_is_an_option(self) -> None:
+        text = words(call("run", "--help").out)
+        for field in fields(RunConfig):
+            option = f"--{field.name.replace('_', '-')}"
+            assert option in text
+
+    def test_options_reach_the_plan(
+        self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
+    ) -> None:
+        given: dict[str, Any] = {
+            "k": 3,
+            "ood_ratio": 0.2,
+            "seed": 4,
+            "kmeans_backend": "sklearn",
+            "n_init": 2,
+            "batch_size": 2,
+            "threads": 3,
+            "workers": 5,
+            "gpus_per_worker": 0.0,
+            "ray_address": "10.0.0.1:6379",
+        }
+        options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", value)]
+        call(*arguments, *options, "--scores", "msp, ratio", "--normalize-features", "--out", tmp_path / "o")
+        [(plan, out)] = started
+        config = plan.config
+        assert {name: getattr(config, name) for name in given} == given
+        assert (config.scores, config.normalize_features) == (("ratio", "msp"), True)
+        assert (config.dataset, config.model, config.tau) == ("ade-ood", "fakes:colours", 1.5)
+        assert out == tmp_path / "o"
+
+    def test_a_switch_can_be_turned_off_again(
+        self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
+    ) -> None:
+        config = tmp_path / "run.yaml"
+        config.write_text("normalize_features: true\n")
+        call(*arguments, "--out", tmp_path / "o", "--config", config)
+        call(*arguments, "--out", tmp_path / "o", "--config", config, "--raw-features")
+        assert [plan.config.normalize_features for plan, _ in started] == [True, False]
+
+    def test_results_go_to_runs_by_default(
+        self,
+        arguments: list[object],
+        started: list[tuple[Plan, Path]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        config = tmp_path / "run.yaml"
+        config.write_text("dataset: ade-ood\n")
+        call(*arguments)
+        call("run", *arguments[3:], "--config", config)
+        assert [out for _, out in started] == [Path("runs/ade-ood")] * 2
+
+    def test_fewer_images_than_published_are_a_warning(
+        self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
+    ) -> None:
+        done = call(*arguments, "--out", tmp_path / "o")
+        assert done.exit_code == 1
+        assert "warning: ADE-OoD was published with 111 images, found: 10; " in done.err
+        assert done.err.endswith("error: seen enough\n")
+        assert done.out == ""
+
+    def test_a_missing_dataset_says_what_was_expected_and_where_to_get_it(self, tmp_path: Path) -> None:
+        for root in ([], ["--root", tmp_path / "none"]):
+            done = call("run", "--dataset", "road-anomaly", "--model", "fakes:colours", "--out", tmp_path, *root)
+            assert (done.exit_code, done.out) == (2, "")
+            assert "frames/NAME.labels/labels_semantic.png" in done.err
+            assert "RoadAnomaly_jpg.zip" in done.err
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ([], "no dataset given: pass --dataset NAME, see `oodray datasets`"),
+            (["--dataset", "ade-odo"], "unknown dataset 'ade-odo' (did you mean ade-ood?)"),
+            (["--dataset", "ade-ood", "--k", "0"], "k must be a whole number from 1 to 255, got 0"),
+            (["--dataset", "ade-ood", "--tau", "nan"], "tau must be a finite number, got nan"),
+            (["--dataset", "ade-ood", "--config", "none.yaml"], "cannot read the config file none.yaml"),
+            (["--config", "none.yaml"], "cannot read the config file none.yaml"),
+            (["--dataset", "ade-ood", "--model", "none"], "unknown model 'none'"),
+            (["--dataset", "ade-ood", "--scores", "rato"], "unknown score 'rato'"),
+            (["--dataset", "ade-ood", "--scores", ""], "unknown score ''"),
+        ],
+    )
+    def test_a_wrong_request_starts_nothing(
+        self,
+        options: list[str],
+        problem: str,
+        tiny_dataset: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        defaults = [] if "--model" in options else ["--model", "fakes:colours", "--root", tiny_dataset]
+        done = call("run", *defaults, *options)
+        assert (done.exit_code, done.out) == (2, "")
+        assert problem in done.err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_weights_that_are_not_here_say_how_to_get_them(
+        self, tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OODRAY_CACHE", str(tmp_path))
+        done = call("run", "--dataset", "ade-ood", "--root", tiny_dataset)
+        assert done.exit_code == 2
+        assert "the weights of internimage-l-ade20k are not on this machine" in done.err
+        assert "--model internimage-n-demo" in done.err
+
+
+class TestErrors:
+    @pytest.mark.parametrize("command", ["evaluate", "status", "show"])
+    def test_what_is_no_results_folder_is_named(self, command: str, tmp_path: Path) -> None:
+        done = call(command, tmp_path)
+        assert done == Done(2, "", f"error: {tmp_path} is not a results folder: it has no run.json\n")
+
+    @pytest.mark.parametrize(
+        ("error", "exit_code", "text"),
+        [
+            (DatasetError("there [is] none"), 2, "error: there [is] none\n"),
+            (RunError("all failed"), 1, "error: all failed\n"),
+            (ZeroDivisionError("by zero"), 1, "error: internal error, ZeroDivisionError: by zero\n"),
+            (KeyboardInterrupt(), 130, "error: stopped. The same command continues a run.\n"),
+        ],
+    )
+    def test_one_message_and_no_traceback(
+        self, error: BaseException, exit_code: int, text: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(plan_module, "make_plan", fail)
+        done = call("run", "--dataset", "demo")
+        assert (done.exit_code, done.out) == (exit_code, "")
+        assert done.err.startswith(text)
+        assert "Traceback" not in done.err
+        assert ("--debug" in done.err) == isinstance(error, ZeroDivisionError)
+
+    @pytest.mark.parametrize("error", [DatasetError("none"), ZeroDivisionError("by zero")])
+    @pytest.mark.parametrize("arguments", [["--debug", "run"], ["run", "--debug"]])
+    def test_debug_lets_errors_through(
+        self, error: Exception, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(plan_module, "make_plan", fail)
+        monkeypatch.setattr(sys, "argv", ["oodray", *arguments, "--dataset", "demo"])
+        with pytest.raises(type(error)):
+            main()
+
+    @pytest.mark.parametrize("debug", [[], ["--debug"]])
+    def test_a_traceback_is_shown_with_debug_alone(self, debug: list[str], tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "oodray.cli", "status", str(tmp_path), *debug]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert ("Traceback" in done.stderr) == bool(debug)
+        assert "is not a results folder" in done.stderr
+        assert done.returncode == (1 if debug else 2)
+
+    def test_every_error_has_an_exit_code(self) -> None:
+        def subclasses(kind: type[OodrayError]) -> Iterator[type[OodrayError]]:
+            yield kind
+            for sub in kind.__subclasses__():
+                yield from subclasses(sub)
+
+        codes = {kind.__name__: kind.exit_code for kind in subclasses(OodrayError)}
+        assert {name for name, code in codes.items() if code == 1} == {"OodrayError", "RunError", "ImageError"}
+        assert set(codes.values()) == {1, 2}
+
+
+@pytest.fixture(scope="module")
+def finished(
+    ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Done, Path, list[object]]:
+    """A run of the tiny dataset: how it ended, where, and its arguments."""
+    out = tmp_path_factory.mktemp("cli") / "out"
+    options = ["--dataset", "ade-ood", "--root", tiny_dataset, "--model", "fakes:colours"]
+    arguments: list[object] = ["run", *options, "--out", out, "--tau", 1.5, "--threads", 1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(HERE / "job")
+        return call(*arguments), out, arguments
+
+
+class TestRun:
+    def test_prints_the_metrics_and_where_the_results_are(self, finished: tuple[Done, Path, list[object]]) -> None:
+        done, out, _ = finished
+        assert done.exit_code == 0
+        for score in ("ratio", "mask-then-logit", "max-logit", "msp", "entropy", "energy"):
+            assert score in done.out
+        assert done.out.endswith(f"results in {out}\n")
+        ap = next(s["ap"] for s in json.loads((out / "metrics.json").read_text())["scores"] if s["score"] == "ratio")
+        assert f"{100 * ap:.2f}" in done.out
+
+    def test_says_how_it_goes_beside_the_results(self, finished: tuple[Done, Path, list[object]]) -> None:
+        done, _, _ = finished
+        assert "warning: ADE-OoD was published with 111 images" in done.err
+        assert "10/10 images" in done.err
+        assert "Traceback" not in done.err
+
+    def test_evaluate_prints_the_same_again(self, finished: tuple[Done, Path, list[object]]) -> None:
+        done, out, _ = finished
+        metrics = (out / "metrics.json").read_bytes()
+        (out / "metrics.json").unlink()
+        assert call("evaluate", out) == Done(0, done.out, "")
+        assert (out / "metrics.json").read_bytes() == metrics
+
+    def test_the_same_command_again_only_prints(
+        self, finished: tuple[Done, Path, list[object]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done, _, arguments = finished
+        monkeypatch.chdir(HERE / "job")
+        monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
+        again = call(*arguments)
+        assert (again.exit_code, again.out) == (0, done.out)
+
+    def test_another_setting_is_refused_by_name(
+        self, finished: tuple[Done, Path, list[object]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, out, arguments = finished
+        monkeypatch.chdir(HERE / "job")
+        done = call(*arguments, "--k", 7)
+        assert (done.exit_code, done.out) == (2, "")
+        problem = f"error: {out} holds a run with other settings: k was 6, is 7. Choose another --out"
+        assert done.err.splitlines()[-1].startswith(problem)
+
+    def test_status_counts_its_images(self, finished: tuple[Done, Path, list[object]]) -> None:
+        done = call("status", finished[1])
+        assert (done.exit_code, done.err) == (0, "")
+        assert "10 of 10 done, 0 left" in done.out
+
+    def test_show_draws_the_image_asked_for(self, finished: tuple[Done, Path, list[object]]) -> None:
+        done = call("show", finished[1], "images/03")
+        assert (done.exit_code, done.err) == (0, "")
+        [path] = done.out.split()
+        with Image.open(path) as picture:
+            assert picture.width > 144
+        unknown = call("show", finished[1], "images/99")
+        assert (unknown.exit_code, unknown.out) == (2, "")
+        assert "images/99" in unknown.err
+
+    def test_where_all_images_fail_the_command_does(
+        self, finished: tuple[Done, Path, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(HERE / "job")
+        arguments = finished[2]
+        done = call(*arguments, "--model", "fakes:flat", "--out", tmp_path / "out")
+        assert (done.exit_code, done.out) == (1, "")
+        assert "error: all 10 images failed" in done.err
+        assert "warning: images/00: the segmenter returned features of " in done.err
+        assert "Traceback" not in done.err
