@@ -40,7 +40,8 @@ def main() -> NoReturn:
             raise KeyboardInterrupt
         sys.exit(exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("stopped. The same command continues a run.", INTERRUPTED)
+        typer.echo("stopped. The same command continues a run.", err=True)
+        sys.exit(INTERRUPTED)
     except OodrayError as error:
         if debug:
             raise
@@ -102,7 +103,7 @@ def run(
     from oodray.config import read_settings
     from oodray.job.plan import make_plan
     from oodray.job.results import ResultsFolder
-    from oodray.job.run import images_done
+    from oodray.job.run import images_done, start_or_continue
     from oodray.job.run import run as run_plan
     from oodray.report.progress import Progress
 
@@ -112,6 +113,7 @@ def run(
     plan = make_plan(options, config, folder)
     for warning in plan.warnings:
         errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    start_or_continue(plan, folder)
     with Progress(total=plan.manifest.num_rows, done=images_done(plan, folder), console=errors) as progress:
         evaluation = run_plan(plan, folder, progress.update)
     _print_evaluation(evaluation, folder.path)

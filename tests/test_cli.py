@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from oodray.job.plan import Plan
 from oodray.job.results import ResultsFolder
 
 HERE = Path(__file__).parent
+EMBEDDED = "internimage-n-demo"
 COMMANDS = ("run", "evaluate", "status", "show", "datasets", "datasets check")
 
 
@@ -149,7 +151,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
 class TestRunRequest:
     @pytest.fixture
     def arguments(self, tiny_dataset: Path) -> list[object]:
-        return ["run", "--dataset", "ade-ood", "--root", tiny_dataset, "--model", "fakes:colours", "--tau", 1.5]
+        return ["run", "--dataset", "ade-ood", "--root", tiny_dataset, "--model", EMBEDDED, "--tau", 1.5]
 
     def test_every_setting_is_an_option(self) -> None:
         text = words(call("run", "--help").out)
@@ -178,7 +180,7 @@ class TestRunRequest:
         config = plan.config
         assert {name: getattr(config, name) for name in given} == given
         assert (config.scores, config.normalize_features) == (("ratio", "msp"), True)
-        assert (config.dataset, config.model, config.tau) == ("ade-ood", "fakes:colours", 1.5)
+        assert (config.dataset, config.model, config.tau) == ("ade-ood", EMBEDDED, 1.5)
         assert out == tmp_path / "o"
 
     def test_a_switch_can_be_turned_off_again(
@@ -186,8 +188,8 @@ class TestRunRequest:
     ) -> None:
         config = tmp_path / "run.yaml"
         config.write_text("normalize_features: true\n")
-        call(*arguments, "--out", tmp_path / "o", "--config", config)
-        call(*arguments, "--out", tmp_path / "o", "--config", config, "--raw-features")
+        call(*arguments, "--out", tmp_path / "a", "--config", config)
+        call(*arguments, "--out", tmp_path / "b", "--config", config, "--raw-features")
         assert [plan.config.normalize_features for plan, _ in started] == [True, False]
 
     def test_results_go_to_runs_by_default(
@@ -201,6 +203,7 @@ class TestRunRequest:
         config = tmp_path / "run.yaml"
         config.write_text("dataset: ade-ood\n")
         call(*arguments)
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
         call("run", *arguments[3:], "--config", config)
         assert [out for _, out in started] == [Path("runs/ade-ood")] * 2
 
@@ -215,7 +218,7 @@ class TestRunRequest:
 
     def test_a_missing_dataset_says_what_was_expected_and_where_to_get_it(self, tmp_path: Path) -> None:
         for root in ([], ["--root", tmp_path / "none"]):
-            done = call("run", "--dataset", "road-anomaly", "--model", "fakes:colours", "--out", tmp_path, *root)
+            done = call("run", "--dataset", "road-anomaly", "--model", EMBEDDED, "--out", tmp_path, *root)
             assert (done.exit_code, done.out) == (2, "")
             assert "frames/NAME.labels/labels_semantic.png" in done.err
             assert "RoadAnomaly_jpg.zip" in done.err
@@ -243,8 +246,7 @@ class TestRunRequest:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        defaults = [] if "--model" in options else ["--model", "fakes:colours", "--root", tiny_dataset]
-        done = call("run", *defaults, *options)
+        done = call("run", "--root", tiny_dataset, "--model", EMBEDDED, *options)
         assert (done.exit_code, done.out) == (2, "")
         assert problem in done.err
         assert list(tmp_path.iterdir()) == []
@@ -271,7 +273,7 @@ class TestErrors:
             (DatasetError("there [is] none"), 2, "error: there [is] none\n"),
             (RunError("all failed"), 1, "error: all failed\n"),
             (ZeroDivisionError("by zero"), 1, "error: internal error, ZeroDivisionError: by zero\n"),
-            (KeyboardInterrupt(), 130, "error: stopped. The same command continues a run.\n"),
+            (KeyboardInterrupt(), 130, "stopped. The same command continues a run.\n"),
         ],
     )
     def test_one_message_and_no_traceback(

@@ -48,6 +48,7 @@ class Layout(ABC):
         tree: the expected files and folders, as text.
         folders: folders below the root without which the dataset is not there.
         label_codes: the meaning of the codes in its label files.
+        drawn: whether `prepare` makes the dataset, so that it need not be there.
     """
 
     name: ClassVar[str]
@@ -57,6 +58,7 @@ class Layout(ABC):
     tree: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]
     label_codes: ClassVar[LabelCodes]
+    drawn: ClassVar[bool] = False
 
     @abstractmethod
     def pairs(self, root: Path) -> Iterable[Pair]:

@@ -20,6 +20,7 @@ class Demo(Layout):
     name = "demo"
     title = "Demo scenes"
     images = 24
+    drawn = True
     where = "nothing to fetch, `oodray run --dataset demo` draws it"
     tree = "ROOT/images/scene-00.png\nROOT/labels/scene-00.png   0 in-distribution, 1 OoD, 255 ignore"
     folders = ("images", "labels")

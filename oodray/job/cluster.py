@@ -30,7 +30,7 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(address)
     with _quiet():
         try:
             if address:
@@ -43,6 +43,11 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_address(address: str | None) -> str | None:
+    """The cluster to join, from the option or `RAY_ADDRESS`; None for a local Ray."""
+    return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def gpu_count() -> float:

@@ -17,9 +17,10 @@ from oodray.config import (
     preset,
     read_settings,
 )
-from oodray.datasets.layouts import Demo, Layout, count_warning, get_layout
+from oodray.datasets.layouts import Layout, count_warning, get_layout
 from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.errors import ConfigError
+from oodray.job.cluster import cluster_address, connected, gpu_count
 from oodray.job.results import ResultsFolder
 from oodray.job.stages import Method
 from oodray.method.kmeans import resolve_backend
@@ -99,18 +100,23 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
 
     if config.model is None:
         raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
+    root = _dataset_root(config, layout, folder)
+    # What has to be drawn is drawn last: a refused request leaves nothing behind.
+    manifest = None if layout.drawn else build_manifest(layout, root)
+    scores = _check_scores(config.scores)
     model = resolve_model(config.model, config.checkpoint)
     tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
-    root = _dataset_root(config, layout, folder)
-    manifest = build_manifest(layout, root)
-    shortfall = count_warning(layout, manifest)
     device = _device(config)
+    if manifest is None:
+        layout.prepare(root)
+        manifest = build_manifest(layout, root)
+    shortfall = count_warning(layout, manifest)
     return Plan(
         config=replace(
             config,
             root=str(root),
             tau=tau,
-            scores=_check_scores(config.scores),
+            scores=scores,
             kmeans_backend=resolve_backend(config.kmeans_backend, device),
         ),
         layout=layout,
@@ -146,11 +152,11 @@ def _choose_tau(
 
 
 def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Path:
-    if not config.root and layout.name != Demo.name:
+    if config.root:
+        return Path(config.root).expanduser().absolute()
+    if not layout.drawn:
         raise layout.error("no --root DIR was given")
-    root = Path(config.root).expanduser().absolute() if config.root else (folder.path / "dataset").absolute()
-    layout.prepare(root)
-    return root
+    return (folder.path / "dataset").absolute()
 
 
 def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:
@@ -161,7 +167,13 @@ def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _device(config: RunConfig) -> str:
+    """Where the workers run: as asked, else on GPUs where the cluster, or this machine, has any."""
+    if config.gpus_per_worker is not None:
+        return "cuda" if config.gpus_per_worker > 0 else "cpu"
+    if cluster_address(config.ray_address) is not None:
+        # The driver's own machine says nothing about the workers'.
+        with connected(config.ray_address):
+            return "cuda" if gpu_count() else "cpu"
     import torch
 
-    wants_cpu = config.gpus_per_worker == 0
-    return "cuda" if torch.cuda.is_available() and not wants_cpu else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -32,13 +32,11 @@ class UnitDone:
 
 
 def run(plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> Evaluation:
-    """Compute what is not there yet, then evaluate everything.
+    """Compute what is not there yet, then evaluate everything; `start_or_continue` comes before.
 
     Raises:
-        ResultsError: if the folder holds another run.
         RunError: if the run fails, all images failing included.
     """
-    start_or_continue(plan, folder)
     units = left_units(plan, folder)
     started = time.monotonic()
     if units:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from oodray.errors import ModelError
 from oodray.models.zoo import find_checkpoint, get_model
@@ -75,7 +76,9 @@ def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
             raise ModelError(
                 f"--checkpoint does not go with the factory {model}: the factory loads its own weights"
             )
-        return ModelSource(model, search_path=str(Path.cwd()))
+        source = ModelSource(model, search_path=str(Path.cwd()))
+        _import_factory(source)  # what cannot be imported here is found out before anything is started
+        return source
     if model.endswith(".py"):
         if checkpoint is None:
             raise ModelError(f"the config {model} needs weights: pass --checkpoint FILE")
@@ -104,17 +107,22 @@ def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
     return load_mmseg_segmenter(source.config, source.checkpoint, classes=source.classes, device=device)
 
 
-def _call_factory(source: ModelSource) -> Segmenter:
+def _import_factory(source: ModelSource) -> Callable[[], Any]:
     module_name, _, factory_name = source.name.partition(":")
     if source.search_path is not None and source.search_path not in sys.path:
         sys.path.insert(0, source.search_path)
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
+        factory: Callable[[], Any] = getattr(importlib.import_module(module_name), factory_name)
     except Exception as error:
         raise ModelError(
             f"cannot import the factory {source.name}: {type(error).__name__}: {error}. "
             f"It is looked for in {source.search_path} and on PYTHONPATH, here and on every worker."
         ) from error
+    return factory
+
+
+def _call_factory(source: ModelSource) -> Segmenter:
+    factory = _import_factory(source)
     try:
         segmenter = factory()
     except Exception as error:

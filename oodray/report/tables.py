@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -25,8 +25,11 @@ CONVENTIONS = (
 )
 
 
-def evaluation_tables(evaluation: Evaluation) -> list[Table]:
-    """What a run is worth: the metrics of its scores, and those of its mask."""
+def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
+    """What a run is worth: the metrics of its scores, and those of its mask; a line where nothing has a label."""
+    if _labelled_pixels(evaluation) == 0:
+        nothing = f"{_images(evaluation)}, no labelled pixels: nothing to measure. `oodray show` draws what was found."
+        return [Text(nothing)]
     return [metrics_table(evaluation), mask_table(evaluation)]
 
 
@@ -103,17 +106,19 @@ def _status_rows(status: Status) -> list[tuple[str, str]]:
 
 
 def _caption(evaluation: Evaluation) -> Text:
+    labelled = _labelled_pixels(evaluation)
+    share = f"{evaluation.scores[0].pixels_ood / labelled:.2%} of {labelled:,} labelled pixels OoD"
+    return Text(f"{_images(evaluation)}, {share}; {_rule(evaluation.rule)}.\n{CONVENTIONS}", overflow="fold")
+
+
+def _images(evaluation: Evaluation) -> str:
     failed = f", {evaluation.failed} failed" if evaluation.failed else ""
-    images = f"{evaluation.images} images{failed}, {_ood_share(evaluation)}; {_rule(evaluation.rule)}."
-    return Text(f"{images}\n{CONVENTIONS}", overflow="fold")
+    return f"{evaluation.images} images{failed}"
 
 
-def _ood_share(evaluation: Evaluation) -> str:
-    for metrics in evaluation.scores:  # the pixels are the same for every score
-        labelled = metrics.pixels_id + metrics.pixels_ood
-        if labelled:
-            return f"{metrics.pixels_ood / labelled:.2%} of {labelled:,} labelled pixels OoD"
-    return "no labelled pixels"
+def _labelled_pixels(evaluation: Evaluation) -> int:
+    """The same for every score; 0 also where every image failed."""
+    return next((metrics.pixels_id + metrics.pixels_ood for metrics in evaluation.scores), 0)
 
 
 def _rule(rule: Rule) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import torch
@@ -37,6 +38,12 @@ class Colours:
         return Segmentation(logits, torch.cat([coarse, position]))
 
 
+class Slow(Colours):
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        time.sleep(0.5)
+        return super().segment(images)
+
+
 class FailsOnMark(Colours):
     def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
         if _is_marked(image):
@@ -63,6 +70,10 @@ class Flat(Colours):
 
 def colours() -> Colours:
     return Colours()
+
+
+def slow() -> Colours:
+    return Slow()
 
 
 def fails_on_mark() -> Colours:

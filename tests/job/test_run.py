@@ -22,7 +22,7 @@ from oodray.job.pipeline import stream
 from oodray.job.plan import make_plan
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ResultsFolder, read_rows
-from oodray.job.run import UnitDone, run
+from oodray.job.run import UnitDone, run, start_or_continue
 from oodray.job.stages import Decoder, Finisher, SegmentAndCluster
 from oodray.job.units import LISTED, pack
 
@@ -47,6 +47,7 @@ class Run:
         self.heard: list[UnitDone] = []
 
     def go(self) -> Evaluation:
+        start_or_continue(self.plan, self.folder)
         return run(self.plan, self.folder, self.heard.append)
 
     def rows(self) -> pa.Table:

@@ -152,17 +152,18 @@ class TestSegmentAndCluster:
         np.testing.assert_allclose(confidence, resized.amax(0).numpy(), rtol=2**-11, atol=1e-6)
 
     def test_maps_are_those_of_the_method(self) -> None:
-        method = replace(METHOD, ks=(2, 4), seed=5, normalize_features=True, n_init=3, scores=("energy", "msp"))
-        [row] = segment([decoded_row("a", IMAGE)], method=method)
-        found = fakes.Colours().segment_one(IMAGE)
-        scores = pixel_scores(found.logits, row["height"], row["width"], method.scores)
+        method = replace(METHOD, ks=(4, 9), seed=5, normalize_features=True, n_init=3, scores=("energy", "msp"))
+        image = random_image(0, 160, 208)  # enough cells for other seeds to find other clusters
+        [row] = segment([decoded_row("a", image)], method=method)
+        found = fakes.Colours().segment_one(image)
+        scores = pixel_scores(found.logits, 160, 208, method.scores)
         assert {m["score"]: m["values"] for m in row["score_maps"]} == {
             name: scores[name].tobytes() for name in method.scores
         }
         for k, ids in zip(method.ks, row["cluster_maps"], strict=True):
             seed = kmeans_seed(5, "a", k)
             expected = cluster_features(found.features, k, seed=seed, normalize=True, n_init=3)
-            assert ids == {"k": k, "height": 2, "width": 3, "ids": expected.tobytes()}
+            assert ids == {"k": k, "height": 10, "width": 13, "ids": expected.tobytes()}
 
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
     def test_images_of_all_sizes_keep_their_order(self, batch_size: int) -> None:

@@ -1,0 +1,91 @@
+"""Runs that are stopped in the middle, and continued by the same command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import oodray
+from oodray.job.results import ResultsFolder, read_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+HERE = Path(__file__).parent
+# The package may not be installed, and be found from another folder.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(oodray.__file__).parents[1])}
+ENOUGH = 2  # finished images before the run is stopped
+
+Command = Callable[[Path], list[str]]
+
+
+@pytest.fixture(scope="module")
+def command(tiny_dataset: Path) -> Command:
+    def arguments(out: Path) -> list[str]:
+        options = {"dataset": "ade-ood", "root": tiny_dataset, "model": "fakes:slow", "out": out, "threads": 1}
+        flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        return [sys.executable, "-m", "oodray.cli", "run", *flat, "--tau", "1.5"]
+
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def undisturbed(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    finish(command(out))
+    return out
+
+
+def finish(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, cwd=HERE, env=ENVIRONMENT)
+
+
+def start(command: list[str], out: Path) -> subprocess.Popen[str]:
+    """A run in a process group of its own, with the first images done."""
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=HERE, env=ENVIRONMENT, start_new_session=True
+    )
+    while len(ResultsFolder(out).parts()) < ENOUGH:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    return process
+
+
+def rows(out: Path) -> pa.Table:
+    table = read_rows(ResultsFolder(out).parts())
+    return table.drop([name for name in table.column_names if name.startswith("seconds")])
+
+
+def times(out: Path) -> dict[Path, int]:
+    return {part: part.stat().st_mtime_ns for part in ResultsFolder(out).parts()}
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_the_same_command_continues_it(
+    kill: signal.Signals, command: Command, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start(command(out), out)
+    os.killpg(process.pid, kill)
+    _, err = process.communicate(timeout=60)
+    if kill == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.endswith("stopped. The same command continues a run.\n")
+        assert "Traceback" not in err
+    time.sleep(3)  # a worker may live, and write, a moment longer
+    before = times(out)
+    assert ENOUGH <= len(before) < 10
+
+    finish(command(out))
+    assert rows(out).equals(rows(undisturbed))
+    assert {part: times(out)[part] for part in before} == before
+    for name in ("metrics.json", "metrics.parquet", "manifest.parquet"):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert list(out.rglob(".*")) == []
