@@ -12,8 +12,9 @@ from oodray.errors import ConfigError, RunError
 from oodray.job.cluster import gpu_count
 from oodray.job.plan import Plan
 from oodray.job.results import ResultsFolder
-from oodray.job.stages import Decoder, Finisher, SegmentAndCluster
+from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
+from oodray.job.worker import SegmentAndCluster
 
 if TYPE_CHECKING:
     import ray.data

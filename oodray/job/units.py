@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 
 # Pixels of many images can exceed the 2 GiB that 32-bit offsets reach.
 _PIXELS = pa.large_binary()
@@ -63,3 +66,14 @@ def unpack(batch: pa.Table) -> Iterator[tuple[int, Rows]]:
     """The units of a batch, usually one, and the images of each."""
     for row in batch.to_pylist():
         yield row["unit"], row["images"]
+
+
+def pixels(row: Row, name: str, dtype: type[np.generic], channels: int | None = None) -> NDArray[Any]:
+    """The bytes in a column of an image as an array `(H, W)` or `(H, W, channels)`, read-only."""
+    shape = (row["height"], row["width"]) if channels is None else (row["height"], row["width"], channels)
+    return np.frombuffer(row[name], dtype).reshape(shape)
+
+
+def image_size(row: Row) -> tuple[int, int]:
+    """Height and width of an image that was decoded."""
+    return row["height"], row["width"]

@@ -92,9 +92,7 @@ def is_ood(unsure: int, pixels: int, ood_ratio: float) -> bool:
     return bool(exceeds(np.array([unsure]), np.array([pixels]), ood_ratio)[0])
 
 
-def exceeds(
-    unsure: NDArray[np.integer[Any]], pixels: NDArray[np.integer[Any]], ood_ratio: float
-) -> NDArray[np.bool_]:
+def exceeds(unsure: NDArray[np.integer[Any]], pixels: NDArray[np.integer[Any]], ood_ratio: float) -> NDArray[np.bool_]:
     """Which clusters have r_k = unsure / pixels > T, strictly; one without a pixel never does.
 
     Both sides are fractions, and T is the decimal that it is written as: the float 0.3 lies a little below
@@ -118,9 +116,7 @@ def exceeds(
     return np.asarray(scaled > pixels.astype(object) * threshold.numerator, dtype=np.bool_)
 
 
-def ood_mask(
-    clusters: NDArray[np.uint8], flagged: Collection[int] | NDArray[np.integer[Any]]
-) -> NDArray[np.uint8]:
+def ood_mask(clusters: NDArray[np.uint8], flagged: Collection[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """The paper's output: 255 where a pixel's cluster is flagged, else 0.
 
     Args:

@@ -36,9 +36,7 @@ _NO_WEIGHT = -1000.0
 
 
 @torch.no_grad()
-def pixel_scores(
-    logits: Tensor, height: int, width: int, names: Sequence[str]
-) -> dict[str, NDArray[np.float16]]:
+def pixel_scores(logits: Tensor, height: int, width: int, names: Sequence[str]) -> dict[str, NDArray[np.float16]]:
     """Confidence and scores of every pixel of the image.
 
     Args:

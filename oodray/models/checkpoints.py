@@ -41,14 +41,8 @@ def read_state_dict(path: Path) -> StateDict:
     except Exception as error:
         raise ModelError(f"{path} cannot be read as a checkpoint, it may be truncated: {error}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(isinstance(value, Tensor) for value in state.values())
-    ):
-        raise ModelError(
-            f"{path} holds no state dict: expected names and tensors, bare or under 'state_dict'"
-        )
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path} holds no state dict: expected names and tensors, bare or under 'state_dict'")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 

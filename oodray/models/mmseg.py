@@ -82,9 +82,7 @@ def build_network(config: Path) -> nn.Module:
     return network
 
 
-def load_mmseg_segmenter(
-    config: Path, checkpoint: Path, *, classes: int | None, device: str
-) -> MMSegSegmenter:
+def load_mmseg_segmenter(config: Path, checkpoint: Path, *, classes: int | None, device: str) -> MMSegSegmenter:
     """A segmenter from an mmsegmentation config and a checkpoint.
 
     Args:

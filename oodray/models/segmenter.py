@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from oodray.errors import ModelError
+from oodray.errors import ImageError, ModelError
 from oodray.models.zoo import find_checkpoint, get_model
 
 if TYPE_CHECKING:
@@ -73,18 +73,14 @@ def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
     """
     if ":" in model and not model.endswith(".py"):
         if checkpoint is not None:
-            raise ModelError(
-                f"--checkpoint does not go with the factory {model}: the factory loads its own weights"
-            )
+            raise ModelError(f"--checkpoint does not go with the factory {model}: the factory loads its own weights")
         source = ModelSource(model, search_path=str(Path.cwd()))
         _import_factory(source)  # what cannot be imported here is found out before anything is started
         return source
     if model.endswith(".py"):
         if checkpoint is None:
             raise ModelError(f"the config {model} needs weights: pass --checkpoint FILE")
-        return ModelSource(
-            model, config=_existing(model, "config"), checkpoint=_existing(checkpoint, "checkpoint")
-        )
+        return ModelSource(model, config=_existing(model, "config"), checkpoint=_existing(checkpoint, "checkpoint"))
 
     known = get_model(model)
     weights = find_checkpoint(known) if checkpoint is None else _existing(checkpoint, "checkpoint")
@@ -105,6 +101,32 @@ def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
     from oodray.models.mmseg import load_mmseg_segmenter
 
     return load_mmseg_segmenter(source.config, source.checkpoint, classes=source.classes, device=device)
+
+
+def check_segmentations(segmentations: list[Segmentation], images: int) -> list[Segmentation]:
+    """What a segmenter returned for `images` images, if it keeps to the protocol.
+
+    Raises:
+        ImageError: saying what it returned instead.
+    """
+    if len(segmentations) != images:
+        raise ImageError(f"the segmenter returned {len(segmentations)} results for {images} images")
+    for found in segmentations:
+        _check_map("logits", found.logits)
+        _check_map("features", found.features)
+    return segmentations
+
+
+def _check_map(name: str, values: Any) -> None:
+    import torch
+
+    if not isinstance(values, torch.Tensor):
+        raise ImageError(f"the segmenter returned {name} of type {type(values).__name__}, expected a tensor")
+    if values.ndim != 3 or not values.numel() or not values.is_floating_point():
+        raise ImageError(
+            f"the segmenter returned {name} of {values.dtype} {tuple(values.shape)}, "
+            "expected floats (channels, height, width)"
+        )
 
 
 def _import_factory(source: ModelSource) -> Callable[[], Any]:

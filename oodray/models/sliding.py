@@ -33,9 +33,7 @@ def windows(height: int, width: int, crop: tuple[int, int], stride: tuple[int, i
             yield Window(top, bottom, left, right)
 
 
-def slide(
-    image: Tensor, forward: Forward, crop: tuple[int, int], stride: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+def slide(image: Tensor, forward: Forward, crop: tuple[int, int], stride: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Run `forward` on every window of `image` `(N, 3, H, W)` and average.
 
     `forward` maps a window to its logits, at the window's size, and its features, at any resolution.
@@ -73,9 +71,7 @@ def _canvas_size(window: Window, features: Tensor, height: int, width: int) -> t
     return max(rows, 1), max(columns, 1)
 
 
-def _add_features(
-    canvas: Tensor, weight: Tensor, part: Tensor, window: Window, size: tuple[int, int]
-) -> None:
+def _add_features(canvas: Tensor, weight: Tensor, part: Tensor, window: Window, size: tuple[int, int]) -> None:
     """Add a window's features, bilinearly resampled, at the canvas cells whose centres lie inside it."""
     rows, y = _cells(canvas.shape[-2], size[0], window.top, window.bottom)
     columns, x = _cells(canvas.shape[-1], size[1], window.left, window.right)

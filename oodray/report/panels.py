@@ -105,8 +105,7 @@ def _clusters_panel(finding: Finding) -> Panel:
     picture = Image.fromarray(colours[_small_ids(finding.clusters)])
     ranked = sorted(finding.ratios, key=lambda cluster: -finding.ratios[cluster])
     legend: list[tuple[Colour | None, str]] = [
-        (_colour(colours[cluster]), _cluster_text(finding, cluster))
-        for cluster in ranked[:MOST_CLUSTERS_NAMED]
+        (_colour(colours[cluster]), _cluster_text(finding, cluster)) for cluster in ranked[:MOST_CLUSTERS_NAMED]
     ]
     if len(ranked) > MOST_CLUSTERS_NAMED:
         legend.append((None, f"and {len(ranked) - MOST_CLUSTERS_NAMED} more"))

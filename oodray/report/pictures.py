@@ -74,9 +74,7 @@ def _unknown(folder: ResultsFolder, image_id: str) -> ResultsError:
     """The error for an image without a row."""
     known: list[str] = read_manifest(folder.manifest)["image_id"].to_pylist()
     if image_id in known:
-        return ResultsError(
-            f"{image_id} is not done yet; run the command of {folder.path} again to continue it"
-        )
+        return ResultsError(f"{image_id} is not done yet; run the command of {folder.path} again to continue it")
     holding = [name for name in known if image_id and image_id in name]
     near = holding or difflib.get_close_matches(image_id, known, n=MOST_SUGGESTIONS)
     hint = f"did you mean {' or '.join(near[:MOST_SUGGESTIONS])}?" if near else f"ids look like {known[0]}"
@@ -119,9 +117,7 @@ def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
     try:
         image = decode_image(read_bytes(uri))
     except ImageError as error:
-        raise ResultsError(
-            f"{row['image_id']} cannot be shown without its image file {uri}: {error}"
-        ) from error
+        raise ResultsError(f"{row['image_id']} cannot be shown without its image file {uri}: {error}") from error
     if image.shape[:2] != _size(row):
         raise ResultsError(
             f"{uri} has changed since the run: it is {image.shape[1]}x{image.shape[0]} pixels now, "

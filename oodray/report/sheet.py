@@ -103,9 +103,7 @@ def colour_bar(colours: NDArray[np.uint8], threshold: float, picture_width: int)
     width = max(NARROWEST_COLUMN, picture_width)
     texts_at = _BAR_HEIGHT + 8
     legend = Image.new("RGB", (width, texts_at + _line(LEGEND_SIZE)), BACKGROUND)
-    legend.paste(
-        Image.fromarray(colours[None]).resize((width, _BAR_HEIGHT), Image.Resampling.NEAREST), (0, 4)
-    )
+    legend.paste(Image.fromarray(colours[None]).resize((width, _BAR_HEIGHT), Image.Resampling.NEAREST), (0, 4))
     marked = round(threshold * (width - 1))
     ImageDraw.Draw(legend).rectangle((marked - 1, 0, marked + 1, texts_at - 1), fill=TEXT)
     text, digit = f"T = {threshold}", _text_width("0", LEGEND_SIZE)

@@ -149,9 +149,7 @@ def test_long_lists_are_shortened(tmp_path: Path) -> None:
         add(tmp_path, f"{index:02d}", None if index % 2 else label([0] * (index + 1)))
     report = check_dataset(ADE, tmp_path)
     assert len(report.findings) == 14
-    report = CheckReport(
-        "T", tmp_path, 30, None, 30, {}, {}, {0: 1}, list("abcdefghijklmnopqrstuvwxyz"), ["x"] * 22
-    )
+    report = CheckReport("T", tmp_path, 30, None, 30, {}, {}, {0: 1}, list("abcdefghijklmnopqrstuvwxyz"), ["x"] * 22)
     lines = report.lines()
     assert lines[5].endswith("s, t, and 6 more")
     assert lines[6:] == ["findings     22", *["  x"] * 20, "  and 2 more"]

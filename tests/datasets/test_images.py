@@ -168,9 +168,7 @@ def test_sixteen_bit_colour_keeps_the_upper_eight() -> None:
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
 def test_alpha_is_dropped(format_: str) -> None:
     np.testing.assert_array_equal(decode_image(saved(rgba(), format_)), RGB)
-    np.testing.assert_array_equal(
-        decode_image(saved(rgba().convert("LA"), format_))[..., 0], rgba().convert("L")
-    )
+    np.testing.assert_array_equal(decode_image(saved(rgba().convert("LA"), format_))[..., 0], rgba().convert("L"))
 
 
 @pytest.mark.parametrize("format_", ["PNG", "BMP", "TIFF"])
@@ -398,9 +396,7 @@ def test_floating_point_labels_are_refused() -> None:
 
 
 def test_unknown_codes_are_named() -> None:
-    with pytest.raises(
-        ImageError, match=r"unknown codes: 2, 3, 4, 5, 6 and 248 more; known are OoD 1, ignore 255"
-    ):
+    with pytest.raises(ImageError, match=r"unknown codes: 2, 3, 4, 5, 6 and 248 more; known are OoD 1, ignore 255"):
         decode_label(encode_png(np.arange(255, dtype=np.uint8)[None]), CODES)
     with pytest.raises(ImageError, match=r"unknown codes: 7; .* in-distribution 0\. Is it the right file"):
         decode_label(encode_png(np.array([[0, 7, 7]], np.uint8)), CODES)
@@ -418,8 +414,7 @@ def test_label_254_is_an_ordinary_code() -> None:
 )
 def test_labels_follow_the_definition(values: NDArray[np.uint16], meanings: list[str], rest: bool) -> None:
     ood, ignore, inside = (
-        frozenset(code for code, meaning in enumerate(meanings) if meaning == name)
-        for name in ("ood", "ignore", "in")
+        frozenset(code for code, meaning in enumerate(meanings) if meaning == name) for name in ("ood", "ignore", "in")
     )
     codes = LabelCodes(ood, ignore, None if rest else inside)
     unknown = sorted({int(code) for code in values.flat if meanings[code] == "none"})
@@ -444,8 +439,7 @@ def test_a_code_has_one_meaning() -> None:
 @given(
     hnp.arrays(
         np.uint8,
-        st.tuples(st.integers(1, 9), st.integers(1, 9))
-        | st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)),
+        st.tuples(st.integers(1, 9), st.integers(1, 9)) | st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)),
     )
 )
 def test_png_round_trip(array: NDArray[np.uint8]) -> None:

@@ -23,8 +23,9 @@ from oodray.job.plan import make_plan
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ResultsFolder, read_rows
 from oodray.job.run import UnitDone, run, start_or_continue
-from oodray.job.stages import Decoder, Finisher, SegmentAndCluster
+from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
+from oodray.job.worker import SegmentAndCluster
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -179,9 +179,7 @@ def test_zeros_are_positive() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_logits_are_resized_in_float32(dtype: torch.dtype) -> None:
     logits = random_logits(5, 6, 7).to(dtype)
-    assert_same_bits(
-        pixel_scores(logits, 20, 20, PIXEL_SCORES), pixel_scores(logits.float(), 20, 20, PIXEL_SCORES)
-    )
+    assert_same_bits(pixel_scores(logits, 20, 20, PIXEL_SCORES), pixel_scores(logits.float(), 20, 20, PIXEL_SCORES))
 
 
 def test_float64_is_rounded_once() -> None:
@@ -225,9 +223,7 @@ def test_any_finite_logits_have_finite_scores_in_range(values: list[float]) -> N
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_confidence_that_is_no_number_is_an_image_error(
-    bad: float, message: str, dtype: torch.dtype
-) -> None:
+def test_a_confidence_that_is_no_number_is_an_image_error(bad: float, message: str, dtype: torch.dtype) -> None:
     logits = random_logits(3, 2, 3).to(dtype)
     logits[1, 1, 2] = bad
     with pytest.raises(ImageError, match=f"confidence is {message}"):

@@ -84,9 +84,7 @@ def exact_fpr_at_tpr(ood: list[int], ind: list[int], tpr: Fraction) -> Fraction:
 
 def pixel_ratios(clusters: list[int], confidences: list[float], tau: float) -> list[Fraction]:
     """The ratio of every pixel's cluster, in one image."""
-    members = {
-        k: [m for cluster, m in zip(clusters, confidences, strict=True) if cluster == k] for k in clusters
-    }
+    members = {k: [m for cluster, m in zip(clusters, confidences, strict=True) if cluster == k] for k in clusters}
     ratios = {k: Fraction(sum(m < tau for m in members[k]), len(members[k])) for k in members}
     return [ratios[k] for k in clusters]
 
@@ -135,9 +133,7 @@ class TestExactness:
         ind = rng.integers(0, 10**13, 400) * (rng.random(400) < 0.7)
         assert int(ood.sum() + ind.sum()) > 10**15
         rows = ood.tolist(), ind.tolist()
-        assert average_precision(ood, ind) == pytest.approx(
-            float(exact_average_precision(*rows)), abs=1e-12, rel=0
-        )
+        assert average_precision(ood, ind) == pytest.approx(float(exact_average_precision(*rows)), abs=1e-12, rel=0)
         assert auroc(ood, ind) == pytest.approx(float(exact_auroc(*rows)), abs=1e-12, rel=0)
         for tpr in ("0.95", "0.9", "1.0", "0.001"):
             exact = float(exact_fpr_at_tpr(*rows, Fraction(tpr)))
@@ -218,23 +214,17 @@ class TestRatioCounts:
         rows = [
             (tally.below(first_key_at_least(1.1)), *map(tally.pixels, (None, OOD, IN_DISTRIBUTION)))
             for image in range(3)
-            for tally in cluster_tallies(
-                clusters[image], score_keys(confidence[image]), labels[image]
-            ).values()
+            for tally in cluster_tallies(clusters[image], score_keys(confidence[image]), labels[image]).values()
         ]
         ratios = [
             ratio
             for image in range(3)
-            for ratio in pixel_ratios(
-                clusters[image].ravel().tolist(), confidence[image].ravel().tolist(), 1.1
-            )
+            for ratio in pixel_ratios(clusters[image].ravel().tolist(), confidence[image].ravel().tolist(), 1.1)
         ]
         order = sorted(set(ratios))
         found = ratio_counts(*np.array(rows, np.int64).T)
         assert len(found[0]) == len(order)
-        assert_curves(
-            found, oracle(np.array([order.index(ratio) for ratio in ratios], np.float64), labels.ravel())
-        )
+        assert_curves(found, oracle(np.array([order.index(ratio) for ratio in ratios], np.float64), labels.ravel()))
 
     @given(
         st.lists(
@@ -300,9 +290,7 @@ class TestMaskThenLogitCounts:
         confidence[rng.random((30, 40)) < 0.3] = np.float16(1.25)  # ties, also between inside and outside
         mask = rng.random((30, 40)) < np.where(labels == OOD, 0.6, 0.1)
         keys = score_keys(confidence)
-        found = mask_then_logit_counts(
-            Tally.of(keys[mask], labels[mask]), Tally.of(keys[~mask], labels[~mask])
-        )
+        found = mask_then_logit_counts(Tally.of(keys[mask], labels[mask]), Tally.of(keys[~mask], labels[~mask]))
         # 2**18 is above any float16 range and leaves room for the smallest: the sum is exact in float64.
         assert_curves(found, oracle(mask * 2.0**18 - confidence.astype(np.float64), labels))
 
@@ -351,9 +339,7 @@ class TestOperatingPoint:
         assert {name for name, share in shares.items() if math.isnan(share)} == undefined
 
     def test_perfect_mask(self) -> None:
-        assert operating_point(3, 0, 0, 9) == OperatingPoint(
-            precision=1.0, recall=1.0, fpr=0.0, f1=1.0, iou=1.0
-        )
+        assert operating_point(3, 0, 0, 9) == OperatingPoint(precision=1.0, recall=1.0, fpr=0.0, f1=1.0, iou=1.0)
 
     def test_numpy_counts(self) -> None:
         point = operating_point(*np.array([0, 0, 2, 3]))

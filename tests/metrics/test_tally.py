@@ -185,9 +185,7 @@ class TestFirstKeyAtLeast:
 
 class TestTally:
     @given(pixel_maps())
-    def test_counts_pixels(
-        self, maps: tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]]
-    ) -> None:
+    def test_counts_pixels(self, maps: tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8]]) -> None:
         _, keys, labels = maps
         expected: Cells = {}
         for cell in zip(labels.ravel().tolist(), keys.ravel().tolist(), strict=True):
@@ -234,9 +232,7 @@ class TestTally:
     def test_empty(self) -> None:
         empty = Tally.sum([])
         assert (
-            empty
-            == Tally.from_arrays([], [], [])
-            == Tally.of(np.zeros((0, 4), np.uint16), np.zeros((0, 4), np.uint8))
+            empty == Tally.from_arrays([], [], []) == Tally.of(np.zeros((0, 4), np.uint16), np.zeros((0, 4), np.uint8))
         )
         assert (empty.pixels(), empty.pixels(OOD), empty.below(KEY_COUNT), empty.dense(OOD).sum()) == (
             0,

@@ -170,13 +170,9 @@ class TestLoading:
         load_weights(network, source.state_dict(), source=Path("weights.pth"))
         for key, value in network.state_dict().items():
             assert torch.equal(value, source.state_dict()[key])
-        assert not any(
-            own is other for own, other in zip(network.parameters(), source.parameters(), strict=True)
-        )
+        assert not any(own is other for own, other in zip(network.parameters(), source.parameters(), strict=True))
 
-    def test_half_precision_becomes_the_precision_of_the_network(
-        self, source: Network, network: Network
-    ) -> None:
+    def test_half_precision_becomes_the_precision_of_the_network(self, source: Network, network: Network) -> None:
         load_weights(network, source.half().state_dict(), source=Path("weights.pth"))
         for key, value in network.named_parameters():
             assert value.dtype == torch.float32
@@ -192,9 +188,7 @@ class TestLoading:
         [None, torch.tensor(160_000), torch.tensor(160_000.0).half(), torch.tensor(float("nan"))],
         ids=["missing", "whole", "overflown", "nan"],
     )
-    def test_counters_of_batches_are_reset(
-        self, source: Network, network: Network, counter: Tensor | None
-    ) -> None:
+    def test_counters_of_batches_are_reset(self, source: Network, network: Network, counter: Tensor | None) -> None:
         state = {key: value for key, value in source.state_dict().items() if "num_batches" not in key}
         if counter is not None:
             state |= {f"blocks.{index}.bn.num_batches_tracked": counter for index in range(2)}

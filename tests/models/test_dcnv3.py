@@ -39,9 +39,7 @@ def random_inputs(
     generator = torch.Generator().manual_seed(seed)
     groups, kernel = geometry["groups"], geometry.get("kernel_size", 3)
     out = [
-        output_size(
-            side, kernel, geometry.get("stride", 1), geometry.get("padding", 1), geometry.get("dilation", 1)
-        )
+        output_size(side, kernel, geometry.get("stride", 1), geometry.get("padding", 1), geometry.get("dilation", 1))
         for side in size
     ]
 
@@ -93,9 +91,7 @@ class TestAgainstTheFormula:
     def test_narrow_maps(self, size: tuple[int, int]) -> None:
         value, offset, mask = random_inputs({"groups": 2}, size)
         expected = dcnv3_by_loops(value.numpy(), offset.numpy(), mask.numpy(), groups=2)
-        torch.testing.assert_close(
-            dcnv3(value, offset, mask, groups=2), torch.from_numpy(expected), rtol=0, atol=1e-12
-        )
+        torch.testing.assert_close(dcnv3(value, offset, mask, groups=2), torch.from_numpy(expected), rtol=0, atol=1e-12)
 
 
 class TestSampling:
@@ -126,9 +122,7 @@ class TestSampling:
 
 
 class TestGradients:
-    @pytest.mark.parametrize(
-        "geometry", [{"groups": 2}, {"groups": 1, "stride": 2, "offset_scale": 2.0}], ids=str
-    )
+    @pytest.mark.parametrize("geometry", [{"groups": 2}, {"groups": 1, "stride": 2, "offset_scale": 2.0}], ids=str)
     def test_of_value_offset_and_mask(self, geometry: Geometry) -> None:
         inputs = random_inputs(geometry, (2, 3), batch=1, group_channels=1, spread=0.7, seed=3)
         assert torch.autograd.gradcheck(
@@ -161,9 +155,7 @@ class TestWrongShapes:
         with pytest.raises(ValueError, match="mask must be"):
             dcnv3(value, offset, mask[:1], groups=2)
 
-    @pytest.mark.parametrize(
-        "other", [{"kernel_size": 5}, {"stride": 2}, {"padding": 0}, {"dilation": 2}], ids=str
-    )
+    @pytest.mark.parametrize("other", [{"kernel_size": 5}, {"stride": 2}, {"padding": 0}, {"dilation": 2}], ids=str)
     def test_inputs_of_another_geometry(self, inputs: Inputs, other: Geometry) -> None:
         with pytest.raises(ValueError, match="offset must be"):
             dcnv3(*inputs, groups=2, **other)
@@ -175,13 +167,7 @@ class TestWrongShapes:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8])
-@pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "dilation"), [(3, 1, 1, 1), (3, 2, 1, 1), (5, 3, 4, 2)]
-)
-def test_output_size_is_that_of_a_convolution(
-    size: int, kernel: int, stride: int, padding: int, dilation: int
-) -> None:
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), [(3, 1, 1, 1), (3, 2, 1, 1), (5, 3, 4, 2)])
+def test_output_size_is_that_of_a_convolution(size: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
     convolution = torch.nn.Conv1d(1, 1, kernel, stride, padding, dilation)
-    assert (
-        output_size(size, kernel, stride, padding, dilation) == convolution(torch.zeros(1, 1, size)).shape[-1]
-    )
+    assert output_size(size, kernel, stride, padding, dilation) == convolution(torch.zeros(1, 1, size)).shape[-1]

@@ -231,9 +231,7 @@ class TestAgainstPlainFunctions:
         image = torch.randn(1, 3, 21, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         with torch.no_grad():
             stages = network(image)
-        torch.testing.assert_close(
-            stages, PlainInternImage(network.state_dict(), config)(image), rtol=0, atol=1e-10
-        )
+        torch.testing.assert_close(stages, PlainInternImage(network.state_dict(), config)(image), rtol=0, atol=1e-10)
 
 
 class TestPublishedVariants:
@@ -285,9 +283,7 @@ class TestTraining:
         fill_network(network)
         image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         sum(stage.square().sum() for stage in network(image)).backward()
-        without = [
-            name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()
-        ]
+        without = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
         assert without == []
 
     def test_layer_scales_start_at_the_given_value(self) -> None:
@@ -352,8 +348,6 @@ class TestRefusedArguments:
 
     def test_both_names_of_the_operator_mean_the_same(self) -> None:
         image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-        networks: list[nn.Module] = [
-            InternImage(**SMALL, core_op=op).eval() for op in ("DCNv3", "DCNv3_pytorch")
-        ]
+        networks: list[nn.Module] = [InternImage(**SMALL, core_op=op).eval() for op in ("DCNv3", "DCNv3_pytorch")]
         networks[1].load_state_dict(networks[0].state_dict())
         torch.testing.assert_close(networks[0](image), networks[1](image), rtol=0, atol=0)

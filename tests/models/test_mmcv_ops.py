@@ -60,9 +60,7 @@ class TestWithoutTheExtension:
         folder = Path(importlib.import_module("mmseg").__path__[0])
         wanted = set()
         for source in folder.rglob("*.py"):
-            for names in re.findall(
-                r"^\s*from mmcv\.ops import (.+)$", source.read_text("utf-8"), re.MULTILINE
-            ):
+            for names in re.findall(r"^\s*from mmcv\.ops import (.+)$", source.read_text("utf-8"), re.MULTILINE):
                 wanted |= {name.split(" as ")[0].strip() for name in names.split(",")}
         assert "point_sample" in wanted
         assert wanted - set(vars(ops)) == set()

@@ -74,9 +74,7 @@ def images_of(count: int, height: int, width: int, seed: int = 0) -> list[Image]
 def logits_of_mmseg(network: Any, images: list[Image]) -> Tensor:
     """Logits `(N, C, H, W)` at image size, all the way through mmsegmentation's own inference."""
     height, width, _ = images[0].shape
-    samples = [
-        SegDataSample(metainfo={"img_shape": (height, width), "ori_shape": (height, width)}) for _ in images
-    ]
+    samples = [SegDataSample(metainfo={"img_shape": (height, width), "ori_shape": (height, width)}) for _ in images]
     inputs = [torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1) for image in images]
     results = network.test_step({"inputs": inputs, "data_samples": samples})
     return torch.stack([result.seg_logits.data for result in results])
@@ -139,9 +137,7 @@ class TestRegistry:
     ) -> None:
         with torch.device("meta"):
             network = build_network(BASE_CONFIG.parents[1] / f"internimage-{size}.py")
-        counts = {
-            name: sum(value.numel() for value in part.parameters()) for name, part in network.named_children()
-        }
+        counts = {name: sum(value.numel() for value in part.parameters()) for name, part in network.named_children()}
         assert counts == {"data_preprocessor": 0, "backbone": backbone, "decode_head": decode_head}
 
     @pytest.mark.parametrize(("size", "width"), [("b", 112), ("l", 160)])
@@ -158,9 +154,7 @@ class TestRegistry:
         expected: dict[str, tuple[int, ...]] = {"conv_seg.weight": (150, 512, 1, 1), "conv_seg.bias": (150,)}
         for name, shape in convolutions.items():
             expected[f"{name}.conv.weight"] = shape
-            expected |= {
-                f"{name}.bn.{part}": (512,) for part in ("weight", "bias", "running_mean", "running_var")
-            }
+            expected |= {f"{name}.bn.{part}": (512,) for part in ("weight", "bias", "running_mean", "running_var")}
             expected[f"{name}.bn.num_batches_tracked"] = ()
         state = network.state_dict()
         head = {key: value for key, value in state.items() if not key.startswith("backbone.")}
@@ -238,9 +232,7 @@ class TestInput:
         def run(images: list[Image], **preprocessor: Any) -> Tensor:
             network = network_of(tmp_path, data_preprocessor=preprocessor)
             seen: list[Tensor] = []
-            network.get_submodule("backbone").register_forward_pre_hook(
-                lambda _, inputs: seen.append(inputs[0])
-            )
+            network.get_submodule("backbone").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
             MMSegSegmenter(network).segment(images)
             assert len(seen) == 1
             return seen[0]
@@ -309,9 +301,7 @@ class TestResult:
         assert segmentation.logits.dtype == segmentation.features.dtype == torch.float32
 
     def test_padding_is_cut_off(self, tmp_path: Path) -> None:
-        network: Any = network_of(
-            tmp_path, data_preprocessor={"test_cfg": {"size": (128, 160)}, "pad_val": 3}
-        )
+        network: Any = network_of(tmp_path, data_preprocessor={"test_cfg": {"size": (128, 160)}, "pad_val": 3})
         stages = []
         network.backbone.register_forward_hook(lambda _, inputs, outputs: stages.append(outputs[2]))
         (segmentation,) = MMSegSegmenter(network).segment(images_of(1, 75, 101))
@@ -335,9 +325,7 @@ class TestResult:
 
     def test_of_equal_strides_the_third_stage_is_taken(self, tmp_path: Path) -> None:
         head = CONV_HEAD | {"in_channels": 64, "in_index": 3}
-        (segmentation,) = MMSegSegmenter(network_of(tmp_path, **RESNET, decode_head=head)).segment(
-            images_of(1, 64, 96)
-        )
+        (segmentation,) = MMSegSegmenter(network_of(tmp_path, **RESNET, decode_head=head)).segment(images_of(1, 64, 96))
         assert segmentation.features.shape == (32, 8, 12)  # the stages have 8, 16, 32 and 64 channels
 
     def test_stages_are_known_by_their_stride(self, tmp_path: Path) -> None:
@@ -392,10 +380,7 @@ class TestConfig:
 
     def test_the_auxiliary_head_is_left_out(self, tmp_path: Path) -> None:
         head = {"type": "FCNHead", "in_channels": 32, "in_index": 2, "channels": 4, "num_classes": 5}
-        assert (
-            network_of(tmp_path, auxiliary_head=head).state_dict().keys()
-            == network_of(tmp_path).state_dict().keys()
-        )
+        assert network_of(tmp_path, auxiliary_head=head).state_dict().keys() == network_of(tmp_path).state_dict().keys()
 
     def test_a_cascade_of_heads_is_refused(self, tmp_path: Path) -> None:
         head = {"type": "FCNHead", "in_channels": 32, "in_index": 2, "channels": 4, "num_classes": 5}
@@ -428,9 +413,7 @@ class TestConfig:
             MMSegSegmenter(network_of(tmp_path, test_cfg=test_cfg))
 
     @pytest.mark.parametrize("test_cfg", [None, {}])
-    def test_without_a_test_cfg_the_image_is_seen_whole(
-        self, tmp_path: Path, test_cfg: Config | None
-    ) -> None:
+    def test_without_a_test_cfg_the_image_is_seen_whole(self, tmp_path: Path, test_cfg: Config | None) -> None:
         network: Any = network_of(tmp_path)
         images = images_of(1, 40, 40)
         expected = MMSegSegmenter(network).segment(images)
@@ -489,9 +472,7 @@ class TestLoading:
     def test_config_and_checkpoint_make_a_segmenter(self, tmp_path: Path) -> None:
         network = network_of(tmp_path)
         torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pth")
-        segmenter = load_mmseg_segmenter(
-            tmp_path / "config.py", tmp_path / "weights.pth", classes=4, device="cpu"
-        )
+        segmenter = load_mmseg_segmenter(tmp_path / "config.py", tmp_path / "weights.pth", classes=4, device="cpu")
         images = images_of(1, 40, 40)
         (expected,) = MMSegSegmenter(network, classes=4).segment(images)
         assert torch.equal(segmenter.segment(images)[0].logits, expected.logits)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,16 @@ import pytest
 import torch
 from model_oracles import fill_network, write_config
 
-from oodray.errors import ModelError
+from oodray.errors import ImageError, ModelError
 from oodray.models.mmseg import MMSegSegmenter, build_network
-from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, load_segmenter, resolve_model
+from oodray.models.segmenter import (
+    ModelSource,
+    Segmentation,
+    Segmenter,
+    check_segmentations,
+    load_segmenter,
+    resolve_model,
+)
 
 NETWORKS = """
 import torch
@@ -74,7 +82,7 @@ class TestSource:
     def test_is_made_without_importing_a_network(self) -> None:
         """So that the command line answers at once."""
         program = (
-            "import sys, oodray.models.segmenter as s; s.resolve_model('a.b:c'); "
+            "import sys, oodray.models.segmenter as s; s.resolve_model('internimage-n-demo'); "
             "print(sorted(sys.modules.keys() & {'torch', 'mmseg', 'mmengine', 'mmcv', 'ray'}))"
         )
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -167,7 +175,6 @@ class TestFactories:
     def test_are_found_from_the_working_directory(self, working_directory: Path) -> None:
         source = resolve_model("my_networks:Plain")
         assert source == ModelSource("my_networks:Plain", search_path=str(working_directory))
-        assert "my_networks" not in sys.modules
         segmenter = load_segmenter(source)
         assert isinstance(segmenter, Segmenter)
         (segmentation,) = segmenter.segment([np.zeros((1, 1, 3), np.uint8)])
@@ -196,7 +203,7 @@ class TestFactories:
     )
     def test_that_are_missing(self, working_directory: Path, name: str, cause: str) -> None:
         with pytest.raises(ModelError, match=f"cannot import the factory {name}: .*{cause}") as caught:
-            load_segmenter(resolve_model(name))
+            resolve_model(name)
         assert f"looked for in {working_directory}" in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -235,3 +242,26 @@ class TestProtocol:
 
         assert isinstance(Network(), Segmenter)
         assert not isinstance(object(), Segmenter)
+
+
+class TestCheckSegmentations:
+    GOOD = Segmentation(torch.zeros(2, 3, 4), torch.zeros(5, 1, 1))
+
+    def test_good_ones_are_handed_on(self) -> None:
+        found = [self.GOOD, self.GOOD]
+        assert check_segmentations(found, 2) is found
+
+    @pytest.mark.parametrize(
+        ("bad", "problem"),
+        [
+            (torch.zeros(1, 2, 3, 4), r"torch.float32 \(1, 2, 3, 4\)"),
+            (torch.zeros(2, 0, 4), r"\(2, 0, 4\)"),
+            (torch.zeros(2, 3, 4, dtype=torch.int64), "torch.int64"),
+            (np.zeros((2, 3, 4)), "type ndarray"),
+            (None, "type NoneType"),
+        ],
+    )
+    def test_others_are_named(self, bad: Any, problem: str) -> None:
+        for name in ("logits", "features"):
+            with pytest.raises(ImageError, match=f"returned {name} of .*{problem}"):
+                check_segmentations([replace(self.GOOD, **{name: bad})], 1)

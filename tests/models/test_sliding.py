@@ -86,9 +86,7 @@ class TestLogits:
 
 class TestFeatures:
     @given(geometries(), st.integers(1, 5), st.integers(1, 5))
-    def test_constants_stay_constant(
-        self, geometry: tuple[Size, Size, Size], rows: int, columns: int
-    ) -> None:
+    def test_constants_stay_constant(self, geometry: tuple[Size, Size, Size], rows: int, columns: int) -> None:
         (height, width), crop, stride = geometry
 
         def forward(window: Tensor) -> tuple[Tensor, Tensor]:

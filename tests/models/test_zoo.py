@@ -117,9 +117,7 @@ def test_every_architecture_builds_with_an_output_for_every_class(architecture: 
 
 class TestLookup:
     def test_of_a_name_that_is_nearly_right(self) -> None:
-        with pytest.raises(
-            ModelError, match="unknown model 'internimage-n'; did you mean internimage-n-demo"
-        ):
+        with pytest.raises(ModelError, match="unknown model 'internimage-n'; did you mean internimage-n-demo"):
             get_model("internimage-n")
 
     def test_of_a_name_that_is_not(self) -> None:

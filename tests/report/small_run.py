@@ -54,10 +54,7 @@ class SmallRun:
             "clusters": [
                 # Those of another K come first, to be left alone.
                 *(_cluster(K + 1, cluster, int((marked == cluster).sum()), 0.6) for cluster in (0, 1)),
-                *(
-                    _cluster(K, cluster, int((marked == cluster).sum()), ratios[cluster])
-                    for cluster in (0, 1)
-                ),
+                *(_cluster(K, cluster, int((marked == cluster).sum()), ratios[cluster]) for cluster in (0, 1)),
             ],
             "tallies": [],
         }

@@ -1,0 +1,108 @@
+"""The workers: actors that hold the network, and all that happens where the logits are."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+
+from oodray.errors import ImageError
+from oodray.job.stages import Method
+from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
+from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, check_segmentations, load_segmenter
+
+
+class SegmentAndCluster:
+    """Second stage, an actor: network, K-Means and pixel scores. Logits and features stay here."""
+
+    def __init__(self, model: ModelSource, device: str, threads: int, method: Method) -> None:
+        # OpenMP threads that wait by spinning take the cores from decoding and writing; read when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        import torch
+
+        # Ray sets OMP_NUM_THREADS=1 in its workers; a run repeats to the last bit with the same number.
+        torch.set_num_threads(threads)
+        self.method = method
+        self.failure: Exception | None = None
+        try:
+            self.segmenter: Segmenter = load_segmenter(model, device)
+        except Exception as error:
+            # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
+            self.failure = error
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Units of `DECODED` to units of `SEGMENTED`; raises what kept the network from starting."""
+        if self.failure is not None:
+            raise self.failure
+        for unit, rows in unpack(batch):
+            yield pack(unit, self.process(rows), SEGMENTED)
+
+    def process(self, rows: Rows) -> Rows:
+        """Rows of `SEGMENTED` from rows of `DECODED`, in order; images of one size share a batch."""
+        done: dict[str, Row] = {row["image_id"]: row for row in rows if row["error"] is not None}
+        healthy = sorted((row for row in rows if row["error"] is None), key=image_size)
+        for _, same_size in groupby(healthy, key=image_size):
+            group = list(same_size)
+            for start in range(0, len(group), self.method.batch_size):
+                for row in self._segment(group[start : start + self.method.batch_size]):
+                    done[row["image_id"]] = row
+        return [done[row["image_id"]] for row in rows]
+
+    def _segment(self, rows: Rows) -> Rows:
+        start = time.perf_counter()
+        # Copies, as PyTorch warns of arrays that cannot be written to.
+        images = [pixels(row, "image", np.uint8, 3).copy() for row in rows]
+        try:
+            segmentations = check_segmentations(self.segmenter.segment(images), len(images))
+        except Exception as error:
+            failure = _failure("the network failed", error)
+        else:
+            seconds = (time.perf_counter() - start) / len(rows)
+            return [
+                self._cluster(row, segmentation) | {"seconds_segment": seconds}
+                for row, segmentation in zip(rows, segmentations, strict=True)
+            ]
+        if len(rows) == 1:
+            return [rows[0] | {"error": failure}]
+        # Which image it was shows when each is alone; the others get their results. Not in the handler above,
+        # which keeps the memory of the failed batch.
+        return [done for row in rows for done in self._segment([row])]
+
+    def _cluster(self, row: Row, segmentation: Segmentation) -> Row:
+        from oodray.method.kmeans import cluster_features, kmeans_seed
+        from oodray.method.scores import pixel_scores
+
+        start = time.perf_counter()
+        method = self.method
+        try:
+            maps = pixel_scores(segmentation.logits, row["height"], row["width"], method.scores)
+            clusters = [
+                cluster_features(
+                    segmentation.features,
+                    k,
+                    seed=kmeans_seed(method.seed, row["image_id"], k),
+                    normalize=method.normalize_features,
+                    backend=method.kmeans_backend,
+                    n_init=method.n_init,
+                )
+                for k in method.ks
+            ]
+        except Exception as error:
+            return row | {"error": _failure("clustering failed", error)}
+        return row | {
+            "confidence": maps.pop("confidence").tobytes(),
+            "score_maps": [{"score": name, "values": values.tobytes()} for name, values in maps.items()],
+            "cluster_maps": [
+                {"k": k, "height": ids.shape[0], "width": ids.shape[1], "ids": ids.tobytes()}
+                for k, ids in zip(method.ks, clusters, strict=True)
+            ],
+            "seconds_cluster": time.perf_counter() - start,
+        }
+
+
+def _failure(what: str, error: Exception) -> str:
+    return str(error) if isinstance(error, ImageError) else f"{what}: {type(error).__name__}: {error}"

@@ -1,0 +1,63 @@
+"""How many workers of what size a run asks Ray for; the stream itself is tested in test_run.py."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import ray
+
+from oodray.config import RunConfig
+from oodray.errors import ConfigError
+from oodray.job import pipeline
+from oodray.job.plan import Plan
+
+
+class Asking:
+    """A plan of which only the configuration is looked at."""
+
+    def __init__(self, **options: Any) -> None:
+        self.config = RunConfig("demo", threads=2, **options)
+
+
+def workers(monkeypatch: pytest.MonkeyPatch, gpus: float, cpus: float, **options: Any) -> tuple[int, float]:
+    monkeypatch.setattr(pipeline, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": cpus})
+    return pipeline._workers(cast(Plan, Asking(**options)))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options", "expected"),
+    [
+        (0, {}, (1, 0.0)),
+        (0, {"workers": 3}, (3, 0.0)),
+        (1, {}, (1, 1.0)),
+        (8, {}, (8, 1.0)),
+        (8, {"workers": 2}, (2, 1.0)),
+        (2, {"gpus_per_worker": 0.5}, (4, 0.5)),
+        (3, {"gpus_per_worker": 2.0}, (1, 2.0)),
+        (2, {"gpus_per_worker": 0.0}, (1, 0.0)),
+        (2, {"gpus_per_worker": 0.0, "workers": 4}, (4, 0.0)),
+    ],
+)
+def test_one_worker_per_gpu_or_one(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, options: dict[str, Any], expected: tuple[int, float]
+) -> None:
+    assert workers(monkeypatch, gpus, 16, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "options", "problem"),
+    [
+        (0, 16, {"gpus_per_worker": 1.0}, r"1 workers with 1 GPUs each need 1 GPUs, Ray has 0: lower --workers"),
+        (2, 16, {"workers": 3}, r"3 workers with 1 GPUs each need 3 GPUs, Ray has 2"),
+        (1, 16, {"gpus_per_worker": 0.4, "workers": 3}, r"need 1.2 GPUs, Ray has 1"),
+        (0, 4, {"workers": 2}, r"2 workers, and decoding and writing beside them, need 5 CPUs, Ray has 4"),
+        (4, 4, {}, r"4 workers, .* need 5 CPUs, Ray has 4"),
+    ],
+)
+def test_what_ray_does_not_have_is_refused(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, cpus: float, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        workers(monkeypatch, gpus, cpus, **options)
