@@ -82,12 +82,12 @@ def _unit_tables(manifest: pa.Table, units: set[int]) -> Iterator[pa.Table]:
 
 
 def _workers(plan: Plan) -> tuple[int, float]:
-    """Worker processes and the GPUs of each: one per GPU, or one where there is none."""
+    """Worker processes and the GPUs of each: one per GPU, or one on CPUs."""
     import ray
 
     available = gpu_count()
     gpus = plan.config.gpus_per_worker
-    gpus = (1.0 if available else 0.0) if gpus is None else gpus
+    gpus = (1.0 if plan.device == "cuda" else 0.0) if gpus is None else gpus
     workers = plan.config.workers or (max(1, int(available // gpus)) if gpus else 1)
     if workers * gpus > available:
         raise ConfigError(

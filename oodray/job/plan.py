@@ -73,6 +73,16 @@ class Plan:
             batch_size=config.batch_size,
         )
 
+    def local_cpus(self) -> int:
+        """Logical CPUs that a Ray on this machine needs: the workers' own, and two for what goes on beside them."""
+        if self.device == "cpu":
+            return (self.config.workers or 1) * self.config.threads + 2
+        import torch
+
+        # On GPUs a worker takes one CPU, whatever its threads.
+        per_gpu = 1 / (self.config.gpus_per_worker or 1)
+        return (self.config.workers or int(torch.cuda.device_count() * per_gpu)) + 2
+
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
         return fingerprint(self.config) | {

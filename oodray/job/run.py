@@ -40,7 +40,7 @@ def run(plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) 
     units = left_units(plan, folder)
     started = time.monotonic()
     if units:
-        with connected(plan.config.ray_address, local_cpus=(plan.config.workers or 1) * plan.config.threads + 2):
+        with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
             for summary in stream(plan, units, folder):
                 on_unit(UnitDone(summary["ok"], summary["failed"], summary["errors"]))
     evaluation = evaluate_run(folder)

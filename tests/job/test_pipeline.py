@@ -14,16 +14,17 @@ from oodray.job.plan import Plan
 
 
 class Asking:
-    """A plan of which only the configuration is looked at."""
+    """A plan of which only the configuration and the device are looked at."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, device: str, **options: Any) -> None:
         self.config = RunConfig("demo", threads=2, **options)
+        self.device = device
 
 
 def workers(monkeypatch: pytest.MonkeyPatch, gpus: float, cpus: float, **options: Any) -> tuple[int, float]:
     monkeypatch.setattr(pipeline, "gpu_count", lambda: gpus)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": cpus})
-    return pipeline._workers(cast(Plan, Asking(**options)))
+    return pipeline._workers(cast(Plan, Asking("cuda" if gpus else "cpu", **options)))
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,9 @@ def test_what_ray_does_not_have_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
         workers(monkeypatch, gpus, cpus, **options)
+
+
+def test_gpus_that_the_network_does_not_run_on_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "gpu_count", lambda: 2.0)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16})
+    assert pipeline._workers(cast(Plan, Asking("cpu"))) == (1, 0.0)

@@ -150,6 +150,13 @@ def test_more_workers_change_nothing(clean: Run, start: Start) -> None:
     assert other.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
 
 
+def test_workers_on_gpus_give_the_same(clean: Run, start: Start) -> None:
+    other = start(gpus_per_worker=0.5, workers=3)
+    assert other.plan.device == "cuda"
+    other.go()
+    assert other.rows().equals(clean.rows())
+
+
 def test_images_share_units_and_batches(clean: Run, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest_module, "_WANTED_UNITS", 2)
     other = start(batch_size=2)
@@ -337,8 +344,8 @@ def test_a_relative_folder_is_below_the_working_directory(
 
 
 def test_more_than_ray_has_is_refused(start: Start) -> None:
-    greedy = start(gpus_per_worker=1.0)
-    with pytest.raises(ConfigError, match="1 workers with 1 GPUs each need 1 GPUs, Ray has 0"):
+    greedy = start(gpus_per_worker=3.0)
+    with pytest.raises(ConfigError, match="1 workers with 3 GPUs each need 3 GPUs, Ray has 2"):
         list(stream(greedy.plan, {0}, greedy.folder))
     greedy = start(workers=100)
     with pytest.raises(ConfigError, match=r"100 workers, .* need 101 CPUs"):
