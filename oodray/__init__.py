@@ -18,7 +18,7 @@ from oodray.errors import OodrayError
 
 if TYPE_CHECKING:
     from oodray.datasets.images import decode_mask
-    from oodray.job.results import read_clusters, read_results
+    from oodray.job.reading import read_clusters, read_results
     from oodray.models.segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
@@ -37,8 +37,8 @@ _HOMES = {
     "Segmentation": "oodray.models.segmenter",
     "Segmenter": "oodray.models.segmenter",
     "decode_mask": "oodray.datasets.images",
-    "read_clusters": "oodray.job.results",
-    "read_results": "oodray.job.results",
+    "read_clusters": "oodray.job.reading",
+    "read_results": "oodray.job.reading",
 }
 
 

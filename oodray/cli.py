@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -42,16 +43,20 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped. The same command continues a run.", err=True)
         sys.exit(INTERRUPTED)
-    except OodrayError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
     except Exception as error:
         if debug:
-            raise
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            _fail(f"{error.format_message().rstrip('.')}. See `oodray --help`.", error.exit_code)
-        _fail(f"internal error, {type(error).__name__}: {error}\nRun it again with --debug to see where.", 1)
+            traceback.print_exc()
+        _fail(*_message_and_code(error))
+
+
+def _message_and_code(error: Exception) -> tuple[str, int]:
+    if isinstance(error, OodrayError):
+        return str(error), error.exit_code
+    # typer carries click inside, where its exceptions have no public name.
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        command = getattr(getattr(error, "ctx", None), "command_path", "oodray")
+        return f"{error.format_message().rstrip('.')}. See `{command} --help`.", error.exit_code
+    return f"internal error, {type(error).__name__}: {error}\nRun it again with --debug to see where.", 1
 
 
 @app.callback()

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 
+import oodray
+
 # A busy machine must not fail a property.
 settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("oodray")
@@ -26,6 +28,12 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set OODRAY_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The variables for a process that finds the package from any folder, installed or not."""
+    return os.environ | {"PYTHONPATH": str(Path(oodray.__file__).parents[1])}
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from oodray.config import (
 from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import ConfigError
 from oodray.method.scores import SCORES
-from oodray.models.zoo import zoo
+from oodray.models.zoo import model_names
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -165,7 +165,7 @@ class TestPresets:
     def test_each_is_for_a_known_dataset_and_a_known_network(self, path: Path) -> None:
         settings = preset(path.stem)
         assert path.stem in LAYOUTS
-        assert settings["model"] in zoo()
+        assert settings["model"] in model_names()
         assert "dataset" not in settings
         build_config(settings, {"dataset": path.stem})
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from oodray.errors import ImageError
+from oodray.metrics.curves import MAX_CLUSTER_PIXELS
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 
-MAX_PIXELS = 2**26
-"""Pixels of the largest image taken; up to it, different ratios of pixel counts differ as float64, too."""
+MAX_PIXELS = MAX_CLUSTER_PIXELS
+"""Pixels of the largest image taken: a cluster may be the whole of it."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _LABEL_FORMATS = ("PNG", "BMP", "TIFF")

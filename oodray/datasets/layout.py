@@ -16,6 +16,8 @@ from oodray.errors import DatasetError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
 
+_FILES_OF_A_RUN = frozenset({"run.json", "manifest.parquet"})
+
 Pair = tuple[Path, Path | None]
 """An image file and its label file."""
 
@@ -128,6 +130,9 @@ class Layout(ABC):
 def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
     """Image files in a folder, told by suffix, sorted; without hidden files and folders; links are followed.
 
+    A folder below it that holds a `run.json` and a `manifest.parquet` is a results folder of oodray and is left out:
+    the pictures that `oodray show` draws there are no images of the dataset.
+
     Raises:
         OSError: a folder cannot be read.
     """
@@ -139,15 +144,16 @@ def _walk(folder: Path, recursive: bool, above: frozenset[Path]) -> Iterator[Pat
     if real in above:  # a link back to a folder on the way here
         return
     # os.scandir tells folders from files without a question for each, which is slow on a network drive.
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                if recursive:
-                    yield from _walk(Path(entry), recursive, above | {real})
-            elif is_image_name(entry.name):
-                yield Path(entry)
+    with os.scandir(folder) as found:
+        entries = [entry for entry in found if not entry.name.startswith(".")]
+    if above and _FILES_OF_A_RUN.issubset(entry.name for entry in entries):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            if recursive:
+                yield from _walk(Path(entry), recursive, above | {real})
+        elif is_image_name(entry.name):
+            yield Path(entry)
 
 
 def is_image_name(name: object) -> bool:

@@ -114,7 +114,10 @@ class Folder(Layout):
     label_codes = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
 
     def pairs(self, root: Path) -> Iterable[Pair]:
-        """All images below the root; with images/ and labels/, those below images/, and labels that exist."""
+        """All images below the root; with images/ and labels/, those below images/, and labels that exist.
+
+        Results folders of oodray are left out, see `image_files`.
+        """
         images, labels = root / "images", root / "labels"
         if not (images.is_dir() and labels.is_dir()):
             return [(image, None) for image in image_files(root, recursive=True)]

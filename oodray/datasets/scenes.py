@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from oodray.datasets.photograph import photograph
 from oodray.datasets.scenery import draw_ground, draw_sky, roadside
 from oodray.datasets.street import CLASSES, PALETTE, VOID, Mask, Street
 from oodray.datasets.traffic import poles, vehicles
+from oodray.files import replacing
 
 __all__ = ["CLASSES", "DEMO_SCENES", "PALETTE", "Scene", "render_scene", "write_demo"]
 
@@ -71,6 +71,9 @@ def write_demo(root: Path, scenes: int = DEMO_SCENES) -> None:
     """Write the demo scenes to `root/images/scene-00.png` and `root/labels/scene-00.png` (codes 0, 1, 255).
 
     Files that are there and whole are kept. A file appears whole or not at all.
+
+    Raises:
+        RunError: a file cannot be written.
     """
     for index in range(scenes):
         image, label = (root / kind / f"scene-{index:02d}.png" for kind in ("images", "labels"))
@@ -91,7 +94,5 @@ def _is_whole(path: Path) -> bool:
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    Image.fromarray(pixels).save(unfinished, format="PNG")
-    unfinished.replace(path)
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")

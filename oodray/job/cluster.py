@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 
-from oodray.errors import RunError
+from oodray.errors import ConfigError, RunError
 
 LOCAL_CPUS = 4
 """Logical CPUs that a local Ray has at least: fewer can leave a stage without one for ever."""
+
+
+CONNECT_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -22,7 +26,8 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
     with at least `local_cpus` logical CPUs.
 
     Raises:
-        RunError: if the cluster cannot be reached.
+        ConfigError: if nothing answers at the address.
+        RunError: if Ray cannot be started or joined all the same.
     """
     with _quiet():
         import ray
@@ -31,6 +36,8 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
         yield
         return
     address = cluster_address(address)
+    if address:
+        _require_listener(address)
     with _quiet():
         try:
             if address:
@@ -38,7 +45,9 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
             else:
                 _start_local(local_cpus)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RunError(f"cannot reach the Ray cluster {address or 'on this machine'}: {error}") from error
+            where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+            hint = ". If the cluster asks for a token, set RAY_AUTH_MODE=token" if address else ""
+            raise RunError(f"cannot {where}: {error}{hint}") from error
     try:
         yield
     finally:
@@ -47,7 +56,22 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
 
 def cluster_address(address: str | None) -> str | None:
     """The cluster to join, from the option or `RAY_ADDRESS`; None for a local Ray."""
-    return address or os.environ.get("RAY_ADDRESS") or None
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address in (None, "", "local") else address
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself waits for minutes, silently, for a cluster that is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or a form that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}. "
+            "Check --ray-address and RAY_ADDRESS; without them oodray starts a Ray of its own"
+        ) from error
 
 
 def gpu_count() -> float:
@@ -68,7 +92,8 @@ def _start_local(wanted: int) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Ray's start-up notes off the terminal: none of them is for a user of oodray. They are shown if it fails."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Workers without a GPU of their own see none, so a factory that takes any that it sees runs where it should.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # The notes come from C++, below sys.stderr.

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from oodray.errors import ConfigError, RunError
 from oodray.job.cluster import gpu_count
-from oodray.job.plan import Plan
+from oodray.job.plan import Plan, worker_count
 from oodray.job.results import ResultsFolder
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
@@ -50,7 +50,7 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Datas
     import ray.data
 
     _configure(ray.data.DataContext.get_current())
-    workers, gpus = _workers(plan)
+    workers, gpus = _workers(plan, len(units))
     # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file.
     source = ray.data.from_arrow(list(_unit_tables(plan.manifest, units)))
     return (
@@ -64,7 +64,7 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Datas
             **({"num_gpus": gpus} if gpus else {"num_cpus": plan.config.threads}),
         )
         .map_batches(
-            Finisher(plan.method(), str(folder.path.absolute())),
+            Finisher(plan.method(), str(folder.path)),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=TASK_CPUS,
@@ -81,14 +81,14 @@ def _unit_tables(manifest: pa.Table, units: set[int]) -> Iterator[pa.Table]:
         yield pack(unit, rows, LISTED)
 
 
-def _workers(plan: Plan) -> tuple[int, float]:
-    """Worker processes and the GPUs of each: one per GPU, or one on CPUs."""
+def _workers(plan: Plan, units: int) -> tuple[int, float]:
+    """Worker processes and the GPUs of each: one per GPU, or one on CPUs, and no more than there are units."""
     import ray
 
     available = gpu_count()
     gpus = plan.config.gpus_per_worker
     gpus = (1.0 if plan.device == "cuda" else 0.0) if gpus is None else gpus
-    workers = plan.config.workers or (max(1, int(available // gpus)) if gpus else 1)
+    workers = plan.config.workers or (worker_count(available, gpus) if gpus else 1)
     if workers * gpus > available:
         raise ConfigError(
             f"{workers} workers with {gpus:g} GPUs each need {workers * gpus:g} GPUs, Ray has {available:g}: "
@@ -101,7 +101,7 @@ def _workers(plan: Plan) -> tuple[int, float]:
             f"{workers} workers, and decoding and writing beside them, need {needed} CPUs, Ray has {cpus:g}: "
             "lower --workers or --threads"
         )
-    return workers, gpus
+    return min(workers, units), gpus
 
 
 def _configure(context: Any) -> None:

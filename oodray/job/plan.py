@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from oodray.config import (
 )
 from oodray.datasets.layouts import Layout, count_warning, get_layout
 from oodray.datasets.manifest import build_manifest, manifest_digest
-from oodray.errors import ConfigError
+from oodray.errors import ConfigError, ResultsError
 from oodray.job.cluster import cluster_address, connected, gpu_count
 from oodray.job.results import ResultsFolder
 from oodray.job.stages import Method
@@ -43,6 +44,7 @@ class Plan:
         manifest: one row per image.
         model: where the network comes from.
         model_sha256: of its checkpoint, None for a factory.
+        code_sha256: of the user's file that makes the network, None where a name does.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
     """
@@ -53,6 +55,7 @@ class Plan:
     manifest: pa.Table
     model: ModelSource
     model_sha256: str | None
+    code_sha256: str | None
     device: str
     warnings: tuple[str, ...]
 
@@ -80,13 +83,14 @@ class Plan:
         import torch
 
         # On GPUs a worker takes one CPU, whatever its threads.
-        per_gpu = 1 / (self.config.gpus_per_worker or 1)
-        return (self.config.workers or int(torch.cuda.device_count() * per_gpu)) + 2
+        gpus = self.config.gpus_per_worker or 1
+        return (self.config.workers or worker_count(torch.cuda.device_count(), gpus)) + 2
 
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
         return fingerprint(self.config) | {
             "model_sha256": self.model_sha256,
+            "code_sha256": self.code_sha256,
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -105,6 +109,8 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     from_file = read_settings(config_file) if config_file is not None else {}
     named = build_config(from_file, given)
     layout = get_layout(named.dataset)
+    if folder.path.exists() and not folder.path.is_dir():
+        raise ResultsError(f"--out {folder.path} is a file; name a folder")
     published = preset(named.dataset)
     config = build_config(published, from_file, given)
 
@@ -117,9 +123,11 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     model = resolve_model(config.model, config.checkpoint)
     tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
     device = _device(config)
+    backend = resolve_backend(config.kmeans_backend, device)
     if manifest is None:
         layout.prepare(root)
         manifest = build_manifest(layout, root)
+    sha256 = None if model.checkpoint is None else file_sha256(model.checkpoint)
     shortfall = count_warning(layout, manifest)
     return Plan(
         config=replace(
@@ -127,16 +135,33 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
             root=str(root),
             tau=tau,
             scores=scores,
-            kmeans_backend=resolve_backend(config.kmeans_backend, device),
+            kmeans_backend=backend,
+            model=model.name,
         ),
         layout=layout,
         root=root,
         manifest=manifest,
         model=model,
-        model_sha256=None if model.checkpoint is None else file_sha256(model.checkpoint),
+        model_sha256=sha256,
+        code_sha256=None if model.code is None else file_sha256(model.code),
         device=device,
-        warnings=tuple(filter(None, (shortfall, *warnings))),
+        warnings=tuple(filter(None, (shortfall, _checksum_warning(model, sha256), model.remark, *warnings))),
     )
+
+
+def worker_count(gpus: float, gpus_per_worker: float) -> int:
+    """Workers that fit on some GPUs, at least one.
+
+    >>> worker_count(1, 0.1)  # 1 // 0.1 is 9, as floats
+    10
+    """
+    return max(1, int(Fraction(str(gpus)) // Fraction(str(gpus_per_worker))))
+
+
+def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:
+    if model.sha256 is None or model.sha256 == sha256:
+        return None
+    return f"{model.checkpoint} is not the file that was published as {model.name}: its sha256 is {sha256}"
 
 
 def _choose_tau(
@@ -166,7 +191,7 @@ def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> P
         return Path(config.root).expanduser().absolute()
     if not layout.drawn:
         raise layout.error("no --root DIR was given")
-    return (folder.path / "dataset").absolute()
+    return folder.dataset
 
 
 def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:

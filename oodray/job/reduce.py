@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
 from oodray.job.cells import clusters_of, score_cells
-from oodray.job.results import OK, ResultsFolder, read_rows, write_json, write_table
+from oodray.job.reading import read_rows
+from oodray.job.results import OK, ResultsFolder, write_json, write_table
+from oodray.method.rule import Rule
 from oodray.metrics.curves import OperatingPoint
 from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD, first_key_at_least
@@ -24,23 +27,24 @@ A megapixel image takes 20 ms, and starting Ray five seconds.
 
 
 @dataclass(frozen=True)
-class Rule:
-    """The setting at which clusters are judged: K, tau and T."""
-
-    k: int
-    tau: float
-    ood_ratio: float
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """What a run is worth: the metrics of every score, and those of its mask."""
+    """What a run is worth: the metrics of every score, and those of its mask.
+
+    Attributes:
+        rule: the setting.
+        images: images that the numbers are of.
+        failed: images with an error, which are not in the numbers.
+        scores: one entry per score.
+        mask: what the mask achieves.
+        left: images that the run has not done yet.
+    """
 
     rule: Rule
     images: int
     failed: int
     scores: list[ScoreMetrics]
     mask: OperatingPoint
+    left: int = 0
 
 
 def evaluate_run(folder: ResultsFolder) -> Evaluation:
@@ -49,13 +53,19 @@ def evaluate_run(folder: ResultsFolder) -> Evaluation:
     Raises:
         ResultsError: if the folder holds no results.
     """
-    config = folder.read_run()["config"]
+    rule = folder.rule()
     parts = folder.parts()
     if not parts:
         raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
-    rule = Rule(config["k"], config["tau"], config["ood_ratio"])
     totals = total(parts, rule)
-    evaluation = Evaluation(rule, totals.images, totals.failed, _metrics(totals, config["scores"]), totals.mask())
+    evaluation = Evaluation(
+        rule=rule,
+        images=totals.images,
+        failed=totals.failed,
+        scores=_metrics(totals, folder.read_run()["config"]["scores"]),
+        mask=totals.mask(),
+        left=read_manifest(folder.manifest).num_rows - totals.images - totals.failed,
+    )
     rows = [asdict(rule) | asdict(metrics) for metrics in evaluation.scores]
     write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))

@@ -1,28 +1,21 @@
-"""The results folder: its files, the schema of its rows, writing them whole, reading them back."""
+"""The results folder: its files, the schema of its rows, and writing them whole."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import math
-import os
 import re
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from oodray.errors import ResultsError, RunError
-from oodray.job.cells import clusters_of
-from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
-
-if TYPE_CHECKING:
-    import pandas as pd
+from oodray.files import TEMPORARY_FILES, replacing
+from oodray.method.rule import Rule
 
 _TALLY = [("keys", pa.list_(pa.uint16())), ("labels", pa.list_(pa.uint8())), ("counts", pa.list_(pa.int64()))]
 
@@ -67,21 +60,22 @@ RESULT_SCHEMA = pa.schema(
 
 OK, ERROR = "ok", "error"
 
-
 _PART_NAME = re.compile(r"part-(\d{6}|[1-9]\d{6,})\.parquet")
 
 
 class ResultsFolder:
-    """The paths of a results folder, and its small files."""
+    """The paths of a results folder, all absolute, and its small files."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        # Absolute, as Ray's tasks run in folders of their own.
+        self.path = Path(path).absolute()
         self.run = self.path / "run.json"
         self.manifest = self.path / "manifest.parquet"
         self.results = self.path / "results"
         self.metrics = self.path / "metrics.parquet"
         self.metrics_json = self.path / "metrics.json"
         self.pictures = self.path / "pictures"
+        self.dataset = self.path / "dataset"
 
     def part(self, unit: int) -> Path:
         """The file of a unit. Its name says all, so writing it twice is writing it once."""
@@ -96,11 +90,22 @@ class ResultsFolder:
         names = (_PART_NAME.fullmatch(path.name) for path in self.results.glob("part-*"))
         return {int(name[1]) for name in names if name}
 
+    def create(self) -> None:
+        """Make the folder and `results/`, so that reading finds a table without files rather than nothing.
+
+        Raises:
+            RunError: if they cannot be made.
+        """
+        try:
+            self.results.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {self.results}: {error.strerror}") from error
+
     def remove_leftovers(self) -> None:
-        """Remove what a killed run was writing."""
-        for folder in (self.path, self.results):
-            for leftover in folder.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+        """Remove what a killed process was writing."""
+        ours = (folder.rglob(TEMPORARY_FILES) for folder in (self.results, self.pictures, self.dataset))
+        for leftover in itertools.chain(self.path.glob(TEMPORARY_FILES), *ours):
+            leftover.unlink(missing_ok=True)
 
     def read_run(self) -> dict[str, Any]:
         """The content of run.json.
@@ -117,6 +122,20 @@ class ResultsFolder:
         if not isinstance(content, dict) or not content.keys() >= {"config", "identity"}:
             raise ResultsError(f"{self.run} does not describe a run of oodray; choose another folder")
         return content
+
+    def rule(self) -> Rule:
+        """The K, tau and T of the run.
+
+        Raises:
+            ResultsError: if this is no results folder.
+        """
+        config = self.read_run()["config"]
+        try:
+            return Rule(config["k"], config["tau"], config["ood_ratio"])
+        except (KeyError, TypeError) as error:
+            raise ResultsError(
+                f"{self.run} does not say with which K, tau and T it ran; choose another folder"
+            ) from error
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Replace run.json, whole."""
@@ -138,7 +157,7 @@ def write_table(table: pa.Table, target: Path) -> None:
     Raises:
         RunError: if it cannot be written.
     """
-    with _replacing(target) as temporary:
+    with replacing(target) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
@@ -149,7 +168,7 @@ def write_json(target: Path, content: Mapping[str, Any]) -> None:
         RunError: if it cannot be written.
     """
     text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
-    with _replacing(target) as temporary:
+    with replacing(target) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -159,96 +178,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its place when the block ends well."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def read_rows(paths: Iterable[Path], columns: list[str] | None = None) -> pa.Table:
-    """Rows of finished files, in the order of the files; all columns, or those named.
-
-    Raises:
-        ResultsError: if a file cannot be read.
-    """
-    names = RESULT_SCHEMA.names if columns is None else columns
-    schema = pa.schema([RESULT_SCHEMA.field(name) for name in names])
-    return pa.concat_tables([schema.empty_table(), *(_read_part(path, names) for path in paths)])
-
-
-def _read_part(path: Path, columns: list[str]) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            if file.schema_arrow.equals(RESULT_SCHEMA):
-                return file.read(columns=columns).select(columns)
-    except (OSError, pa.ArrowException) as error:
-        raise ResultsError(f"cannot read {path}: {error}. Delete the file and run again to remake it") from error
-    raise ResultsError(f"{path} was written by another version of oodray; start a new run elsewhere")
-
-
-def read_results(out: str | Path) -> pd.DataFrame:
-    """The results of a run, one row per image, in the order of the manifest.
-
-    Nested columns hold lists of dicts; see `read_clusters` for the tidy form. Works while the run goes on.
-
-    Raises:
-        ResultsError: if `out` is no results folder.
-    """
-    folder = _opened(out)
-    results: pd.DataFrame = read_rows(folder.parts()).to_pandas()
-    return results
-
-
-def read_clusters(out: str | Path) -> pd.DataFrame:
-    """The clusters of a run, one row per image, K and cluster.
-
-    Columns: `image_id, k, cluster, pixels, unsure, ratio, ood, pixels_id, pixels_ood, pixels_ignored`;
-    `unsure` counts the pixels below the run's tau, `ood` says whether the ratio is over its T.
-
-    Raises:
-        ResultsError: if `out` is no results folder.
-    """
-    import pandas as pd
-
-    folder = _opened(out)
-    config = folder.read_run()["config"]
-    # File by file, as the tallies of a large run may not fit into memory together.
-    files = [[], *([part] for part in folder.parts())]
-    columns = [_cluster_columns(file, config["tau"], config["ood_ratio"]) for file in files]
-    return pd.DataFrame({name: np.concatenate([found[name] for found in columns]) for name in columns[0]})
-
-
-def _cluster_columns(files: list[Path], tau: float, ood_ratio: float) -> dict[str, NDArray[Any]]:
-    table = read_rows(files, ["image_id", "clusters"])
-    clusters = clusters_of(table["clusters"])
-    return {
-        "image_id": table["image_id"].to_numpy()[clusters.row],
-        "k": clusters.k,
-        "cluster": clusters.cluster,
-        "pixels": clusters.pixels,
-        "unsure": clusters.unsure(first_key_at_least(tau)),
-        "ratio": clusters.ratio,
-        "ood": clusters.ood(tau, ood_ratio),
-        "pixels_id": clusters.labelled(IN_DISTRIBUTION),
-        "pixels_ood": clusters.labelled(OOD),
-        "pixels_ignored": clusters.labelled(IGNORE),
-    }
-
-
-def _opened(out: str | Path) -> ResultsFolder:
-    folder = ResultsFolder(out)
-    folder.read_run()
-    return folder

@@ -43,7 +43,9 @@ def run(plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) 
         with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
             for summary in stream(plan, units, folder):
                 on_unit(UnitDone(summary["ok"], summary["failed"], summary["errors"]))
-    evaluation = evaluate_run(folder)
+            evaluation = evaluate_run(folder)
+    else:
+        evaluation = evaluate_run(folder)
     # A run may have been killed after its last unit.
     if units or "finished" not in folder.read_run():
         _finish(folder, evaluation, time.monotonic() - started)
@@ -68,19 +70,25 @@ def images_done(plan: Plan, folder: ResultsFolder) -> int:
 def start_or_continue(plan: Plan, folder: ResultsFolder) -> None:
     """Prepare the folder for a new run, or check that it holds an earlier part of this one.
 
+    A run without a single finished unit is no obstacle: it was refused, or stopped at once.
+
     Raises:
         ResultsError: naming what is different from the run in the folder.
     """
-    if not folder.run.exists():
-        if folder.finished_units():
-            raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
-        folder.write_run(_description(plan))
+    if not folder.finished_units():
+        if folder.run.exists():
+            folder.read_run()  # refuses a file that is not ours, instead of writing over it
+        folder.create()
+        folder.remove_leftovers()
         write_manifest(plan.manifest, folder.manifest)
+        folder.write_run(_description(plan))
         return
+    if not folder.run.exists():
+        raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
     before, now = folder.read_run()["identity"], plan.identity()
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:
-        details = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
+        details = "; ".join(_difference(name, before.get(name), now[name]) for name in changed)
         raise ResultsError(
             f"{folder.path} holds a run with other settings: {details}. "
             "Choose another --out, or delete the folder to start anew"
@@ -88,6 +96,17 @@ def start_or_continue(plan: Plan, folder: ResultsFolder) -> None:
     if not folder.manifest.exists():
         write_manifest(plan.manifest, folder.manifest)
     folder.remove_leftovers()
+
+
+_DIGESTS = {
+    "manifest": "the dataset lists other images or labels",
+    "model_sha256": "the weights have another content",
+    "code_sha256": "the file that makes the network has another content",
+}
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    return _DIGESTS.get(name, f"{name} was {before!r}, is {now!r}")
 
 
 def _description(plan: Plan) -> dict[str, Any]:

@@ -215,7 +215,13 @@ def _cluster_sklearn(points: Tensor, k: int, *, seed: int, n_init: int, max_iter
 
 def _cluster_cuml(points: Tensor, k: int, *, seed: int, n_init: int, max_iter: int, tol: float) -> NDArray[np.int32]:
     model = _import_cuml().KMeans(
-        n_clusters=k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed, output_type="numpy"
+        n_clusters=k,
+        init="k-means++",
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        random_state=seed,
+        output_type="numpy",
     )
     return np.asarray(model.fit_predict(points if points.is_cuda else points.numpy()), dtype=np.int32)
 

@@ -1,18 +1,34 @@
 """The paper's rule, equations 1 to 3: which clusters of an image are out of distribution.
 
 A pixel is unsure where its confidence lies below tau; a cluster is out of distribution where the share of its
-pixels that are unsure exceeds T. Counts are integers, compared as fractions: nothing is rounded on the way.
+pixels that are unsure exceeds T. Pixels are counted by `oodray.metrics.tally`; counts are integers, compared as
+fractions: nothing is rounded on the way.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The setting at which clusters are judged.
+
+    Attributes:
+        k: K, the number of clusters asked for.
+        tau: a pixel with a smaller confidence is unsure.
+        ood_ratio: T, a cluster with a larger share of unsure pixels is OoD.
+    """
+
+    k: int
+    tau: float
+    ood_ratio: float
 
 
 def upsample_nearest(clusters: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -32,55 +48,12 @@ def upsample_nearest(clusters: NDArray[np.uint8], height: int, width: int) -> ND
     >>> upsample_nearest(np.array([[0, 1]], np.uint8), 1, 5).tolist()
     [[0, 0, 1, 1, 1]]
     """
-    _require_map("clusters", clusters, np.uint8)
+    _require_ids(clusters)
     if height < 1 or width < 1 or not clusters.size:
         raise ValueError(f"clusters {clusters.shape} and image {height} x {width} must each have a pixel")
     rows = _cells_of_pixels(clusters.shape[0], height)
     columns = _cells_of_pixels(clusters.shape[1], width)
     return np.take(np.take(clusters, columns, axis=1), rows, axis=0)
-
-
-def unsure_pixels(confidence: NDArray[np.float16], tau: float) -> NDArray[np.bool_]:
-    """Where the confidence is below tau, strictly: the indicator of eq. 3.
-
-    The comparison is made in float64. Left alone, numpy casts a Python float to the float16 of the array,
-    which moves tau to the nearest float16: 1.1 becomes 1.0996, and pixels of that confidence change sides.
-
-    Args:
-        confidence: `(H, W)` float16, see `oodray.method.scores`.
-        tau: a real number in units of the logits.
-
-    >>> unsure_pixels(np.array([[1.0996]], np.float16), tau=1.1).tolist()
-    [[True]]
-    """
-    _require_map("confidence", confidence, np.float16)
-    if math.isnan(tau):
-        raise ValueError("tau is NaN; give a number")
-    return np.less(confidence.astype(np.float64), tau)
-
-
-def cluster_counts(
-    clusters: NDArray[np.uint8], unsure: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels of each cluster, and how many of them are unsure: denominator and numerator of eq. 3.
-
-    Args:
-        clusters: `(H, W)` uint8 ids.
-        unsure: `(H, W)` bool.
-
-    Returns:
-        Two int64 arrays indexed by cluster id, up to the largest id present; 0 for an id that no pixel has.
-
-    >>> pixels, unsure = cluster_counts(np.array([[0, 0, 2]], np.uint8), np.array([[True, False, True]]))
-    >>> pixels.tolist(), unsure.tolist()
-    ([2, 0, 1], [1, 0, 1])
-    """
-    _require_map("clusters", clusters, np.uint8)
-    _require_map("unsure", unsure, np.bool_)
-    if clusters.shape != unsure.shape:
-        raise ValueError(f"clusters {clusters.shape} and unsure {unsure.shape} must be of one size")
-    pixels = np.bincount(clusters.ravel())
-    return pixels, np.bincount(clusters[unsure], minlength=len(pixels))
 
 
 def is_ood(unsure: int, pixels: int, ood_ratio: float) -> bool:
@@ -126,7 +99,7 @@ def ood_mask(clusters: NDArray[np.uint8], flagged: Collection[int] | NDArray[np.
     >>> ood_mask(np.array([[0, 1, 2]], np.uint8), {1, 2}).tolist()
     [[0, 255, 255]]
     """
-    _require_map("clusters", clusters, np.uint8)
+    _require_ids(clusters)
     ids = np.array(list(flagged))
     if ids.size and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() > 255):
         raise ValueError(f"flagged must hold cluster ids, integers within 0..255, not {ids.tolist()}")
@@ -140,7 +113,6 @@ def _cells_of_pixels(cells: int, pixels: int) -> NDArray[np.int64]:
     return (2 * np.arange(pixels, dtype=np.int64) + 1) * cells // (2 * pixels)
 
 
-def _require_map(name: str, values: NDArray[np.generic], dtype: type[np.generic]) -> None:
-    if values.ndim != 2 or values.dtype != dtype:
-        wanted = np.dtype(dtype).name
-        raise ValueError(f"{name} must be {wanted} (H, W), not {values.dtype} {values.shape}")
+def _require_ids(clusters: NDArray[np.uint8]) -> None:
+    if clusters.ndim != 2 or clusters.dtype != np.uint8:
+        raise ValueError(f"clusters must be uint8 (H, W), not {clusters.dtype} {clusters.shape}")

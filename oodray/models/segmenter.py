@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -54,7 +54,10 @@ class ModelSource:
         checkpoint: the weights, None for a factory.
         classes: how many channels of the logits to use, None for all.
         search_path: folder to import a factory from, the driver's working directory.
+        code: the file of yours that makes the network, a config or the module of a factory; None for a name.
+        sha256: of the checkpoint as published, None where nothing was.
         tau: the threshold known for this network, if any.
+        remark: what the user should know of this network, if anything.
     """
 
     name: str
@@ -62,7 +65,17 @@ class ModelSource:
     checkpoint: Path | None = None
     classes: int | None = None
     search_path: str | None = None
+    code: Path | None = None
+    sha256: str | None = None
     tau: float | None = None
+    remark: str | None = None
+
+
+ADE20K_CLASSES = 150
+ADE20K_REMARK = (
+    "the ADE20K networks were trained on images resized to a short side of 512 or 640 pixels; "
+    "here they see images at their own size, so numbers can differ from published ones"
+)
 
 
 def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
@@ -75,18 +88,26 @@ def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
         if checkpoint is not None:
             raise ModelError(f"--checkpoint does not go with the factory {model}: the factory loads its own weights")
         source = ModelSource(model, search_path=str(Path.cwd()))
-        _import_factory(source)  # what cannot be imported here is found out before anything is started
-        return source
+        # What cannot be imported here is found out before anything is started.
+        return replace(source, code=_source_file(_import_factory(source)))
     if model.endswith(".py"):
         if checkpoint is None:
             raise ModelError(f"the config {model} needs weights: pass --checkpoint FILE")
-        return ModelSource(model, config=_existing(model, "config"), checkpoint=_existing(checkpoint, "checkpoint"))
+        config = _existing(model, "config")
+        return ModelSource(str(config), config=config, checkpoint=_existing(checkpoint, "checkpoint"), code=config)
 
     known = get_model(model)
     weights = find_checkpoint(known) if checkpoint is None else _existing(checkpoint, "checkpoint")
-    # A tau belongs to the weights it was found on.
-    tau = known.tau if checkpoint is None else None
-    return ModelSource(model, config=known.config, checkpoint=weights, classes=known.classes, tau=tau)
+    return ModelSource(
+        model,
+        config=known.config,
+        checkpoint=weights,
+        classes=known.classes,
+        # These two belong to the weights, not to the name.
+        sha256=known.sha256 if checkpoint is None else None,
+        tau=known.tau if checkpoint is None else None,
+        remark=ADE20K_REMARK if known.classes == ADE20K_CLASSES else None,
+    )
 
 
 def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
@@ -141,6 +162,11 @@ def _import_factory(source: ModelSource) -> Callable[[], Any]:
             f"It is looked for in {source.search_path} and on PYTHONPATH, here and on every worker."
         ) from error
     return factory
+
+
+def _source_file(factory: Callable[[], Any]) -> Path | None:
+    file = getattr(sys.modules.get(getattr(factory, "__module__", "")), "__file__", None)
+    return None if file is None else Path(file)
 
 
 def _call_factory(source: ModelSource) -> Segmenter:

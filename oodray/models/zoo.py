@@ -1,7 +1,8 @@
 """The named networks: our own, and the UPerNet InternImages that its authors published.
 
 Files, sizes, sha256 and mIoU are those of the InternImage repository and its model hub. Nothing is
-downloaded here: a file is looked up in the cache folder, `$OODRAY_CACHE` or `~/.cache/oodray`.
+downloaded here: a file is looked up in the cache folder, `$OODRAY_CACHE` or `~/.cache/oodray`. Our own network
+comes with the package.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from oodray.config import config_root
 from oodray.errors import ModelError
 
 HUB = "https://huggingface.co/OpenGVLab/InternImage/resolve/main"
 EMBEDDED = "internimage-n-demo"
+
+_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class ZooModel:
         file: name of the checkpoint.
         classes: number of classes it was trained on: the first channels of its logits.
         miou: single-scale mIoU in percent, as published or, for our own, as measured.
-        sha256: of the checkpoint; None for our own.
         megabytes: size of the checkpoint.
+        sha256: of the checkpoint as published.
         tau: the value stated for this network, if any.
+        embedded: whether the checkpoint comes with the package.
     """
 
     name: str
@@ -43,6 +46,7 @@ class ZooModel:
     megabytes: int
     sha256: str | None = None
     tau: float | None = None
+    embedded: bool = False
 
     @property
     def config(self) -> Path:
@@ -52,8 +56,7 @@ class ZooModel:
     @property
     def checkpoint(self) -> Path:
         """Where its weights are, or belong."""
-        folder = Path(__file__).parent / "weights" if self.sha256 is None else cache_folder() / "models"
-        return folder / self.file
+        return (_WEIGHTS if self.embedded else cache_folder() / "models") / self.file
 
 
 def cache_folder() -> Path:
@@ -61,17 +64,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("OODRAY_CACHE", "~/.cache/oodray")).expanduser()
 
 
+def model_names() -> tuple[str, ...]:
+    """The names of all networks, our own first."""
+    return EMBEDDED, *_PUBLISHED
+
+
 def get_model(name: str) -> ZooModel:
     """A network by name.
 
     Raises:
-        ModelError: if there is none of this name.
+        ModelError: if there is none of this name, or the package lacks files of our own.
     """
-    models = zoo()
-    if name in models:
-        return models[name]
-    close = difflib.get_close_matches(name, models, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known names: {', '.join(models)}"
+    if name == EMBEDDED:
+        return _embedded()
+    if name in _PUBLISHED:
+        return _PUBLISHED[name]
+    close = difflib.get_close_matches(name, model_names(), n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known names: {', '.join(model_names())}."
     raise ModelError(
         f"unknown model {name!r}; {hint} A path of an mmsegmentation config (.py, with --checkpoint) "
         "and package.module:factory are accepted too."
@@ -87,6 +96,8 @@ def find_checkpoint(model: ZooModel) -> Path:
     path = model.checkpoint
     if path.is_file():
         return path
+    if model.embedded:
+        raise ModelError(f"{path}, which comes with oodray, does not exist; install oodray again")
     raise ModelError(
         f"the weights of {model.name} are not on this machine: {path} does not exist.\n"
         f"Download {HUB}/{model.file} ({model.megabytes} MB) to that place, "
@@ -95,21 +106,15 @@ def find_checkpoint(model: ZooModel) -> Path:
     )
 
 
-def zoo() -> dict[str, ZooModel]:
-    """All named networks, our own first."""
-    return {model.name: model for model in (_embedded(), *_PUBLISHED)}
-
-
-def model_card(model: ZooModel) -> dict[str, Any]:
-    """What is stored beside the weights of our own networks: how they were trained, mIoU, tau."""
-    card: dict[str, Any] = json.loads(model.checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
-    return card
-
-
 def _embedded() -> ZooModel:
-    model = ZooModel(EMBEDDED, EMBEDDED, f"{EMBEDDED}.pth", classes=10, miou=0.0, megabytes=7)
-    card = model_card(model)
-    return ZooModel(EMBEDDED, EMBEDDED, model.file, 10, card["miou"], model.megabytes, tau=card["tau"])
+    """Our own network; mIoU and tau are in the card that its training wrote beside the weights."""
+    path = _WEIGHTS / f"{EMBEDDED}.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        miou, tau = card["miou"], card["tau"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot read {path}, which comes with oodray: {error}; install oodray again") from error
+    return ZooModel(EMBEDDED, EMBEDDED, f"{EMBEDDED}.pth", classes=10, miou=miou, megabytes=7, tau=tau, embedded=True)
 
 
 def _cityscapes(size: str, miou: float, megabytes: int, sha256: str, *, tau: float | None = None) -> ZooModel:
@@ -133,17 +138,20 @@ def _ade20k(
 
 
 # tau: section 4.2.2 of the paper, for B and L.
-_PUBLISHED = (
-    _cityscapes("t", 82.58, 118, "d609235bd49cc00ebf56b3277ce69f88b1c27b8427e3317ba7ae981da052e052"),
-    _cityscapes("s", 82.74, 160, "24155b8dabdbab1d6e7318db57ec563e0253fd1b1c7fde5ac2d2bac75517f5c7"),
-    _cityscapes("b", 83.18, 257, "55bc153c6d677abb8241a9c7414a11ded1acca0323109976b1523afd77d2d716", tau=1.5),
-    _cityscapes("l", 83.68, 512, "59808301f09cbd09796127a1d0ab7a294be4c961fd726c4716d931016e3ed7a0", tau=1.5),
-    _cityscapes("xl", 83.62, 736, "ff087c60232a24b48cfb1547b00fe8756c8a93c72d779a22b8294b855302ce41"),
-    _mapillary("l", 85.94, 512, "6df1621a686521be0ab59f393968bb2c443e6a10381c06d8097411cc0400916a"),
-    _mapillary("xl", 86.20, 736, "9fd1e8e24d776c34a601eade5b47a6e3751ea5c9eec15bf7fcbbabdf036f7c95"),
-    _ade20k("t", 47.9, 118, "4b9b7b356d69fb574ce8e722406e3c5198c1583f0c733e1778b86dcfb43b3e32"),
-    _ade20k("s", 50.1, 160, "a03cd5f03fecea9b15ba7772fc30ba86b95da5c2e4e8c0faeb812580bb914fb3"),
-    _ade20k("b", 50.8, 257, "faa267979fcdd68fe15f5dd850a033ae89da369bde84b4d32acb10ef8b934699", tau=1.1),
-    _ade20k("l", 53.9, 512, "7e76cd62142c55fc59756887b535116a81462271c9ac05d785782896028b0556", crop=640, tau=1.1),
-    _ade20k("xl", 55.0, 736, "ad0b19005c3d6f95e8acb62ad38ecf938cca93580bfdb4772fcbfb47db2b4cd9", crop=640),
-)
+_PUBLISHED = {
+    model.name: model
+    for model in (
+        _cityscapes("t", 82.58, 118, "d609235bd49cc00ebf56b3277ce69f88b1c27b8427e3317ba7ae981da052e052"),
+        _cityscapes("s", 82.74, 160, "24155b8dabdbab1d6e7318db57ec563e0253fd1b1c7fde5ac2d2bac75517f5c7"),
+        _cityscapes("b", 83.18, 257, "55bc153c6d677abb8241a9c7414a11ded1acca0323109976b1523afd77d2d716", tau=1.5),
+        _cityscapes("l", 83.68, 512, "59808301f09cbd09796127a1d0ab7a294be4c961fd726c4716d931016e3ed7a0", tau=1.5),
+        _cityscapes("xl", 83.62, 736, "ff087c60232a24b48cfb1547b00fe8756c8a93c72d779a22b8294b855302ce41"),
+        _mapillary("l", 85.94, 512, "6df1621a686521be0ab59f393968bb2c443e6a10381c06d8097411cc0400916a"),
+        _mapillary("xl", 86.20, 736, "9fd1e8e24d776c34a601eade5b47a6e3751ea5c9eec15bf7fcbbabdf036f7c95"),
+        _ade20k("t", 47.9, 118, "4b9b7b356d69fb574ce8e722406e3c5198c1583f0c733e1778b86dcfb43b3e32"),
+        _ade20k("s", 50.1, 160, "a03cd5f03fecea9b15ba7772fc30ba86b95da5c2e4e8c0faeb812580bb914fb3"),
+        _ade20k("b", 50.8, 257, "faa267979fcdd68fe15f5dd850a033ae89da369bde84b4d32acb10ef8b934699", tau=1.1),
+        _ade20k("l", 53.9, 512, "7e76cd62142c55fc59756887b535116a81462271c9ac05d785782896028b0556", crop=640, tau=1.1),
+        _ade20k("xl", 55.0, 736, "ad0b19005c3d6f95e8acb62ad38ecf938cca93580bfdb4772fcbfb47db2b4cd9", crop=640),
+    )
+}

@@ -37,8 +37,8 @@ _HEAT_POINTS = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 1
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
-    """What is known of one image; H and W are its size.
+class ImageResult:
+    """One image with its label and what the run found in it; H and W are its size.
 
     Attributes:
         image: RGB, uint8 `(H, W, 3)`.
@@ -59,14 +59,14 @@ class Finding:
     ood_ratio: float
 
 
-def panels_of(finding: Finding) -> list[Panel]:
+def panels_of(result: ImageResult) -> list[Panel]:
     """The panels of an image, in the order of the sheet."""
     return [
-        _image_panel(finding),
-        _label_panel(finding),
-        _clusters_panel(finding),
-        _ratio_panel(finding),
-        _mask_panel(finding),
+        _image_panel(result),
+        _label_panel(result),
+        _clusters_panel(result),
+        _ratio_panel(result),
+        _mask_panel(result),
     ]
 
 
@@ -84,55 +84,55 @@ def heat_colours() -> NDArray[np.uint8]:
     return np.stack(channels, axis=1).round().astype(np.uint8)
 
 
-def _image_panel(finding: Finding) -> Panel:
-    picture = _small_image(finding)
-    height, width = finding.image.shape[:2]
+def _image_panel(result: ImageResult) -> Panel:
+    picture = _small_image(result)
+    height, width = result.image.shape[:2]
     return Panel("image", picture, swatches([(None, f"{width} x {height} pixels")], picture.width))
 
 
-def _label_panel(finding: Finding) -> Panel:
-    size = panel_size(*finding.mask.shape)
-    if isinstance(finding.label, str):
-        return Panel("label", message(finding.label, size), swatches([], size[0]))
+def _label_panel(result: ImageResult) -> Panel:
+    size = panel_size(*result.mask.shape)
+    if isinstance(result.label, str):
+        return Panel("label", message(result.label, size), swatches([], size[0]))
     colours = np.zeros((256, 3), np.uint8)
     colours[[IN_DISTRIBUTION, OOD, IGNORE]] = IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR
     legend = [(IN_DISTRIBUTION_COLOUR, "in-distribution"), (OOD_COLOUR, "OoD"), (IGNORE_COLOUR, "ignore")]
-    return Panel("label", Image.fromarray(colours[_small_ids(finding.label)]), swatches(legend, size[0]))
+    return Panel("label", Image.fromarray(colours[_small_ids(result.label)]), swatches(legend, size[0]))
 
 
-def _clusters_panel(finding: Finding) -> Panel:
+def _clusters_panel(result: ImageResult) -> Panel:
     colours = cluster_colours(256)
-    picture = Image.fromarray(colours[_small_ids(finding.clusters)])
-    ranked = sorted(finding.ratios, key=lambda cluster: -finding.ratios[cluster])
+    picture = Image.fromarray(colours[_small_ids(result.clusters)])
+    ranked = sorted(result.ratios, key=lambda cluster: -result.ratios[cluster])
     legend: list[tuple[Colour | None, str]] = [
-        (_colour(colours[cluster]), _cluster_text(finding, cluster)) for cluster in ranked[:MOST_CLUSTERS_NAMED]
+        (_colour(colours[cluster]), _cluster_text(result, cluster)) for cluster in ranked[:MOST_CLUSTERS_NAMED]
     ]
     if len(ranked) > MOST_CLUSTERS_NAMED:
         legend.append((None, f"and {len(ranked) - MOST_CLUSTERS_NAMED} more"))
     return Panel("clusters and their ratios r", picture, swatches(legend, picture.width))
 
 
-def _ratio_panel(finding: Finding) -> Panel:
+def _ratio_panel(result: ImageResult) -> Panel:
     levels = np.zeros(256, np.uint8)
-    for cluster, ratio in finding.ratios.items():
+    for cluster, ratio in result.ratios.items():
         levels[cluster] = round(255 * ratio)
     heat = heat_colours()
-    picture = Image.fromarray(heat[levels][_small_ids(finding.clusters)])
-    return Panel("ratio: share of unsure pixels", picture, colour_bar(heat, finding.ood_ratio, picture.width))
+    picture = Image.fromarray(heat[levels][_small_ids(result.clusters)])
+    return Panel("ratio: share of unsure pixels", picture, colour_bar(heat, result.ood_ratio, picture.width))
 
 
-def _mask_panel(finding: Finding) -> Panel:
+def _mask_panel(result: ImageResult) -> Panel:
     # In grey, or the tint would be lost on whatever is red.
-    image = np.asarray(_small_image(finding).convert("L").convert("RGB"), np.float64)
-    inside = (_small_ids(finding.mask) > 0)[..., None]
+    image = np.asarray(_small_image(result).convert("L").convert("RGB"), np.float64)
+    inside = (_small_ids(result.mask) > 0)[..., None]
     tinted = np.where(inside, (1 - _MASK_OPACITY) * image + _MASK_OPACITY * np.array(OOD_COLOUR), image)
     picture = Image.fromarray(tinted.round().astype(np.uint8))
     return Panel("mask", picture, swatches([(OOD_COLOUR, "OoD: clusters with r > T")], picture.width))
 
 
-def _small_image(finding: Finding) -> Image.Image:
-    size = panel_size(*finding.mask.shape)
-    return Image.fromarray(finding.image).resize(size, Image.Resampling.LANCZOS)
+def _small_image(result: ImageResult) -> Image.Image:
+    size = panel_size(*result.mask.shape)
+    return Image.fromarray(result.image).resize(size, Image.Resampling.LANCZOS)
 
 
 def _small_ids(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -140,9 +140,9 @@ def _small_ids(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(ids).resize(panel_size(*ids.shape), Image.Resampling.NEAREST))
 
 
-def _cluster_text(finding: Finding, cluster: int) -> str:
-    verdict = " OoD" if cluster in finding.ood else ""
-    return f"{cluster}: {finding.ratios[cluster]:.3f}{verdict}"
+def _cluster_text(result: ImageResult, cluster: int) -> str:
+    verdict = " OoD" if cluster in result.ood else ""
+    return f"{cluster}: {result.ratios[cluster]:.3f}{verdict}"
 
 
 def _spread_colour(index: int) -> tuple[int, ...]:

@@ -13,10 +13,12 @@ from oodray.datasets.images import decode_image, decode_label, decode_mask, read
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ImageError, ResultsError
+from oodray.files import replacing
 from oodray.job.cells import clusters_of
-from oodray.job.reduce import Rule
-from oodray.job.results import OK, ResultsFolder, read_rows
-from oodray.report.panels import Finding, panels_of
+from oodray.job.reading import read_rows
+from oodray.job.results import OK, ResultsFolder
+from oodray.method.rule import Rule
+from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ _SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
 
 
 def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: int = 3) -> list[Path]:
-    """Draw images of a run with their labels, clusters, ratios and masks, one PNG each, in `OUT/pictures/`.
+    """Draw images of a run with their labels, clusters, ratios and masks: `OUT/pictures/IMAGE_ID.png` for each.
 
     Args:
         folder: the results; the run may still go on.
@@ -38,14 +40,13 @@ def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: in
         count: see `image_id`.
 
     Returns:
-        The files, highest image score first; slashes in an id become `__`.
+        The files, highest image score first.
 
     Raises:
-        ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed; a picture
-            cannot be written.
+        ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed.
+        RunError: a picture cannot be written.
     """
-    config = folder.read_run()["config"]
-    rule = Rule(config["k"], config["tau"], config["ood_ratio"])
+    rule = folder.rule()
     index = read_rows(folder.parts(), ["unit", "image_id", "status", "error", "image_score"]).to_pandas()
     chosen = _extremes(folder, index, count) if image_id is None else [_found(folder, index, image_id)]
     return [_write_picture(folder, rule, unit, chosen_id) for unit, chosen_id in chosen]
@@ -85,23 +86,27 @@ def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) 
     table = read_rows([folder.part(unit)], [*_SHOWN, "clusters"])
     table = table.take([table["image_id"].to_pylist().index(image_id)])
     row = table.select(_SHOWN).to_pylist()[0]
-    finding = _finding(row, table["clusters"], rule)
-    sheet = compose(image_id, _details(row, rule), panels_of(finding))
-    target = folder.pictures / f"{image_id.replace('/', '__')}.png"
-    try:
-        target.parent.mkdir(exist_ok=True)
-        sheet.save(target)
-    except OSError as error:
-        raise ResultsError(f"cannot write {target}: {error.strerror or error}") from error
+    sheet = compose(image_id, _details(row, rule), panels_of(_image_result(row, table["clusters"], rule)))
+    target = _picture(folder, image_id)
+    with replacing(target) as temporary:
+        sheet.save(temporary, format="PNG")
     return target
 
 
-def _finding(row: dict[str, Any], clusters_column: Any, rule: Rule) -> Finding:
+def _picture(folder: ResultsFolder, image_id: str) -> Path:
+    """Where the picture of an image belongs: an id is a path, and its folders are kept."""
+    target = folder.pictures / f"{image_id}.png"
+    if not target.resolve().is_relative_to(folder.pictures.resolve()):
+        raise ResultsError(f"the id {image_id!r} leads out of {folder.pictures}; its picture is not written")
+    return target
+
+
+def _image_result(row: dict[str, Any], clusters_column: Any, rule: Rule) -> ImageResult:
     clusters = clusters_of(clusters_column)
     own = clusters.k == rule.k
     ids = clusters.cluster[own].tolist()
     ood = clusters.ood(rule.tau, rule.ood_ratio)[own]
-    return Finding(
+    return ImageResult(
         image=_image(row),
         label=_label(row),
         clusters=decode_mask(row["clusters_png"]),

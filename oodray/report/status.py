@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from oodray.datasets.manifest import read_manifest
-from oodray.job.results import ERROR, ResultsFolder, read_rows
+from oodray.job.reading import read_rows
+from oodray.job.results import ERROR, ResultsFolder
 
 MOST_ERRORS = 5
 """Kinds of errors that a status lists."""
@@ -25,6 +26,22 @@ _CHANGING = re.compile(
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How fast images are finished, failed ones included.
+
+    Attributes:
+        images_per_second: above 0.
+        with_start_up: whether the seconds are those that run.json records when the run ends, with the start of Ray
+            and of the network. While the run goes on, or where they lack a session that was killed, they are
+            those between the times of the results files, first to last: without the images of the first file,
+            and with the pauses between sessions.
+    """
+
+    images_per_second: float
+    with_start_up: bool
+
+
+@dataclass(frozen=True)
 class Status:
     """How far a run is.
 
@@ -33,10 +50,7 @@ class Status:
         ok: images with results.
         failed: images with an error.
         left: images not done yet.
-        images_per_second: finished images, failed ones included, by the seconds that run.json records when
-            the run ends. While it goes on, or where they lack a session that was killed, by the times
-            of the results files, first to last: without the images of the first file, and with the pauses
-            between sessions. None where there is too little to tell.
+        speed: None where there is too little to tell.
         finished: whether the run came to its end.
         errors: the most frequent errors, and how many images have each. Messages that differ only in paths,
             quoted names and numbers count as one, and the first of them stands for all.
@@ -46,7 +60,7 @@ class Status:
     ok: int
     failed: int
     left: int
-    images_per_second: float | None
+    speed: Speed | None
     finished: bool
     errors: list[tuple[str, int]]
 
@@ -70,23 +84,23 @@ def read_status(folder: ResultsFolder) -> Status:
         ok=done - len(errors),
         failed=len(errors),
         left=left,
-        images_per_second=_images_per_second(parts, done, run.get("seconds", 0) if finished else 0),
+        speed=_speed(parts, done, run.get("seconds", 0) if finished else 0),
         finished=finished,
         errors=_most_frequent(errors),
     )
 
 
-def _images_per_second(parts: list[Path], images: int, seconds: float) -> float | None:
-    """See `Status`; `seconds` are those in run.json, 0 where the run is not finished."""
+def _speed(parts: list[Path], images: int, seconds: float) -> Speed | None:
+    """See `Speed`; `seconds` are those in run.json, 0 where the run is not finished."""
     if not parts:
         return None
     times = {part: part.stat().st_mtime for part in parts}
     first = min(parts, key=lambda part: times[part])
     span = max(times.values()) - times[first]
     if seconds >= span:
-        return images / seconds if seconds > 0 else None
+        return Speed(images / seconds, with_start_up=True) if seconds > 0 else None
     after_first: int = images - read_rows([first], ["status"]).num_rows
-    return after_first / span
+    return Speed(after_first / span, with_start_up=False) if after_first else None
 
 
 def _most_frequent(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:

@@ -15,8 +15,9 @@ from oodray.report.words import duration_text, rate_text
 
 if TYPE_CHECKING:
     from oodray.datasets.layouts import Layout
-    from oodray.job.reduce import Evaluation, Rule
-    from oodray.report.status import Status
+    from oodray.job.reduce import Evaluation
+    from oodray.method.rule import Rule
+    from oodray.report.status import Speed, Status
 
 CONVENTIONS = (
     "The pixels of all images are pooled; ignored pixels do not count. AP is the step sum over recall. "
@@ -92,17 +93,21 @@ def _tree_table(tree: str) -> Table:
 
 
 def _status_rows(status: Status) -> list[tuple[str, str]]:
-    rate = status.images_per_second
     done = status.ok + status.failed
     rows = [
         ("state", "finished" if status.finished else "not finished"),
         ("images", f"{done} of {status.total} done, {status.left} left"),
         ("failed", str(status.failed)),
-        ("speed", f"{rate_text(rate)} images/s" if rate else "unknown"),
+        ("speed", _speed_text(status.speed) if status.speed else "unknown"),
     ]
-    if rate and status.left:
-        rows.append(("time left", f"{duration_text(status.left / rate)} at this speed"))
+    if status.speed and status.left:
+        rows.append(("time left", f"{duration_text(status.left / status.speed.images_per_second)} at this speed"))
     return rows
+
+
+def _speed_text(speed: Speed) -> str:
+    period = "start-up included" if speed.with_start_up else "from the first results file to the last"
+    return f"{rate_text(speed.images_per_second)} images/s, {period}"
 
 
 def _caption(evaluation: Evaluation) -> Text:
@@ -113,7 +118,8 @@ def _caption(evaluation: Evaluation) -> Text:
 
 def _images(evaluation: Evaluation) -> str:
     failed = f", {evaluation.failed} failed" if evaluation.failed else ""
-    return f"{evaluation.images} images{failed}"
+    left = f", {evaluation.left} not done yet" if evaluation.left else ""
+    return f"{evaluation.images} images{failed}{left}"
 
 
 def _labelled_pixels(evaluation: Evaluation) -> int:

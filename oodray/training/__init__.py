@@ -1,6 +1,4 @@
 """Training the networks that oodray carries or measures itself with."""
 
-from oodray.models.mmcv_ops import ensure_mmcv_ops
-
-# Every module of this room imports mmsegmentation, which asks for mmcv.ops at once.
-ensure_mmcv_ops()
+# Every module of this room imports mmsegmentation: that one prepares it, and registers our networks with it.
+import oodray.models.mmseg  # noqa: F401

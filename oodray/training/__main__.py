@@ -16,6 +16,8 @@ from oodray.models.mmseg import load_mmseg_segmenter
 from oodray.training.export import export_weights, write_card
 from oodray.training.scenes import validation_examples
 
+VALIDATION_SCENES = 64
+
 
 def main() -> None:
     """Train, export, measure."""
@@ -23,12 +25,15 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="a training config, see configs/train/")
     parser.add_argument("--out", type=Path, required=True, help="where logs, checkpoints and weights go")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; part of what makes a run repeatable")
+    parser.add_argument(
+        "--scenes", type=int, default=VALIDATION_SCENES, help="validation scenes that mIoU and tau are measured on"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     weights = arguments.out / f"{arguments.config.stem}.pth"
     export_weights(train(arguments.config, arguments.out), weights)
     segmenter = load_mmseg_segmenter(arguments.config, weights, classes=None, device="cpu")
-    card = write_card(weights.with_suffix(".json"), segmenter, validation_examples(), CLASSES)
+    card = write_card(weights.with_suffix(".json"), segmenter, validation_examples(arguments.scenes), CLASSES)
     print(card)  # noqa: T201
 
 

@@ -35,7 +35,7 @@ def write_card(path: Path, segmenter: Segmenter, examples: Iterable[Example], cl
         path: the card.
         segmenter: the network as users will load it.
         examples: images `(H, W, 3)` and class ids `(H, W)`, 255 ignored; all in-distribution.
-        classes: their names.
+        classes: their names. One that is neither there nor predicted has no IoU, and no part in the mean.
     """
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     tally, images = Tally.sum(()), 0
@@ -45,10 +45,11 @@ def write_card(path: Path, segmenter: Segmenter, examples: Iterable[Example], cl
         keys = score_keys(confidence(logits).numpy())
         tally += Tally.of(keys, np.full_like(semantic, IN_DISTRIBUTION))
         images += 1
-    iou = 100 * np.diag(confusion) / (confusion.sum(0) + confusion.sum(1) - np.diag(confusion))
+    iou = _iou_percent(confusion)
+    known = [value for value in iou if value is not None]
     card = {
-        "miou": round(float(iou.mean()), 2),
-        "iou": {name: round(float(value), 2) for name, value in zip(classes, iou, strict=True)},
+        "miou": round(sum(known) / len(known), 2),
+        "iou": {name: None if value is None else round(value, 2) for name, value in zip(classes, iou, strict=True)},
         "validation_images": images,
         "quantile": TAU_QUANTILE,
         "tau": tally.quantile(TAU_QUANTILE),
@@ -68,3 +69,10 @@ def _confusion(predicted: NDArray[np.int64], semantic: NDArray[np.uint8], classe
     known = semantic < classes
     cells = semantic[known].astype(np.int64) * classes + predicted[known]
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def _iou_percent(confusion: NDArray[np.int64]) -> list[float | None]:
+    """IoU of each class, None where its union is empty."""
+    hits = np.diag(confusion)
+    unions = confusion.sum(0) + confusion.sum(1) - hits
+    return [100 * int(hit) / int(union) if union else None for hit, union in zip(hits, unions, strict=True)]

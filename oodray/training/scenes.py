@@ -15,8 +15,6 @@ from torch.utils.data import Dataset
 
 from oodray.datasets.scenes import CLASSES, PALETTE, Scene, render_scene
 
-VALIDATION_SCENES = 64
-
 Sample = dict[str, Any]
 
 
@@ -66,9 +64,9 @@ class SceneCrops(Dataset[Sample]):
         return pack(_relight(image), semantic)
 
 
-def validation_examples() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Images and class ids of the validation scenes."""
-    for index in range(VALIDATION_SCENES):
+def validation_examples(scenes: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Images and class ids of the first validation scenes."""
+    for index in range(scenes):
         scene = render_scene(index, split="val")
         yield scene.image, scene.semantic
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,6 @@ from oodray.datasets.layouts import get_layout
 from oodray.errors import DatasetError
 
 ADE, FOLDER, ROAD = get_layout("ade-ood"), get_layout("folder"), get_layout("road-anomaly")
-
-
-def road_anomaly_root() -> Path:
-    data = os.environ.get("OODRAY_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    root = Path(data) / "RoadAnomaly_jpg"
-    if not root.is_dir():
-        pytest.skip(f"RoadAnomaly is not at {root}; set OODRAY_DATA")
-    return root
 
 
 def add(root: Path, name: str, label: NDArray[np.uint8] | None, size: tuple[int, int] | None = None) -> None:
@@ -160,8 +151,8 @@ def test_an_absent_dataset_is_a_dataset_error(tmp_path: Path) -> None:
         check_dataset(ADE, tmp_path / "absent")
 
 
-def test_the_real_road_anomaly() -> None:
-    report = check_dataset(ROAD, road_anomaly_root())
+def test_the_real_road_anomaly(data: Path) -> None:
+    report = check_dataset(ROAD, data / "RoadAnomaly_jpg")
     assert report.ok, report.findings
     assert (report.images, report.labelled) == (60, 60)
     assert report.sizes == {(720, 1280): 60}

@@ -110,6 +110,14 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert ids == ["a/b", "gone", "linked/back/b", "linked/c"]
 
 
+def test_results_folders_are_no_part_of_a_dataset(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "runs/folder/run.json", "runs/folder/manifest.parquet", "runs/folder/pictures/a.png")
+    touch(tmp_path, "runs/b.png", "drive/run.json", "drive/c.png")
+    assert list(found(FOLDER, tmp_path)) == ["a", "drive/c", "runs/b"]
+    # A root that was asked for is taken, and so is what lies in it.
+    assert list(found(FOLDER, tmp_path / "runs" / "folder")) == ["pictures/a"]
+
+
 def test_image_files_of_one_folder(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.jpg", "c/d.png")
     assert [path.name for path in image_files(tmp_path)] == ["a.jpg", "b.png"]

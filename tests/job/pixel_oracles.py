@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
 from oodray.job.results import ResultsFolder
 from oodray.job.stages import Finisher, Method
 from oodray.job.units import SEGMENTED, pack
@@ -132,6 +134,8 @@ def write_results(path: Path, units: list[list[Row]], method: Method = METHOD) -
     folder = ResultsFolder(path)
     config = {"k": method.k, "tau": method.tau, "ood_ratio": method.ood_ratio, "scores": list(SCORES)}
     folder.write_run({"config": config, "identity": {}})
+    listed = [{name: row[name] for name in MANIFEST_SCHEMA.names} for rows in units for row in rows]
+    write_manifest(pa.Table.from_pylist(listed, schema=MANIFEST_SCHEMA), folder.manifest)
     for unit, rows in enumerate(units):
         for _ in Finisher(method, str(path))(pack(unit, rows, SEGMENTED)):
             pass

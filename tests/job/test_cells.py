@@ -8,7 +8,8 @@ import pytest
 from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_results
 
 from oodray.job.cells import clusters_of, score_cells
-from oodray.job.results import CLUSTER, SCORE_TALLY, read_rows
+from oodray.job.reading import read_rows
+from oodray.job.results import CLUSTER, SCORE_TALLY
 from oodray.metrics.tally import Tally, score_keys
 
 ONE = {"k": 5, "cluster": 0, "pixels": 9, "ratio": 0.5, "keys": [7, 8], "labels": [0, 1], "counts": [4, 5]}

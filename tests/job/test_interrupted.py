@@ -13,14 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import oodray
-from oodray.job.results import ResultsFolder, read_rows
+from oodray.job.reading import read_rows
+from oodray.job.results import ResultsFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
-# The package may not be installed, and be found from another folder.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(oodray.__file__).parents[1])}
 ENOUGH = 2  # finished images before the run is stopped
 
 Command = Callable[[Path], list[str]]
@@ -37,20 +35,20 @@ def command(tiny_dataset: Path) -> Command:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(command: Command, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    finish(command(out))
+    finish(command(out), environment)
     return out
 
 
-def finish(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, cwd=HERE, env=ENVIRONMENT)
+def finish(command: list[str], environment: dict[str, str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, cwd=HERE, env=environment)
 
 
-def start(command: list[str], out: Path) -> subprocess.Popen[str]:
+def start(command: list[str], out: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A run in a process group of its own, with the first images done."""
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=HERE, env=ENVIRONMENT, start_new_session=True
+        command, stderr=subprocess.PIPE, text=True, cwd=HERE, env=environment, start_new_session=True
     )
     while len(ResultsFolder(out).parts()) < ENOUGH:
         assert process.poll() is None, process.communicate()[1]
@@ -69,10 +67,10 @@ def times(out: Path) -> dict[Path, int]:
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_the_same_command_continues_it(
-    kill: signal.Signals, command: Command, undisturbed: Path, tmp_path: Path
+    kill: signal.Signals, command: Command, undisturbed: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    process = start(command(out), out)
+    process = start(command(out), out, environment)
     os.killpg(process.pid, kill)
     _, err = process.communicate(timeout=60)
     if kill == signal.SIGINT:
@@ -83,7 +81,7 @@ def test_the_same_command_continues_it(
     before = times(out)
     assert ENOUGH <= len(before) < 10
 
-    finish(command(out))
+    finish(command(out), environment)
     assert rows(out).equals(rows(undisturbed))
     assert {part: times(out)[part] for part in before} == before
     for name in ("metrics.json", "metrics.parquet", "manifest.parquet"):

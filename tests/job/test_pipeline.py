@@ -21,10 +21,12 @@ class Asking:
         self.device = device
 
 
-def workers(monkeypatch: pytest.MonkeyPatch, gpus: float, cpus: float, **options: Any) -> tuple[int, float]:
+def workers(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, cpus: float, units: int = 1000, **options: Any
+) -> tuple[int, float]:
     monkeypatch.setattr(pipeline, "gpu_count", lambda: gpus)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": cpus})
-    return pipeline._workers(cast(Plan, Asking("cuda" if gpus else "cpu", **options)))
+    return pipeline._workers(cast(Plan, Asking("cuda" if gpus else "cpu", **options)), units)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ def workers(monkeypatch: pytest.MonkeyPatch, gpus: float, cpus: float, **options
         (8, {"workers": 2}, (2, 1.0)),
         (2, {"gpus_per_worker": 0.5}, (4, 0.5)),
         (3, {"gpus_per_worker": 2.0}, (1, 2.0)),
+        (1, {"gpus_per_worker": 0.1}, (10, 0.1)),
         (2, {"gpus_per_worker": 0.0}, (1, 0.0)),
         (2, {"gpus_per_worker": 0.0, "workers": 4}, (4, 0.0)),
     ],
@@ -67,4 +70,8 @@ def test_what_ray_does_not_have_is_refused(
 def test_gpus_that_the_network_does_not_run_on_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "gpu_count", lambda: 2.0)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16})
-    assert pipeline._workers(cast(Plan, Asking("cpu"))) == (1, 0.0)
+    assert pipeline._workers(cast(Plan, Asking("cpu")), 1000) == (1, 0.0)
+
+
+def test_more_workers_than_units_would_load_the_network_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert workers(monkeypatch, 8, 16, units=3) == (3, 1.0)

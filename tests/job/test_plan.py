@@ -11,7 +11,7 @@ import pytest
 from oodray import OodrayError
 from oodray.config import RunConfig
 from oodray.datasets.layouts import Demo
-from oodray.errors import ConfigError, DatasetError, ModelError
+from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
 from oodray.job import plan as plan_module
 from oodray.job.plan import Plan, make_plan
 from oodray.job.results import ResultsFolder
@@ -184,6 +184,40 @@ class TestModel:
         plan = make(model="internimage-l-ade20k", checkpoint=weights(tmp_path))
         assert plan.model_sha256 == hashlib.sha256(b"any").hexdigest()
 
+    def test_other_bytes_than_published_are_a_warning(self, make: Make, tmp_path: Path) -> None:
+        model = "internimage-b-cityscapes"
+        path = tmp_path / "cache" / "models" / "upernet_internimage_b_512x1024_160k_cityscapes.pth"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"cut off")
+        sha256 = hashlib.sha256(b"cut off").hexdigest()
+        assert make(model=model).warnings[-1] == (
+            f"{path} is not the file that was published as {model}: its sha256 is {sha256}"
+        )
+        assert not any("sha256" in text for text in make(model=model, checkpoint=str(path)).warnings)
+
+    def test_the_input_rule_that_is_not_applied_is_a_warning(self, make: Make, tmp_path: Path) -> None:
+        options = {"checkpoint": weights(tmp_path), "tau": 1.1}
+        assert any("resized to a short side" in text for text in make(model="internimage-l-ade20k", **options).warnings)
+        assert not any("resized" in text for text in make(model="internimage-l-cityscapes", **options).warnings)
+
+    def test_a_config_is_known_by_its_place_and_content(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = tmp_path / "net.py"
+        config.write_text("model = {}")
+        before = make(model=str(config), checkpoint=weights(tmp_path)).identity()
+        monkeypatch.chdir(tmp_path)
+        assert make(model="net.py", checkpoint=weights(tmp_path)).identity() == before
+        assert make(model="./net.py", checkpoint=weights(tmp_path)).identity() == before
+        config.write_text("model = dict()")
+        after = make(model=str(config), checkpoint=weights(tmp_path)).identity()
+        assert {name for name in after if after[name] != before[name]} == {"code_sha256"}
+
+    def test_a_factory_is_known_by_the_code_of_its_module(self, make: Make) -> None:
+        code = Path(__file__).with_name("fakes.py").read_bytes()
+        assert make().identity()["code_sha256"] == hashlib.sha256(code).hexdigest()
+        assert make(model=EMBEDDED).identity()["code_sha256"] is None
+
     def test_official_weights_that_are_not_here_say_how_to_get_them(self, make: Make) -> None:
         with pytest.raises(ModelError) as caught:
             make(model=None)
@@ -279,6 +313,12 @@ class TestPlan:
             with pytest.raises(OodrayError) as caught:
                 make(**options)
             assert caught.value.exit_code == 2
+
+
+def test_results_go_into_a_folder(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file of yours")
+    with pytest.raises(ResultsError, match="out is a file; name a folder"):
+        make()
 
 
 def test_a_plan_can_be_made_twice(make: Make) -> None:

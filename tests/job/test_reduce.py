@@ -14,8 +14,9 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 
 from oodray.errors import ResultsError
 from oodray.job import reduce
-from oodray.job.reduce import Rule, evaluate_run, total_files
+from oodray.job.reduce import evaluate_run, total_files
 from oodray.job.results import ResultsFolder, write_part
+from oodray.method.rule import Rule
 from oodray.method.scores import SCORES
 from oodray.metrics.evaluation import Totals
 

@@ -16,16 +16,9 @@ from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_resul
 
 import oodray
 from oodray.errors import ResultsError, RunError
-from oodray.job.results import (
-    RESULT_SCHEMA,
-    ResultsFolder,
-    read_clusters,
-    read_results,
-    read_rows,
-    write_json,
-    write_part,
-    write_table,
-)
+from oodray.job.reading import read_clusters, read_results, read_rows
+from oodray.job.results import RESULT_SCHEMA, ResultsFolder, write_json, write_part, write_table
+from oodray.method.rule import Rule
 
 
 def files(folder: Path) -> list[str]:
@@ -66,10 +59,36 @@ class TestFolder:
     def test_leftovers_go_and_all_else_stays(self, tmp_path: Path) -> None:
         folder = write_results(tmp_path, [[failed_row("a")]])
         kept = files(tmp_path)
-        for name in ("results/.part-000003.parquet.abc.tmp", ".run.json.abc.tmp"):
+        for name in (
+            ".run.json.abc.tmp",
+            ".manifest.parquet.abc.tmp",
+            "results/.part-000003.parquet.abc.tmp",
+            "pictures/frames/.000.png.abc.tmp",
+            "dataset/images/.scene-00.png.abc.tmp",
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
         folder.remove_leftovers()
         assert files(tmp_path) == kept
+
+    def test_its_paths_stay_where_it_was_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        folder = ResultsFolder("runs/demo")
+        monkeypatch.chdir("/")
+        assert folder.path == tmp_path / "runs" / "demo"
+        assert folder.part(0) == tmp_path / "runs" / "demo" / "results" / "part-000000.parquet"
+
+    def test_creating_it_makes_a_table_without_files(self, tmp_path: Path) -> None:
+        folder = ResultsFolder(tmp_path / "runs" / "demo")
+        for _ in range(2):
+            folder.create()
+            assert folder.results.is_dir()
+            assert folder.parts() == []
+
+    def test_a_file_in_its_place_is_an_error_of_the_run(self, tmp_path: Path) -> None:
+        (tmp_path / "out").touch()
+        with pytest.raises(RunError, match=r"cannot make the folder .*out/results: Not a directory"):
+            ResultsFolder(tmp_path / "out").create()
 
 
 class TestRunJson:
@@ -99,6 +118,18 @@ class TestRunJson:
         ):
             with pytest.raises(ResultsError, match=problem):
                 read()
+
+    def test_knows_the_rule(self, tmp_path: Path) -> None:
+        folder = ResultsFolder(tmp_path)
+        folder.write_run({"config": {"k": 5, "tau": 1.5, "ood_ratio": 0.3, "seed": 0}, "identity": {}})
+        assert folder.rule() == Rule(k=5, tau=1.5, ood_ratio=0.3)
+
+    @pytest.mark.parametrize("config", [{}, {"k": 5, "tau": 1.5}, None, "k"])
+    def test_without_a_rule_is_refused(self, tmp_path: Path, config: object) -> None:
+        folder = ResultsFolder(tmp_path)
+        folder.write_run({"config": config, "identity": {}})
+        with pytest.raises(ResultsError, match=r"run\.json does not say with which K, tau and T"):
+            folder.rule()
 
     def test_a_folder_in_its_place_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "run.json").mkdir()
@@ -169,12 +200,37 @@ class TestReadRows:
     def test_a_damaged_file_is_named(self, tmp_path: Path, content: bytes) -> None:
         folder = write_results(tmp_path, [[failed_row("a")], [failed_row("b")]])
         folder.part(1).write_bytes(content)
-        with pytest.raises(ResultsError, match=r"cannot read .*part-000001.parquet.*Delete the file and run again"):
+        with pytest.raises(
+            ResultsError, match=r"cannot read .*part-000001.parquet: .*[^.]\. Delete the file and run again"
+        ):
             read_rows(folder.parts())
 
+    def test_broken_pages_are_broken_content_too(self, tmp_path: Path) -> None:
+        """Of these pyarrow raises OSError, as it does where a disk fails."""
+        path = write_results(tmp_path, [random_images(0, 2)]).part(0)
+        content = bytearray(path.read_bytes())
+        content[4:200] = bytes(196)
+        path.write_bytes(content)
+        with pytest.raises(
+            ResultsError, match=r"cannot read .*part-000000.parquet: .*[^.]\. Delete the file and run again"
+        ):
+            read_rows([path])
+
     def test_a_file_that_is_gone_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(ResultsError, match=r"cannot read .*part-000001.parquet"):
+        with pytest.raises(ResultsError, match=r"cannot read .*part-000001.parquet: No such file or directory$"):
             read_rows([ResultsFolder(tmp_path).part(1)])
+
+    def test_no_one_is_told_to_delete_what_the_system_cannot_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = write_results(tmp_path, [[failed_row("a")]])
+
+        def fail(path: Path) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(pq, "ParquetFile", fail)
+        with pytest.raises(ResultsError, match=r"cannot read .*part-000000.parquet: Input/output error$"):
+            read_rows(folder.parts())
 
     def test_a_file_of_another_version_is_refused(self, tmp_path: Path) -> None:
         folder = ResultsFolder(tmp_path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from oodray.errors import ConfigError, ResultsError, RunError
 from oodray.job import run as run_module
 from oodray.job.pipeline import stream
 from oodray.job.plan import make_plan
+from oodray.job.reading import read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
-from oodray.job.results import ResultsFolder, read_rows
+from oodray.job.results import ResultsFolder
 from oodray.job.run import UnitDone, run, start_or_continue
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
@@ -254,6 +257,27 @@ def test_another_setting_is_refused_by_name(
     assert clean.files() == before
 
 
+def test_images_that_came_or_went_are_refused(clean: Run, copy: Run, tiny_dataset: Path) -> None:
+    copy.plan = replace(copy.plan, manifest=copy.plan.manifest.slice(1))
+    with pytest.raises(ResultsError, match=r"other settings: the dataset lists other images or labels\. Choose"):
+        copy.go()
+
+
+def test_a_request_that_was_refused_is_no_obstacle(start: Start) -> None:
+    with pytest.raises(ConfigError, match="Ray has 2"):
+        start(gpus_per_worker=3.0).go()
+    corrected = start(k=3)
+    corrected.go()
+    assert corrected.folder.read_run()["config"]["k"] == 3
+
+
+def test_an_unfinished_run_is_evaluated_as_such(copy: Run) -> None:
+    copy.folder.part(4).unlink()
+    evaluation = evaluate_run(copy.folder)
+    assert (evaluation.images, evaluation.failed, evaluation.left) == (9, 0, 1)
+    assert json.loads(copy.folder.metrics_json.read_text())["left"] == 1
+
+
 def test_another_dataset_is_refused_by_name(clean: Run, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(HERE)
     with pytest.raises(ResultsError, match=f"root was .*, is '{tiny_root}'"):
@@ -326,18 +350,27 @@ def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) 
     blocked = start()
     blocked.folder.path.mkdir()
     blocked.folder.results.touch()
-    with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
+    with pytest.raises(RunError, match=r"cannot make the folder .*results"):
         blocked.go()
+
+
+def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(start: Start) -> None:
+    blocked = start()
+    start_or_continue(blocked.plan, blocked.folder)
+    blocked.folder.results.rmdir()
+    blocked.folder.results.touch()
+    with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
+        run(blocked.plan, blocked.folder, blocked.heard.append)
     assert "\n" not in str(caught.value)
 
 
-def test_a_relative_folder_is_below_the_working_directory(
+def test_a_relative_folder_is_below_the_working_directory_at_its_start(
     clean: Run, ray_session: None, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Ray's workers were started in another one.
+    # Ray's workers were started in another one, and the driver may go on to a third.
     monkeypatch.chdir(HERE)
-    relative = Run(tiny_dataset, Path("out"))
-    monkeypatch.chdir(tmp_path)
+    relative = Run(tiny_dataset, Path(os.path.relpath(tmp_path / "out")))
+    monkeypatch.chdir("/")
     relative.go()
     assert Run.rows(relative).equals(clean.rows())
     assert (tmp_path / "out/results/part-000009.parquet").is_file()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
@@ -10,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from oodray.method.rule import cluster_counts, exceeds, is_ood, ood_mask, unsure_pixels, upsample_nearest
-from oodray.metrics.tally import first_key_at_least, score_keys
+from oodray.method.rule import exceeds, is_ood, ood_mask, upsample_nearest
 
 SIZES = st.integers(1, 40)
 
@@ -66,56 +64,6 @@ def test_upsample_keeps_borders_exact_at_sizes_beyond_float32() -> None:
 def test_upsample_refuses(clusters: NDArray[Any], height: int, width: int) -> None:
     with pytest.raises(ValueError, match="clusters"):
         upsample_nearest(clusters, height, width)
-
-
-def test_tau_is_not_rounded_to_float16() -> None:
-    below, above = np.float16(1.1), np.nextafter(np.float16(1.1), np.float16(2))
-    confidence = np.array([[below, above]], np.float16)
-    assert float(below) < 1.1 < float(above)
-    assert unsure_pixels(confidence, 1.1).tolist() == [[True, False]]
-
-
-def test_a_confidence_of_tau_is_sure() -> None:
-    assert unsure_pixels(np.array([[1.5, 1.499, -2]], np.float16), 1.5).tolist() == [[False, True, True]]
-
-
-@given(st.floats(-70000, 70000) | st.sampled_from([1.1, 0.0, -0.0, 2**-24, 65504.0, math.inf, -math.inf]))
-def test_unsure_agrees_with_the_keys_of_the_tallies(tau: float) -> None:
-    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    confidence = every[np.isfinite(every)][None]
-    result = unsure_pixels(confidence, tau)
-    np.testing.assert_array_equal(result, score_keys(confidence) < first_key_at_least(tau))
-    assert int(result.sum()) == sum(value < tau for value in confidence[0].tolist())
-
-
-def test_unsure_refuses_nan_and_other_types() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        unsure_pixels(np.zeros((1, 1), np.float16), float("nan"))
-    with pytest.raises(ValueError, match="float16"):
-        unsure_pixels(np.zeros((1, 1), np.float32), 1.0)
-
-
-def test_counts_of_each_cluster() -> None:
-    clusters = ids(30, 40, high=6)
-    unsure = np.random.default_rng(1).random((30, 40)) < 0.3
-    pixels, unsure_counts = cluster_counts(clusters, unsure)
-    assert pixels.dtype == unsure_counts.dtype == np.int64
-    assert pixels.tolist() == [int((clusters == k).sum()) for k in range(6)]
-    assert unsure_counts.tolist() == [int((unsure & (clusters == k)).sum()) for k in range(6)]
-
-
-def test_counts_leave_room_for_absent_ids() -> None:
-    pixels, unsure = cluster_counts(np.array([[255, 255, 2]], np.uint8), np.array([[True, False, False]]))
-    assert len(pixels) == len(unsure) == 256
-    assert (pixels[255], unsure[255], pixels[2], unsure[2]) == (2, 1, 1, 0)
-    assert pixels.sum() == 3
-
-
-def test_counts_refuse_other_sizes_and_types() -> None:
-    with pytest.raises(ValueError, match="one size"):
-        cluster_counts(ids(2, 3), np.zeros((3, 2), bool))
-    with pytest.raises(ValueError, match="unsure must be bool"):
-        cluster_counts(ids(2, 3), np.zeros((2, 3), np.uint8))
 
 
 def test_a_ratio_of_exactly_the_threshold_is_not_exceeded() -> None:
@@ -184,6 +132,7 @@ def test_the_rule_on_a_small_image() -> None:
     """Two cells of three pixels each, tau = 1.5, T = 30 %: on the left one is unsure, on the right none."""
     confidence = np.array([[1.4, 2, 9, 1.5, 8, 8]], np.float16)
     clusters = upsample_nearest(np.array([[1, 0]], np.uint8), 1, 6)
-    pixels, unsure = cluster_counts(clusters, unsure_pixels(confidence, 1.5))
+    pixels = np.bincount(clusters.ravel())
+    unsure = np.bincount(clusters.ravel(), weights=confidence.ravel().astype(np.float64) < 1.5).astype(np.int64)
     flagged = np.flatnonzero(exceeds(unsure, pixels, 0.3))
     assert ood_mask(clusters, flagged).tolist() == [[255, 255, 255, 0, 0, 0]]

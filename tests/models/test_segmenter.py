@@ -75,17 +75,18 @@ def touch(path: Path) -> Path:
 
 class TestSource:
     def test_is_small_and_can_be_sent_to_a_worker(self) -> None:
-        source = ModelSource("a", Path("a.py"), Path("a.pth"), 19, "/home", 1.5)
+        source = ModelSource("a", Path("a.py"), Path("a.pth"), 19, "/home", Path("a.py"), 64 * "0", 1.5, "remark")
         assert pickle.loads(pickle.dumps(source)) == source
         assert len(pickle.dumps(source)) < 1000
 
-    def test_is_made_without_importing_a_network(self) -> None:
+    def test_is_made_without_importing_a_network(self, environment: dict[str, str]) -> None:
         """So that the command line answers at once."""
         program = (
             "import sys, oodray.models.segmenter as s; s.resolve_model('internimage-n-demo'); "
             "print(sorted(sys.modules.keys() & {'torch', 'mmseg', 'mmengine', 'mmcv', 'ray'}))"
         )
-        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", program]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         assert result.stdout == "[]\n"
 
 
@@ -174,7 +175,8 @@ class TestFactories:
 
     def test_are_found_from_the_working_directory(self, working_directory: Path) -> None:
         source = resolve_model("my_networks:Plain")
-        assert source == ModelSource("my_networks:Plain", search_path=str(working_directory))
+        code = working_directory / "my_networks.py"
+        assert source == ModelSource("my_networks:Plain", search_path=str(working_directory), code=code)
         segmenter = load_segmenter(source)
         assert isinstance(segmenter, Segmenter)
         (segmentation,) = segmenter.segment([np.zeros((1, 1, 3), np.uint8)])

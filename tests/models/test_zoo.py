@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from oodray.errors import ModelError
 from oodray.models import zoo
 from oodray.models.mmseg import build_network
 from oodray.models.segmenter import load_segmenter, resolve_model
-from oodray.models.zoo import EMBEDDED, cache_folder, find_checkpoint, get_model, model_card
+from oodray.models.zoo import EMBEDDED, cache_folder, find_checkpoint, get_model, model_names
 
 # As the authors list them: name -> file, mIoU, size in MB, first digits of the sha256.
 LISTED = {
@@ -90,7 +92,7 @@ class TestPublished:
         assert get_model(name).config.is_file()
 
     def test_nothing_else_is(self) -> None:
-        assert list(zoo.zoo()) == [EMBEDDED, *LISTED]
+        assert model_names() == (EMBEDDED, *LISTED)
 
     def test_no_file_is_listed_twice(self) -> None:
         models = [get_model(name) for name in LISTED]
@@ -108,7 +110,7 @@ class TestPublished:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_builds_with_an_output_for_every_class(architecture: str) -> None:
-    models = [model for model in zoo.zoo().values() if model.architecture == architecture]
+    models = [model for model in map(get_model, model_names()) if model.architecture == architecture]
     with torch.device("meta"):
         network = build_network(models[0].config)
     outputs = network.get_parameter("decode_head.conv_seg.weight").shape[0]
@@ -145,11 +147,30 @@ class TestLookup:
 class TestEmbedded:
     def test_card_says_how_good_it_is(self) -> None:
         model = get_model(EMBEDDED)
-        card = model_card(model)
+        card = json.loads(model.checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
         assert (model.miou, model.tau) == (card["miou"], card["tau"])
         assert 50 < model.miou < 100
         assert model.tau is not None
         assert math.isfinite(model.tau)
+
+    @pytest.mark.parametrize("content", [None, "", "{}", '{"miou": 1}'])
+    def test_a_package_without_its_card_still_has_the_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+    ) -> None:
+        monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path)
+        if content is not None:
+            (tmp_path / f"{EMBEDDED}.json").write_text(content)
+        assert get_model("internimage-b-ade20k").tau == 1.1
+        with pytest.raises(ModelError, match=rf"cannot read .*{EMBEDDED}\.json, which comes with oodray: .*install"):
+            get_model(EMBEDDED)
+        with pytest.raises(ModelError, match="unknown model"):
+            get_model("internimage-n")
+
+    def test_a_package_without_its_weights_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copy(get_model(EMBEDDED).checkpoint.with_suffix(".json"), tmp_path)
+        monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path)
+        with pytest.raises(ModelError, match=rf"{EMBEDDED}\.pth, which comes with oodray, does not exist"):
+            find_checkpoint(get_model(EMBEDDED))
 
     def test_file_has_the_size_stated(self) -> None:
         model = get_model(EMBEDDED)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_run import SmallRun, marked_label
 
-from oodray.errors import ResultsError
+from oodray.errors import ResultsError, RunError
 from oodray.job.results import ResultsFolder
 from oodray.report.panels import (
     IGNORE_COLOUR,
     IN_DISTRIBUTION_COLOUR,
     MOST_CLUSTERS_NAMED,
     OOD_COLOUR,
-    Finding,
+    ImageResult,
     cluster_colours,
     heat_colours,
     panels_of,
@@ -60,7 +60,7 @@ def is_colour(picture: Pixels, colour: Any) -> NDArray[np.bool_]:
     return same
 
 
-def finding(height: int = 30, width: int = 40, **changed: Any) -> Finding:
+def image_result(height: int = 30, width: int = 40, **changed: Any) -> ImageResult:
     """The upper left quarter is marked: OoD, cluster 1, red in a blue image."""
     marked = np.zeros((height, width), np.uint8)
     marked[: height // 2, : width // 2] = 1
@@ -74,13 +74,13 @@ def finding(height: int = 30, width: int = 40, **changed: Any) -> Finding:
         "ood": frozenset({1}),
         "ood_ratio": 0.25,
     }
-    return Finding(**(content | changed))
+    return ImageResult(**(content | changed))
 
 
 def test_the_mark_is_at_the_same_place_in_all_panels(small_run: SmallRun) -> None:
     small_run.add("frames/000", label=marked_label())
     (path,) = write_pictures(small_run.write(), "frames/000")
-    assert path == small_run.folder.pictures / "frames__000.png"
+    assert path == small_run.folder.pictures / "frames" / "000.png"
     with Image.open(path) as picture:
         sheet = pixels(picture)
     column = NARROWEST_COLUMN + GAP
@@ -97,7 +97,7 @@ def test_the_mark_is_at_the_same_place_in_all_panels(small_run: SmallRun) -> Non
 
 
 def test_large_images_are_scaled_down_alike() -> None:
-    panels = panels_of(finding(1440, 2560))
+    panels = panels_of(image_result(1440, 2560))
     assert {panel.picture.size for panel in panels} == {(640, 360)}
     for panel in panels:
         shown = pixels(panel.picture).astype(int)
@@ -110,19 +110,19 @@ def test_large_images_are_scaled_down_alike() -> None:
 def test_ids_are_never_blended() -> None:
     """Every column is another label; a blend of two labels would be of a third colour."""
     label = np.resize(np.array([0, 1, 255], np.uint8), (900, 1300))
-    shown = pixels(panels_of(finding(900, 1300, label=label))[1].picture)
+    shown = pixels(panels_of(image_result(900, 1300, label=label))[1].picture)
     colours = {tuple(colour) for colour in np.unique(shown.reshape(-1, 3), axis=0).tolist()}
     assert colours == {IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR}
 
 
 def test_the_mask_leaves_the_rest_of_the_image_untinted() -> None:
-    mask = pixels(panels_of(finding())[4].picture).astype(int)
+    mask = pixels(panels_of(image_result())[4].picture).astype(int)
     assert np.ptp(mask[-1, -1]) == 0
     assert np.ptp(mask[0, 0]) > 30
 
 
 def test_ratios_at_both_ends_of_the_bar() -> None:
-    ratio = panels_of(finding(ratios={0: 0.0, 1: 1.0}))[3]
+    ratio = panels_of(image_result(ratios={0: 0.0, 1: 1.0}))[3]
     shown = pixels(ratio.picture)
     assert shown[0, 0].tolist() == heat_colours()[255].tolist()
     assert shown[-1, -1].tolist() == heat_colours()[0].tolist()
@@ -144,7 +144,7 @@ def test_every_cluster_has_its_own_colour() -> None:
 
 def test_many_clusters_keep_the_legend_small() -> None:
     few, many = (
-        panels_of(finding(ratios={cluster: cluster / 255 for cluster in range(count)}))[2].legend
+        panels_of(image_result(ratios={cluster: cluster / 255 for cluster in range(count)}))[2].legend
         for count in (MOST_CLUSTERS_NAMED + 1, 255)
     )
     assert many.height <= few.height + 30
@@ -155,7 +155,7 @@ def test_many_clusters_keep_the_legend_small() -> None:
 def test_no_label(small_run: SmallRun) -> None:
     small_run.add("a")
     assert write_pictures(small_run.write(), "a")[0].is_file()
-    panel = panels_of(finding(300, 400, label="no label"))[1]
+    panel = panels_of(image_result(300, 400, label="no label"))[1]
     assert panel.picture == message("no label", (400, 300))
     assert panel.picture != message("", (400, 300))
     assert panel.picture.size == (400, 300)
@@ -227,8 +227,26 @@ def test_a_picture_that_cannot_be_written(small_run: SmallRun) -> None:
     small_run.add("a")
     folder = small_run.write()
     folder.pictures.write_text("in the way")
-    with pytest.raises(ResultsError, match=r"cannot write .*a\.png: File exists"):
+    with pytest.raises(RunError, match=r"cannot write .*a\.png: File exists"):
         write_pictures(folder, "a")
+
+
+def test_a_picture_that_was_there_stays_where_drawing_fails(
+    small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_run.add("a")
+    folder = small_run.write()
+    (path,) = write_pictures(folder, "a")
+    before = path.read_bytes()
+
+    def full(self: Image.Image, where: Path, **options: object) -> None:
+        where.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(RunError, match=r"cannot write .*a\.png: No space left on device"):
+        write_pictures(folder, "a")
+    assert [found.read_bytes() for found in folder.pictures.iterdir()] == [before]
 
 
 def test_no_results_folder(tmp_path: Path) -> None:
@@ -237,13 +255,37 @@ def test_no_results_folder(tmp_path: Path) -> None:
 
 
 def test_hostile_names(small_run: SmallRun) -> None:
-    names = ["two\nlines", "wide/" * 40 + "x", "../up", "日本 ü"]
+    names = ["two\nlines", "wide/" * 40 + "x", "a.b", "日本 ü" * 20]
     for name in names:
         small_run.add(name)
-    for path in write_pictures(small_run.write()):
-        assert path.parent == small_run.folder.pictures
+    folder = small_run.write()
+    for name in names:
+        (path,) = write_pictures(folder, name)
+        assert path == folder.pictures / f"{name}.png"
         with Image.open(path) as picture:
             assert picture.width == 2 * MARGIN + 5 * NARROWEST_COLUMN + 4 * GAP
+
+
+def test_ids_that_differ_have_pictures_of_their_own(small_run: SmallRun) -> None:
+    for name in ("a/b", "a__b", "a"):
+        small_run.add(name)
+    paths = write_pictures(small_run.write())
+    assert [path.relative_to(small_run.folder.pictures).as_posix() for path in paths] == [
+        "a.png",
+        "a/b.png",
+        "a__b.png",
+    ]
+    assert len({path.read_bytes() for path in paths}) == 3
+
+
+@pytest.mark.parametrize("name", ["../up", "a/../../up", "/up"])
+def test_no_picture_is_written_elsewhere(small_run: SmallRun, name: str) -> None:
+    small_run.add(name)
+    folder = small_run.write()
+    before = sorted(small_run.path.rglob("*"))
+    with pytest.raises(ResultsError, match="leads out of"):
+        write_pictures(folder, name)
+    assert sorted(small_run.path.rglob("*")) == before
 
 
 def test_panels_of_different_heights_share_their_top() -> None:

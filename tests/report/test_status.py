@@ -8,7 +8,7 @@ from small_run import SmallRun
 
 from oodray.errors import ResultsError
 from oodray.job.results import ResultsFolder, write_part
-from oodray.report.status import MOST_ERRORS, read_status
+from oodray.report.status import MOST_ERRORS, Speed, read_status
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_before_the_first_unit(small_run: SmallRun) -> None:
     small_run.add("a")
     status = read_status(small_run.write(unwritten=1))
     assert (status.total, status.ok, status.failed, status.left) == (1, 0, 0, 1)
-    assert status.images_per_second is None
+    assert status.speed is None
     assert status.errors == []
 
 
@@ -55,7 +55,7 @@ def test_the_speed_of_a_finished_run_is_that_of_run_json(small_run: SmallRun) ->
     set_times(folder, 0, 1, 2, 6)
     status = read_status(folder)
     assert status.finished
-    assert status.images_per_second == 0.5
+    assert status.speed == Speed(0.5, with_start_up=True)
 
 
 def test_the_speed_of_a_run_that_goes_on_is_that_of_its_files(small_run: SmallRun) -> None:
@@ -65,7 +65,7 @@ def test_the_speed_of_a_run_that_goes_on_is_that_of_its_files(small_run: SmallRu
     # The first file to be done is the third; that of a resumed unit may bring two images.
     write_part(folder, 2, [small_run.rows[2], small_run.rows[4]])
     set_times(folder, 14, 30, 10, 20)
-    assert read_status(folder).images_per_second == 3 / 20
+    assert read_status(folder).speed == Speed(3 / 20, with_start_up=False)
 
 
 def test_seconds_that_lack_a_killed_session_do_not_make_a_run_faster(small_run: SmallRun) -> None:
@@ -73,7 +73,7 @@ def test_seconds_that_lack_a_killed_session_do_not_make_a_run_faster(small_run: 
         small_run.add(name)
     folder = small_run.write(finished="2026-01-01T00:00:00+00:00", seconds=0.5)
     set_times(folder, 0, 10, 40)
-    assert read_status(folder).images_per_second == 2 / 40
+    assert read_status(folder).speed == Speed(2 / 40, with_start_up=False)
 
 
 def test_files_of_one_moment_tell_no_speed(small_run: SmallRun) -> None:
@@ -81,7 +81,7 @@ def test_files_of_one_moment_tell_no_speed(small_run: SmallRun) -> None:
         small_run.add(name)
     folder = small_run.write()
     set_times(folder, 0, 0, 0)
-    assert read_status(folder).images_per_second is None
+    assert read_status(folder).speed is None
 
 
 def test_messages_of_one_kind_are_one(small_run: SmallRun) -> None:

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console, RenderableType
 
 from oodray.datasets.layouts import LAYOUTS
-from oodray.job.reduce import Evaluation, Rule
+from oodray.job.reduce import Evaluation
+from oodray.method.rule import Rule
 from oodray.metrics.curves import OperatingPoint, operating_point
 from oodray.metrics.evaluation import ScoreMetrics
-from oodray.report.status import Status
+from oodray.report.status import Speed, Status
 from oodray.report.tables import datasets_table, evaluation_tables, mask_table, metrics_table, status_table
 
 
@@ -56,7 +57,7 @@ def status(**changed: Any) -> Status:
         "ok": 100,
         "failed": 20,
         "left": 480,
-        "images_per_second": 4.1,
+        "speed": Speed(4.1, with_start_up=False),
         "finished": False,
         "errors": [("the image is [red]damaged", 18), ("out of memory", 2)],
     }
@@ -77,6 +78,8 @@ def test_the_caption_says_what_the_numbers_are_of() -> None:
     assert joined("AP is the step sum over recall") in text
     assert joined("Equal scores share one threshold") in text
     assert "failed" not in printed(metrics_table(evaluation(failed=0)))
+    assert "not done" not in text
+    assert joined("2 failed, 7 not done yet, 25.00%") in joined(printed(metrics_table(evaluation(left=7))))
 
 
 @pytest.mark.parametrize("scores", [[], [ScoreMetrics("ratio", math.nan, math.nan, math.nan, 0, 0)]])
@@ -101,7 +104,7 @@ def test_status_while_the_run_goes_on() -> None:
         "state not finished",
         "images 120 of 600 done, 480 left",
         "failed 20",
-        "speed 4.1 images/s",
+        "speed 4.1 images/s, from the first results file to the last",
         "time left 1:57 at this speed",
         "18 x the image is [red]damaged",
         "2 x out of memory",
@@ -109,10 +112,11 @@ def test_status_while_the_run_goes_on() -> None:
 
 
 def test_status_of_a_finished_run_and_of_one_without_a_speed() -> None:
-    finished = printed(status_table(status(finished=True, left=0)))
+    finished = printed(status_table(status(finished=True, left=0, speed=Speed(0.16, with_start_up=True))))
+    assert "0.16 images/s, start-up included" in finished
     assert "time left" not in finished
     assert "not finished" not in finished
-    unknown = printed(status_table(status(images_per_second=None)))
+    unknown = printed(status_table(status(speed=None)))
     assert "unknown" in unknown
     assert "time left" not in unknown
 

@@ -1,0 +1,40 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from oodray.errors import RunError
+
+TEMPORARY_FILES = ".*.tmp"
+"""Pattern of the names that `replacing` writes under: what matches is left over from a process that was killed."""
+
+_LONGEST_PREFIX = 40
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target`, to be written in the block; it takes the target's place when that ends well.
+
+    Folders on the way to `target` are made. After an error nothing is left, and the target is what it was.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    # The target's name may be as long as the file system allows.
+    temporary = target.with_name(f".{target.name[:_LONGEST_PREFIX]}.{uuid.uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

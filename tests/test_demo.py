@@ -1,0 +1,149 @@
+"""What is claimed of the embedded network: small, accurate on its own scenes, unsure of what it was never taught."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import jaccard_score
+
+from oodray.config import config_root, read_settings
+from oodray.datasets.layouts import get_layout
+from oodray.datasets.manifest import build_manifest
+from oodray.datasets.scenes import CLASSES, render_scene, write_demo
+from oodray.job.reduce import total_files
+from oodray.job.results import ResultsFolder
+from oodray.job.stages import Decoder, Finisher, Method
+from oodray.job.units import LISTED, pack
+from oodray.job.worker import SegmentAndCluster
+from oodray.method.rule import Rule
+from oodray.method.scores import PIXEL_SCORES, SCORES, pixel_scores
+from oodray.metrics.evaluation import ScoreMetrics, evaluate
+from oodray.models.checkpoints import read_state_dict
+from oodray.models.mmseg import build_network
+from oodray.models.segmenter import load_segmenter, resolve_model
+from oodray.models.zoo import EMBEDDED, get_model
+
+MODEL = get_model(EMBEDDED)
+CARD = json.loads(MODEL.checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
+VALIDATION_SCENES = 6
+DEMO_SCENES = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two processes with a thread per core each are slower than with one; the worker sets it too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Predictions:
+    """Of the pixels of some validation scenes, one after the other: class, predicted class and confidence."""
+
+    def __init__(self, scenes: int) -> None:
+        segmenter = load_segmenter(resolve_model(EMBEDDED))
+        self.semantic = np.empty((scenes, 320, 640), np.uint8)
+        self.predicted = np.empty_like(self.semantic)
+        self.confidence = np.empty(self.semantic.shape, np.float16)
+        for index in range(scenes):
+            scene = render_scene(index, split="val")
+            [found] = segmenter.segment([scene.image])
+            logits = torch.nn.functional.interpolate(found.logits[None], (320, 640), mode="bilinear")[0]
+            self.semantic[index] = scene.semantic
+            self.predicted[index] = logits.argmax(0).numpy()
+            self.confidence[index] = pixel_scores(found.logits, 320, 640, ())["confidence"]
+
+
+@pytest.fixture(scope="module")
+def predictions() -> Predictions:
+    return Predictions(VALIDATION_SCENES)
+
+
+class TestWeights:
+    def test_are_small(self) -> None:
+        size = MODEL.checkpoint.stat().st_size
+        assert size < 8e6
+        assert MODEL.megabytes == round(size / 1e6)
+
+    def test_are_float16(self) -> None:
+        state = read_state_dict(MODEL.checkpoint)
+        floating = {key: value for key, value in state.items() if value.is_floating_point()}
+        assert {value.dtype for value in floating.values()} == {torch.float16}
+        assert all(key.endswith("num_batches_tracked") for key in state.keys() - floating.keys())
+        assert all(bool(value.isfinite().all()) for value in floating.values())
+
+    def test_are_those_of_the_architecture_and_of_nothing_else(self) -> None:
+        network = build_network(MODEL.config)
+        network.load_state_dict(read_state_dict(MODEL.checkpoint), strict=True)
+        assert 1e6 < sum(parameter.numel() for parameter in network.parameters()) < 4e6
+
+
+class TestCard:
+    def test_states_what_the_model_states(self) -> None:
+        assert (MODEL.miou, MODEL.tau, MODEL.classes) == (CARD["miou"], CARD["tau"], len(CLASSES))
+        assert list(CARD["iou"]) == list(CLASSES)
+        assert CARD["miou"] == pytest.approx(np.mean(list(CARD["iou"].values())), abs=0.01)
+        assert CARD["miou"] >= 80
+
+    def test_miou_is_found_again(self, predictions: Predictions) -> None:
+        semantic, predicted = predictions.semantic[:4].ravel(), predictions.predicted[:4].ravel()
+        miou = 100 * jaccard_score(semantic, predicted, average="macro")
+        assert miou >= 80
+        # Four scenes of the card's 64.
+        assert miou == pytest.approx(CARD["miou"], abs=5)
+
+    def test_tau_calls_about_one_pixel_in_twenty_unsure(self, predictions: Predictions) -> None:
+        assert CARD["quantile"] == 0.05
+        assert 0.03 < np.mean(predictions.confidence < CARD["tau"]) < 0.08
+
+    def test_unsure_pixels_are_wrong_more_often(self, predictions: Predictions) -> None:
+        wrong = predictions.semantic != predictions.predicted
+        unsure = predictions.confidence < CARD["tau"]
+        assert wrong[unsure].mean() > 3 * wrong[~unsure].mean()
+
+
+@pytest.fixture(scope="module")
+def demo_metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ScoreMetrics]:
+    """The metrics of a few demo scenes, by the stages of a run with the settings of the demo, without Ray."""
+    folder = tmp_path_factory.mktemp("demo")
+    settings = read_settings(config_root() / "runs" / "demo.yaml")
+    method = Method(
+        k=settings["k"],
+        ks=(settings["k"],),
+        tau=CARD["tau"],
+        ood_ratio=settings["ood_ratio"],
+        seed=0,
+        normalize_features=False,
+        kmeans_backend="torch",
+        n_init=4,
+        scores=PIXEL_SCORES,
+        batch_size=1,
+    )
+    write_demo(folder / "scenes", DEMO_SCENES)
+    layout = get_layout("demo")
+    work = [
+        Decoder(layout.label_codes),
+        SegmentAndCluster(resolve_model(EMBEDDED), "cpu", 1, method),
+        Finisher(method, str(folder / "out")),
+    ]
+    batch = pack(0, build_manifest(layout, folder / "scenes").to_pylist(), LISTED)
+    for stage in work:
+        [batch] = stage(batch)  # type: ignore[operator]
+    totals = total_files(ResultsFolder(folder / "out").parts(), Rule(method.k, method.tau, method.ood_ratio))
+    assert (totals.images, totals.failed) == (DEMO_SCENES, 0)
+    return {metrics.score: metrics for metrics in evaluate(totals, SCORES)}
+
+
+class TestDemo:
+    def test_objects_that_it_was_never_taught_stand_out(self, demo_metrics: dict[str, ScoreMetrics]) -> None:
+        assert demo_metrics.keys() == set(SCORES)
+        best = max(demo_metrics.values(), key=lambda metrics: metrics.ap)
+        share = best.pixels_ood / (best.pixels_ood + best.pixels_id)
+        assert 0.005 < share < 0.2
+        assert best.ap >= 3 * share
+        assert best.auroc > 0.8

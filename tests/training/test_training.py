@@ -1,0 +1,81 @@
+"""Training from config to a network that oodray loads: two steps, on next to nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oodray.config import config_root
+from oodray.datasets.scenes import CLASSES, render_scene
+from oodray.models.checkpoints import read_state_dict
+from oodray.models.segmenter import check_segmentations, load_segmenter, resolve_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+CONFIG = config_root() / "train" / "internimage-n-demo.py"
+
+OVER_IT = """
+crop = (64, 96)
+model = dict(data_preprocessor=dict(size=crop))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(scenes=2, crop=crop)
+)
+val_dataloader = dict(dataset=dict(scenes=1))
+train_cfg = dict(max_iters=2, val_interval=2)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights that the command leaves, with the card beside them."""
+    folder = tmp_path_factory.mktemp("training")
+    config = folder / "tiny.py"
+    config.write_text(f"_base_ = {str(CONFIG)!r}\n{OVER_IT}", encoding="utf-8")
+    command = ["-m", "oodray.training", "tiny.py", "--out", "out", "--threads", "1", "--scenes", "2"]
+    # A process of its own: mmengine's Runner sets up logging, seeds and determinism for good.
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in folder.iterdir()} == {"tiny.py", "out"}
+    return folder / "out" / "tiny.pth"
+
+
+def test_both_steps_were_made(trained: Path) -> None:
+    [log] = trained.parent.glob("*/vis_data/scalars.json")
+    steps = [line for line in map(json.loads, log.read_text(encoding="utf-8").splitlines()) if "loss" in line]
+    assert [step["iter"] for step in steps] == [1, 2]
+    assert all(0.5 < step["loss"] < 10 for step in steps)  # log 10 = 2.3 is chance
+
+
+def test_the_weights_are_those_of_the_last_step_as_float16(trained: Path) -> None:
+    stored = read_state_dict(trained)
+    # What the Runner saves to go on from later holds more than tensors.
+    last = torch.load(trained.with_name("iter_2.pth"), weights_only=False)["state_dict"]
+    assert stored.keys() == last.keys()
+    assert {value.dtype for value in stored.values()} == {torch.float16, torch.int64}
+    assert all(torch.equal(value, last[key].to(value.dtype)) for key, value in stored.items())
+
+
+def test_the_card_was_measured_on_the_scenes_asked_for(trained: Path) -> None:
+    card = json.loads(trained.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["validation_images"] == 2
+    assert list(card["iou"]) == list(CLASSES)
+    assert 0 <= card["miou"] <= 100
+    assert np.isfinite(card["tau"])
+
+
+def test_the_config_and_its_weights_run(trained: Path) -> None:
+    source = resolve_model(str(trained.parents[1] / "tiny.py"), str(trained))
+    image = render_scene(0, split="demo", height=96, width=128).image
+    [found] = check_segmentations(load_segmenter(source).segment([image]), 1)
+    assert found.logits.shape == (len(CLASSES), 24, 32)
+    assert found.features.shape[1:] == (6, 8)
+    assert bool(found.logits.isfinite().all())
