@@ -152,7 +152,10 @@ def test_an_absent_dataset_is_a_dataset_error(tmp_path: Path) -> None:
 
 
 def test_the_real_road_anomaly(data: Path) -> None:
-    report = check_dataset(ROAD, data / "RoadAnomaly_jpg")
+    root = data / "RoadAnomaly_jpg"
+    if not root.is_dir():
+        pytest.skip(f"no RoadAnomaly at {root}")
+    report = check_dataset(ROAD, root)
     assert report.ok, report.findings
     assert (report.images, report.labelled) == (60, 60)
     assert report.sizes == {(720, 1280): 60}
