@@ -87,7 +87,7 @@ def test_the_embedded_network_runs_from_end_to_end(call: Call, tmp_path: Path) -
         Image.fromarray(pixels).save(images / f"{index}.png")
     model = ("--model", "internimage-n-demo", "--gpus-per-worker", 0)
     printed = call("oodray", "run", "--dataset", "folder", "--root", images, *model, "--out", "out")
-    assert "results in out" in printed
+    assert f"results in {tmp_path / 'out'}" in printed
     frame = pd.read_parquet(tmp_path / "out" / "results")
     assert frame["status"].tolist() == ["ok", "ok"]
     assert "2 of 2 done" in call("oodray", "status", "out")
