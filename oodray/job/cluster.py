@@ -16,7 +16,6 @@ from oodray.errors import ConfigError, RunError
 LOCAL_CPUS = 4
 """Logical CPUs that a local Ray has at least: fewer can leave a stage without one for ever."""
 
-
 CONNECT_SECONDS = 10
 
 

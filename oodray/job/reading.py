@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from oodray.errors import ResultsError
 from oodray.job.cells import clusters_of
 from oodray.job.results import RESULT_SCHEMA, ResultsFolder
-from oodray.method.rule import Rule
+from oodray.method.rule import Rule, exceeds
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
 
 if TYPE_CHECKING:
@@ -83,14 +83,15 @@ def _read_part(path: Path, columns: list[str]) -> pa.Table:
 def _cluster_columns(files: list[Path], rule: Rule) -> dict[str, NDArray[Any]]:
     table = read_rows(files, ["image_id", "clusters"])
     clusters = clusters_of(table["clusters"])
+    unsure = clusters.unsure(first_key_at_least(rule.tau))
     return {
         "image_id": table["image_id"].to_numpy()[clusters.row],
         "k": clusters.k,
         "cluster": clusters.cluster,
         "pixels": clusters.pixels,
-        "unsure": clusters.unsure(first_key_at_least(rule.tau)),
+        "unsure": unsure,
         "ratio": clusters.ratio,
-        "ood": clusters.ood(rule.tau, rule.ood_ratio),
+        "ood": exceeds(unsure, clusters.pixels, rule.ood_ratio),
         "pixels_id": clusters.labelled(IN_DISTRIBUTION),
         "pixels_ood": clusters.labelled(OOD),
         "pixels_ignored": clusters.labelled(IGNORE),

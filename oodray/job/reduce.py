@@ -14,7 +14,7 @@ from oodray.errors import ResultsError
 from oodray.job.cells import clusters_of, score_cells
 from oodray.job.reading import read_rows
 from oodray.job.results import OK, ResultsFolder, write_json, write_table
-from oodray.method.rule import Rule
+from oodray.method.rule import Rule, exceeds
 from oodray.metrics.curves import OperatingPoint
 from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD, first_key_at_least
@@ -126,9 +126,10 @@ def _total_file(part: Path, rule: Rule) -> Totals:
     names, cells = score_cells(table["tallies"])
     clusters = clusters_of(table["clusters"])
     chosen = clusters.k == rule.k
-    flagged = chosen & clusters.ood(rule.tau, rule.ood_ratio)
+    unsure = clusters.unsure(first_key_at_least(rule.tau))
+    flagged = chosen & exceeds(unsure, clusters.pixels, rule.ood_ratio)
     counts = (
-        clusters.unsure(first_key_at_least(rule.tau)),
+        unsure,
         clusters.pixels,
         clusters.labelled(OOD),
         clusters.labelled(IN_DISTRIBUTION),

@@ -71,13 +71,6 @@ class ModelSource:
     remark: str | None = None
 
 
-ADE20K_CLASSES = 150
-ADE20K_REMARK = (
-    "the ADE20K networks were trained on images resized to a short side of 512 or 640 pixels; "
-    "here they see images at their own size, so numbers can differ from published ones"
-)
-
-
 def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
     """What `--model` and `--checkpoint` mean: a name, an mmsegmentation config, or `package.module:factory`.
 
@@ -106,7 +99,7 @@ def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
         # These two belong to the weights, not to the name.
         sha256=known.sha256 if checkpoint is None else None,
         tau=known.tau if checkpoint is None else None,
-        remark=ADE20K_REMARK if known.classes == ADE20K_CLASSES else None,
+        remark=known.remark,
     )
 
 

@@ -21,6 +21,11 @@ EMBEDDED = "internimage-n-demo"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
+_ADE20K_REMARK = (
+    "the ADE20K networks were trained on images resized to a short side of 512 or 640 pixels; "
+    "here they see images at their own size, so numbers can differ from published ones"
+)
+
 
 @dataclass(frozen=True)
 class ZooModel:
@@ -36,6 +41,7 @@ class ZooModel:
         sha256: of the checkpoint as published.
         tau: the value stated for this network, if any.
         embedded: whether the checkpoint comes with the package.
+        remark: what its users should know, if anything.
     """
 
     name: str
@@ -47,6 +53,7 @@ class ZooModel:
     sha256: str | None = None
     tau: float | None = None
     embedded: bool = False
+    remark: str | None = None
 
     @property
     def config(self) -> Path:
@@ -134,7 +141,7 @@ def _ade20k(
 ) -> ZooModel:
     file = f"upernet_internimage_{size}_{crop}_160k_ade20k.pth"
     name = f"internimage-{size}-ade20k"
-    return ZooModel(name, f"internimage-{size}", file, 150, miou, megabytes, sha256, tau)
+    return ZooModel(name, f"internimage-{size}", file, 150, miou, megabytes, sha256, tau, remark=_ADE20K_REMARK)
 
 
 # tau: section 4.2.2 of the paper, for B and L.

@@ -17,6 +17,7 @@ from oodray.files import replacing
 from oodray.job.cells import clusters_of
 from oodray.job.reading import read_rows
 from oodray.job.results import OK, ResultsFolder
+from oodray.job.units import image_size
 from oodray.method.rule import Rule
 from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
@@ -123,7 +124,7 @@ def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
         image = decode_image(read_bytes(uri))
     except ImageError as error:
         raise ResultsError(f"{row['image_id']} cannot be shown without its image file {uri}: {error}") from error
-    if image.shape[:2] != _size(row):
+    if image.shape[:2] != image_size(row):
         raise ResultsError(
             f"{uri} has changed since the run: it is {image.shape[1]}x{image.shape[0]} pixels now, "
             f"then it was {row['width']}x{row['height']}"
@@ -139,11 +140,7 @@ def _label(row: dict[str, Any]) -> NDArray[np.uint8] | str:
         label = decode_label(read_bytes(row["label_uri"]), get_layout(row["dataset"]).label_codes)
     except ImageError:
         return "no label: file not readable"
-    return label if label.shape == _size(row) else "no label: size has changed"
-
-
-def _size(row: dict[str, Any]) -> tuple[int, int]:
-    return row["height"], row["width"]
+    return label if label.shape == image_size(row) else "no label: size has changed"
 
 
 def _details(row: dict[str, Any], rule: Rule) -> str:

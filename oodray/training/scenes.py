@@ -24,14 +24,14 @@ class WholeScenes(Dataset[Sample]):
 
     metainfo: ClassVar = {"classes": CLASSES, "palette": PALETTE}
 
-    def __init__(self, scenes: int, split: str = "val") -> None:
-        self.scenes, self.split = scenes, split
+    def __init__(self, scenes: int) -> None:
+        self.scenes = scenes
 
     def __len__(self) -> int:
         return self.scenes
 
     def __getitem__(self, index: int) -> Sample:
-        scene = render_scene(index, split=self.split)
+        scene = render_scene(index, split="val")
         return pack(scene.image, scene.semantic)
 
 
