@@ -1,0 +1,77 @@
+"""The command line: one module a command, which parses, calls and prints."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+import oodray
+from oodray.cli import datasets
+from oodray.cli.evaluate import evaluate
+from oodray.cli.run import run
+from oodray.cli.show import show
+from oodray.cli.status import status
+from oodray.errors import OodrayError
+
+app = typer.Typer(
+    help="Find, in every image of a dataset, the regions that a trained segmentation network was never taught.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, evaluate, status, show):
+    app.command()(command)
+app.add_typer(datasets.app, name="datasets")
+
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C stopped
+
+
+def main() -> NoReturn:
+    """Entry point: errors become one message and an exit code, tracebacks need --debug."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        # Where a command ends with `typer.Exit`, this is its code.
+        exit_code = app(args=arguments, prog_name="oodray", standalone_mode=False)
+        if exit_code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("stopped. The same command continues a run.", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _fail(*_message_and_code(error))
+
+
+def _message_and_code(error: Exception) -> tuple[str, int]:
+    if isinstance(error, OodrayError):
+        return str(error), error.exit_code
+    # typer carries click inside, where its exceptions have no public name.
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        command = getattr(getattr(error, "ctx", None), "command_path", "oodray")
+        return f"{error.format_message().rstrip('.')}. See `{command} --help`.", error.exit_code
+    return f"internal error, {type(error).__name__}: {error}\nRun it again with --debug to see where.", 1
+
+
+@app.callback()
+def _oodray(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        typer.echo(oodray.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(exit_code)

@@ -1,0 +1,5 @@
+"""`python -m oodray.cli` is `oodray`."""
+
+from oodray.cli import main
+
+main()

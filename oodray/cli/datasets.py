@@ -1,0 +1,39 @@
+"""`oodray datasets` and its subcommands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oodray.cli.terminal import console
+
+app = typer.Typer(help="Known datasets, and whether a folder holds one.", invoke_without_command=True)
+
+
+@app.callback()
+def datasets(context: typer.Context) -> None:
+    """Names, images, layouts and sources of the known datasets."""
+    if context.invoked_subcommand is not None:
+        return
+    from oodray.datasets.layouts import LAYOUTS
+    from oodray.report.tables import datasets_table
+
+    console().print(datasets_table(LAYOUTS.values()))
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.")],
+    root: Annotated[Path, typer.Option(help="The dataset's own folder.")],
+) -> None:
+    """Decode and count everything in a dataset's folder; exit code 1 if something is wrong."""
+    from oodray.datasets.check import check_dataset
+    from oodray.datasets.layouts import get_layout
+
+    report = check_dataset(get_layout(name), root)
+    for line in report.lines():
+        typer.echo(line)
+    if not report.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,14 @@
+"""`oodray status`."""
+
+from __future__ import annotations
+
+from oodray.cli.terminal import Out, console
+
+
+def status(out: Out) -> None:
+    """How far a run is: done, failed and left, images per second, the most frequent errors."""
+    from oodray.job.results import ResultsFolder
+    from oodray.report.status import read_status
+    from oodray.report.tables import status_table
+
+    console().print(status_table(read_status(ResultsFolder(out))))
