@@ -21,7 +21,14 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(type="WholeScenes", scenes=32),
 )
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(type="WholeScenes", scenes=64),
+)
 val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
+test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -35,6 +42,7 @@ param_scheduler = [
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=500)
 val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
 
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),

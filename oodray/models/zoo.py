@@ -1,14 +1,13 @@
 """The named networks: our own, and the UPerNet InternImages that its authors published.
 
 Files, sizes, sha256 and mIoU are those of the InternImage repository and its model hub. Nothing is
-downloaded here: a file is looked up in the cache folder, `$OODRAY_CACHE` or `~/.cache/oodray`. Our own network
-comes with the package.
+downloaded here: a file is looked up in the cache folder, `$OODRAY_CACHE` or `~/.cache/oodray`. Of our own networks
+one comes with the package; those trained on CamVid, whose licence forbids commercial use, with the repository alone.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from oodray.errors import ModelError
 HUB = "https://huggingface.co/OpenGVLab/InternImage/resolve/main"
 EMBEDDED = "internimage-n-demo"
 
-_WEIGHTS = Path(__file__).parent / "weights"
+_IN_PACKAGE = Path(__file__).parent / "weights"
+_IN_REPOSITORY = Path(__file__).parents[2] / "benchmarks" / "weights"
 
 _ADE20K_REMARK = (
     "the ADE20K networks were trained on images resized to a short side of 512 or 640 pixels; "
@@ -40,7 +40,7 @@ class ZooModel:
         megabytes: size of the checkpoint.
         sha256: of the checkpoint as published.
         tau: the value stated for this network, if any.
-        embedded: whether the checkpoint comes with the package.
+        folder: where the checkpoint is kept if not in the cache folder: those of our own are.
         remark: what its users should know, if anything.
     """
 
@@ -52,7 +52,7 @@ class ZooModel:
     megabytes: int
     sha256: str | None = None
     tau: float | None = None
-    embedded: bool = False
+    folder: Path | None = None
     remark: str | None = None
 
     @property
@@ -63,7 +63,7 @@ class ZooModel:
     @property
     def checkpoint(self) -> Path:
         """Where its weights are, or belong."""
-        return (_WEIGHTS if self.embedded else cache_folder() / "models") / self.file
+        return (self.folder or cache_folder() / "models") / self.file
 
 
 def cache_folder() -> Path:
@@ -73,19 +73,17 @@ def cache_folder() -> Path:
 
 def model_names() -> tuple[str, ...]:
     """The names of all networks, our own first."""
-    return EMBEDDED, *_PUBLISHED
+    return tuple(_MODELS)
 
 
 def get_model(name: str) -> ZooModel:
     """A network by name.
 
     Raises:
-        ModelError: if there is none of this name, or the package lacks files of our own.
+        ModelError: if there is none of this name.
     """
-    if name == EMBEDDED:
-        return _embedded()
-    if name in _PUBLISHED:
-        return _PUBLISHED[name]
+    if name in _MODELS:
+        return _MODELS[name]
     close = difflib.get_close_matches(name, model_names(), n=1)
     hint = f"did you mean {close[0]}?" if close else f"known names: {', '.join(model_names())}."
     raise ModelError(
@@ -103,8 +101,13 @@ def find_checkpoint(model: ZooModel) -> Path:
     path = model.checkpoint
     if path.is_file():
         return path
-    if model.embedded:
+    if model.folder == _IN_PACKAGE:
         raise ModelError(f"{path}, which comes with oodray, does not exist; install oodray again")
+    if model.folder == _IN_REPOSITORY:
+        raise ModelError(
+            f"the weights of {model.name} come with oodray's repository, not with its package, because of the licence "
+            f"of their data: clone it, and pass --checkpoint benchmarks/weights/{model.file} of the clone"
+        )
     raise ModelError(
         f"the weights of {model.name} are not on this machine: {path} does not exist.\n"
         f"Download {HUB}/{model.file} ({model.megabytes} MB) to that place, "
@@ -113,15 +116,8 @@ def find_checkpoint(model: ZooModel) -> Path:
     )
 
 
-def _embedded() -> ZooModel:
-    """Our own network; mIoU and tau are in the card that its training wrote beside the weights."""
-    path = _WEIGHTS / f"{EMBEDDED}.json"
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        miou, tau = card["miou"], card["tau"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot read {path}, which comes with oodray: {error}; install oodray again") from error
-    return ZooModel(EMBEDDED, EMBEDDED, f"{EMBEDDED}.pth", classes=10, miou=miou, megabytes=7, tau=tau, embedded=True)
+def _ours(name: str, folder: Path, classes: int, miou: float, sha256: str, *, tau: float) -> ZooModel:
+    return ZooModel(name, name, f"{name}.pth", classes, miou, 7, sha256, tau, folder)
 
 
 def _cityscapes(size: str, miou: float, megabytes: int, sha256: str, *, tau: float | None = None) -> ZooModel:
@@ -144,21 +140,48 @@ def _ade20k(
     return ZooModel(name, f"internimage-{size}", file, 150, miou, megabytes, sha256, tau, remark=_ADE20K_REMARK)
 
 
+# mIoU: the cards beside the weights. tau: `oodray calibrate`, see docs/calibration.md.
+_OURS = (
+    _ours(
+        EMBEDDED,
+        _IN_PACKAGE,
+        10,
+        95.13,
+        "d91430b5916f1d398a31a541b63c334994fdf643dee6b57b2f2b3024b8d4bbcd",
+        tau=3.52734375,
+    ),
+    _ours(
+        "internimage-n-camvid",
+        _IN_REPOSITORY,
+        11,
+        52.32,
+        "7df91ddcef44ec47c02e5d5ef747cf4b2d5708d8c63d40a8348d22aa7c6df9ee",
+        tau=0.0,
+    ),
+    _ours(
+        "internimage-n-camvid-held-out",
+        _IN_REPOSITORY,
+        8,
+        56.44,
+        "f5a843b402a72a7300b13ec227b63cf2c4b62c3de763bfcb12c13e7639b80399",
+        tau=0.0,
+    ),
+)
+
 # tau: section 4.2.2 of the paper, for B and L.
-_PUBLISHED = {
-    model.name: model
-    for model in (
-        _cityscapes("t", 82.58, 118, "d609235bd49cc00ebf56b3277ce69f88b1c27b8427e3317ba7ae981da052e052"),
-        _cityscapes("s", 82.74, 160, "24155b8dabdbab1d6e7318db57ec563e0253fd1b1c7fde5ac2d2bac75517f5c7"),
-        _cityscapes("b", 83.18, 257, "55bc153c6d677abb8241a9c7414a11ded1acca0323109976b1523afd77d2d716", tau=1.5),
-        _cityscapes("l", 83.68, 512, "59808301f09cbd09796127a1d0ab7a294be4c961fd726c4716d931016e3ed7a0", tau=1.5),
-        _cityscapes("xl", 83.62, 736, "ff087c60232a24b48cfb1547b00fe8756c8a93c72d779a22b8294b855302ce41"),
-        _mapillary("l", 85.94, 512, "6df1621a686521be0ab59f393968bb2c443e6a10381c06d8097411cc0400916a"),
-        _mapillary("xl", 86.20, 736, "9fd1e8e24d776c34a601eade5b47a6e3751ea5c9eec15bf7fcbbabdf036f7c95"),
-        _ade20k("t", 47.9, 118, "4b9b7b356d69fb574ce8e722406e3c5198c1583f0c733e1778b86dcfb43b3e32"),
-        _ade20k("s", 50.1, 160, "a03cd5f03fecea9b15ba7772fc30ba86b95da5c2e4e8c0faeb812580bb914fb3"),
-        _ade20k("b", 50.8, 257, "faa267979fcdd68fe15f5dd850a033ae89da369bde84b4d32acb10ef8b934699", tau=1.1),
-        _ade20k("l", 53.9, 512, "7e76cd62142c55fc59756887b535116a81462271c9ac05d785782896028b0556", crop=640, tau=1.1),
-        _ade20k("xl", 55.0, 736, "ad0b19005c3d6f95e8acb62ad38ecf938cca93580bfdb4772fcbfb47db2b4cd9", crop=640),
-    )
-}
+_PUBLISHED = (
+    _cityscapes("t", 82.58, 118, "d609235bd49cc00ebf56b3277ce69f88b1c27b8427e3317ba7ae981da052e052"),
+    _cityscapes("s", 82.74, 160, "24155b8dabdbab1d6e7318db57ec563e0253fd1b1c7fde5ac2d2bac75517f5c7"),
+    _cityscapes("b", 83.18, 257, "55bc153c6d677abb8241a9c7414a11ded1acca0323109976b1523afd77d2d716", tau=1.5),
+    _cityscapes("l", 83.68, 512, "59808301f09cbd09796127a1d0ab7a294be4c961fd726c4716d931016e3ed7a0", tau=1.5),
+    _cityscapes("xl", 83.62, 736, "ff087c60232a24b48cfb1547b00fe8756c8a93c72d779a22b8294b855302ce41"),
+    _mapillary("l", 85.94, 512, "6df1621a686521be0ab59f393968bb2c443e6a10381c06d8097411cc0400916a"),
+    _mapillary("xl", 86.20, 736, "9fd1e8e24d776c34a601eade5b47a6e3751ea5c9eec15bf7fcbbabdf036f7c95"),
+    _ade20k("t", 47.9, 118, "4b9b7b356d69fb574ce8e722406e3c5198c1583f0c733e1778b86dcfb43b3e32"),
+    _ade20k("s", 50.1, 160, "a03cd5f03fecea9b15ba7772fc30ba86b95da5c2e4e8c0faeb812580bb914fb3"),
+    _ade20k("b", 50.8, 257, "faa267979fcdd68fe15f5dd850a033ae89da369bde84b4d32acb10ef8b934699", tau=1.1),
+    _ade20k("l", 53.9, 512, "7e76cd62142c55fc59756887b535116a81462271c9ac05d785782896028b0556", crop=640, tau=1.1),
+    _ade20k("xl", 55.0, 736, "ad0b19005c3d6f95e8acb62ad38ecf938cca93580bfdb4772fcbfb47db2b4cd9", crop=640),
+)
+
+_MODELS = {model.name: model for model in (*_OURS, *_PUBLISHED)}

@@ -12,47 +12,39 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from oodray.method.scores import confidence
-from oodray.metrics.tally import IN_DISTRIBUTION, Tally, score_keys
 from oodray.models.segmenter import Segmenter
-
-TAU_QUANTILE = 0.05
-"""Share of in-distribution pixels that the stated tau calls unsure."""
-
-Example = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+from oodray.training.samples import Example
 
 
 def export_weights(network: nn.Module, path: Path) -> None:
     """Write the state dict of `network` alone, floating point as float16."""
-    state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    state = {
+        key: (value.half() if value.is_floating_point() else value).cpu() for key, value in network.state_dict().items()
+    }
     torch.save(state, path)
 
 
 def write_card(path: Path, segmenter: Segmenter, examples: Iterable[Example], classes: Sequence[str]) -> dict[str, Any]:
-    """Measure a segmenter on validation examples and write what was found as JSON.
+    """Measure a segmenter on labelled examples and write what was found as JSON.
 
     Args:
         path: the card.
         segmenter: the network as users will load it.
-        examples: images `(H, W, 3)` and class ids `(H, W)`, 255 ignored; all in-distribution.
+        examples: images `(H, W, 3)` and class ids `(H, W)`, 255 ignored.
         classes: their names. One that is neither there nor predicted has no IoU, and no part in the mean.
     """
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    tally, images = Tally.sum(()), 0
+    images = 0
     for image, semantic in examples:
         logits = _logits_at_image_size(segmenter, image)
         confusion += _confusion(logits.argmax(0).numpy(), semantic, len(classes))
-        keys = score_keys(confidence(logits).numpy())
-        tally += Tally.of(keys, np.full_like(semantic, IN_DISTRIBUTION))
         images += 1
     iou = _iou_percent(confusion)
     known = [value for value in iou if value is not None]
     card = {
         "miou": round(sum(known) / len(known), 2),
         "iou": {name: None if value is None else round(value, 2) for name, value in zip(classes, iou, strict=True)},
-        "validation_images": images,
-        "quantile": TAU_QUANTILE,
-        "tau": tally.quantile(TAU_QUANTILE),
+        "images": images,
     }
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import torch
-from mmengine.structures import PixelData
 from mmseg.registry import DATASETS
-from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from oodray.datasets.scenes import CLASSES, PALETTE, Scene, render_scene
-
-Sample = dict[str, Any]
+from oodray.training.samples import Sample, pack
 
 
 @DATASETS.register_module()
@@ -62,21 +57,6 @@ class SceneCrops(Dataset[Sample]):
         if np.random.rand() < 0.5:
             image, semantic = image[:, ::-1], semantic[:, ::-1]
         return pack(_relight(image), semantic)
-
-
-def validation_examples(scenes: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Images and class ids of the first validation scenes."""
-    for index in range(scenes):
-        scene = render_scene(index, split="val")
-        yield scene.image, scene.semantic
-
-
-def pack(image: NDArray[np.uint8], semantic: NDArray[np.uint8]) -> Sample:
-    """An image `(H, W, 3)` RGB and its class ids `(H, W)` as mmsegmentation takes them: BGR, channels first."""
-    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(semantic.astype(np.int64))[None]))
-    sample.set_metainfo({"img_shape": semantic.shape, "ori_shape": semantic.shape})
-    inputs = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
-    return {"inputs": inputs, "data_samples": sample}
 
 
 def _relight(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from oodray.errors import ModelError
 from oodray.models import zoo
+from oodray.models.checkpoints import file_sha256
 from oodray.models.mmseg import build_network
 from oodray.models.segmenter import load_segmenter, resolve_model
 from oodray.models.zoo import EMBEDDED, cache_folder, find_checkpoint, get_model, model_names
@@ -66,6 +67,7 @@ LISTED = {
     "internimage-l-ade20k": ("upernet_internimage_l_640_160k_ade20k.pth", 53.9, 512, "7e76cd62"),
     "internimage-xl-ade20k": ("upernet_internimage_xl_640_160k_ade20k.pth", 55.0, 736, "ad0b1900"),
 }
+OURS = (EMBEDDED, "internimage-n-camvid", "internimage-n-camvid-held-out")
 ARCHITECTURES = ("internimage-t", "internimage-s", "internimage-b", "internimage-l", "internimage-xl")
 
 
@@ -92,7 +94,7 @@ class TestPublished:
         assert get_model(name).config.is_file()
 
     def test_nothing_else_is(self) -> None:
-        assert model_names() == (EMBEDDED, *LISTED)
+        assert model_names() == (*OURS, *LISTED)
 
     def test_no_file_is_listed_twice(self) -> None:
         models = [get_model(name) for name in LISTED]
@@ -123,7 +125,7 @@ class TestLookup:
             get_model("internimage-n")
 
     def test_of_a_name_that_is_not(self) -> None:
-        with pytest.raises(ModelError, match=f"known names: {EMBEDDED}, internimage-t-cityscapes, "):
+        with pytest.raises(ModelError, match=f"known names: {EMBEDDED}, internimage-n-camvid, "):
             get_model("resnet")
 
     def test_of_weights_in_the_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,33 +146,36 @@ class TestLookup:
         assert cache_folder() == tmp_path / "weights"
 
 
-class TestEmbedded:
-    def test_card_says_how_good_it_is(self) -> None:
-        model = get_model(EMBEDDED)
+@pytest.mark.parametrize("name", OURS)
+class TestOurs:
+    def test_is_the_file_that_its_card_speaks_of(self, name: str) -> None:
+        model = get_model(name)
         card = json.loads(model.checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
-        assert (model.miou, model.tau) == (card["miou"], card["tau"])
-        assert 50 < model.miou < 100
+        assert model.miou == card["miou"] == pytest.approx(np.mean(list(card["iou"].values())), abs=0.01)
+        assert model.classes == len(card["iou"])
+        assert model.sha256 == file_sha256(model.checkpoint)
         assert model.tau is not None
         assert math.isfinite(model.tau)
 
-    @pytest.mark.parametrize("content", [None, "", "{}", '{"miou": 1}'])
-    def test_a_package_without_its_card_still_has_the_others(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
-    ) -> None:
-        monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path)
-        if content is not None:
-            (tmp_path / f"{EMBEDDED}.json").write_text(content)
-        assert get_model("internimage-b-ade20k").tau == 1.1
-        with pytest.raises(ModelError, match=rf"cannot read .*{EMBEDDED}\.json, which comes with oodray: .*install"):
-            get_model(EMBEDDED)
-        with pytest.raises(ModelError, match="unknown model"):
-            get_model("internimage-n")
+
+class TestKept:
+    """Our own networks are not looked for in the cache."""
 
     def test_a_package_without_its_weights_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        shutil.copy(get_model(EMBEDDED).checkpoint.with_suffix(".json"), tmp_path)
-        monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path)
+        monkeypatch.setattr(zoo, "_IN_PACKAGE", tmp_path)
+        model = replace(get_model(EMBEDDED), folder=tmp_path)
         with pytest.raises(ModelError, match=rf"{EMBEDDED}\.pth, which comes with oodray, does not exist"):
-            find_checkpoint(get_model(EMBEDDED))
+            find_checkpoint(model)
+
+    def test_a_package_says_where_the_research_weights_are(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(zoo, "_IN_REPOSITORY", tmp_path)
+        model = replace(get_model("internimage-n-camvid"), folder=tmp_path)
+        with pytest.raises(
+            ModelError, match=r"clone it, and pass --checkpoint benchmarks/weights/internimage-n-camvid\.pth"
+        ):
+            find_checkpoint(model)
 
     def test_file_has_the_size_stated(self) -> None:
         model = get_model(EMBEDDED)

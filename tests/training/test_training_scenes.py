@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from oodray.datasets.scenes import CLASSES, PALETTE, render_scene
 from oodray.training import scenes as scenes_module
-from oodray.training.scenes import Sample, SceneCrops, WholeScenes, pack, validation_examples
+from oodray.training.samples import Sample, examples, pack
+from oodray.training.scenes import SceneCrops, WholeScenes
 
 WHOLE = (320, 640)
 
@@ -146,9 +147,9 @@ class TestSceneCrops:
 
 
 def test_the_examples_of_the_card_are_the_first_validation_scenes() -> None:
-    examples = list(validation_examples(2))
-    assert len(examples) == 2
-    for index, (image, semantic) in enumerate(examples):
+    unpacked = list(examples(WholeScenes(2)))
+    assert len(unpacked) == 2
+    for index, (image, semantic) in enumerate(unpacked):
         scene = render_scene(index, split="val")
         assert np.array_equal(image, scene.image)
         assert np.array_equal(semantic, scene.semantic)
