@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes
+from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, storage_oddities
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
 from oodray.errors import ImageError
@@ -37,6 +37,7 @@ class CheckReport:
         labels: pixels by label (0 in-distribution, 1 OoD, 255 ignore), of images without a finding only.
         without_ood: ids of the images that have a label, but no OoD pixel.
         findings: what is wrong, in words.
+        oddities: what is unusual, in words, and may be as it should.
     """
 
     title: str
@@ -49,6 +50,7 @@ class CheckReport:
     labels: Mapping[int, int]
     without_ood: list[str]
     findings: list[str]
+    oddities: list[str]
 
     @property
     def ok(self) -> bool:
@@ -78,17 +80,19 @@ class CheckReport:
             f"findings     {len(self.findings) or 'none'}",
             *(f"  {finding}" for finding in self.findings[:_MOST_LISTED]),
             *([f"  and {hidden:,} more"] if hidden > 0 else []),
+            *(f"odd          {oddity}" for oddity in self.oddities),
         ]
 
 
 @dataclass
 class _Inspection:
-    """What could be read of one sample; labels are those of a sample without findings."""
+    """What could be read of one sample; labels are those of a sample without findings, storage is how it is stored."""
 
     size: tuple[int, int] | None = None
     codes: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
+    storage: list[str] = field(default_factory=list)
 
 
 def check_dataset(layout: Layout, root: Path) -> CheckReport:
@@ -100,7 +104,8 @@ def check_dataset(layout: Layout, root: Path) -> CheckReport:
     samples = layout.find(root)
     total = _Inspection()
     sizes: Counter[tuple[int, int]] = Counter()
-    without_ood = []
+    without_ood, hidden = [], []
+    storage: Counter[str] = Counter()
     warning = count_warning(layout, samples)
     for sample in samples:
         inspection = _inspect(sample, layout.label_codes)
@@ -108,7 +113,10 @@ def check_dataset(layout: Layout, root: Path) -> CheckReport:
         total.codes.update(inspection.codes)
         total.labels.update(inspection.labels)
         total.findings += inspection.findings
-        if inspection.labels and not inspection.labels[OOD]:
+        storage.update(inspection.storage)
+        if sample.label_uri is None or set(inspection.labels) == {IGNORE}:
+            hidden.append(sample.image_id)
+        elif inspection.labels and layout.label_codes.ood and not inspection.labels[OOD]:
             without_ood.append(sample.image_id)
     return CheckReport(
         title=layout.title,
@@ -120,15 +128,24 @@ def check_dataset(layout: Layout, root: Path) -> CheckReport:
         codes=total.codes,
         labels=total.labels,
         without_ood=without_ood,
-        findings=([warning] if warning else []) + total.findings + _absent_classes(total.labels),
+        findings=([warning] if warning else []) + total.findings + _absent_classes(total.labels, layout.label_codes),
+        oddities=[
+            *_hidden_labels(hidden, len(samples)),
+            *(f"{images:,} images: {what}" for what, images in sorted(storage.items())),
+            *_odd_sizes(layout, sizes),
+            *_odd_codes(layout.label_codes, total.codes),
+            *_odd_share(layout, total.labels),
+        ],
     )
 
 
 def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
     inspection = _Inspection()
     try:
-        height, width, _ = decode_image(read_bytes(sample.image_uri)).shape
+        data = read_bytes(sample.image_uri)
+        height, width, _ = decode_image(data).shape
         inspection.size = height, width
+        inspection.storage = storage_oddities(data)
     except ImageError as error:
         inspection.findings.append(f"{sample.image_id}: {error}")
     if sample.label_uri is not None:
@@ -151,10 +168,46 @@ def _inspect_label(inspection: _Inspection, data: bytes, label_codes: LabelCodes
     inspection.labels = _pixels(labels)
 
 
-def _absent_classes(labels: Counter[int]) -> list[str]:
-    """Findings where there are labels, but not of both classes."""
-    absent = [label for label in (IN_DISTRIBUTION, OOD) if labels and not labels[label]]
+def _absent_classes(labels: Counter[int], codes: LabelCodes) -> list[str]:
+    """Findings where there are labels, but not of each class that the dataset has."""
+    expected = (IN_DISTRIBUTION, OOD) if codes.ood else (IN_DISTRIBUTION,)
+    absent = [label for label in expected if labels and not labels[label]]
     return [f"no labelled pixel is {_LABEL_NAMES[label]}: AP and FPR95 are undefined" for label in absent]
+
+
+def _hidden_labels(hidden: list[str], images: int) -> list[str]:
+    """Some images have labels that say something, others have none: benchmarks hide those of their test images."""
+    if not 0 < len(hidden) < images:
+        return []
+    return [f"{len(hidden):,} images have a hidden label, absent or all ignored: they do not count in any metric"]
+
+
+def _odd_sizes(layout: Layout, sizes: Counter[tuple[int, int]]) -> list[str]:
+    others = sum(images for size, images in sizes.items() if size != layout.size)
+    if layout.size is None or not others:
+        return []
+    return [f"{others:,} images have another size than the published {_width_by_height(*layout.size)}"]
+
+
+def _odd_codes(codes: LabelCodes, found: Counter[int]) -> list[str]:
+    """Repackings of one dataset use other codes for OoD; a file set that mixes them is of two origins."""
+    used = sorted(code for code in codes.ood if found[code])
+    if len(codes.ood) > 1 and codes.in_distribution == frozenset({0}):
+        if len(used) > 1:
+            return [f"OoD pixels have the codes {_listed(map(str, used))}: labels of two repackings are mixed"]
+        if used and used != [max(codes.ood)]:
+            return [f"OoD pixels have the code {used[0]}, as in a repacking; the original has {max(codes.ood)}"]
+    return []
+
+
+def _odd_share(layout: Layout, labels: Counter[int]) -> list[str]:
+    pixels = labels[IN_DISTRIBUTION] + labels[OOD]
+    if layout.ood_percent is None or not pixels:
+        return []
+    percent = 100 * labels[OOD] / pixels
+    if abs(percent - layout.ood_percent) < 0.01:
+        return []
+    return [f"{percent:.2f} % of the pixels that count are OoD; of the original files {layout.ood_percent:.2f} % are"]
 
 
 def _pixels(values: NDArray[np.integer[Any]]) -> Counter[int]:

@@ -127,6 +127,19 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         return np.array(image.convert("RGB"))
 
 
+def storage_oddities(data: bytes) -> list[str]:
+    """What is unusual in how a sound image file stores its pixels: tools differ in what they make of it."""
+    with _image_errors("image", data), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        found = []
+        if image.format == "WEBP":
+            found.append("WebP, which older tools cannot read")
+        if "A" in image.getbands():
+            found.append("an alpha channel, which is dropped")
+        if "gamma" in image.info:
+            found.append("a gamma chunk, which some tools apply; oodray takes the pixels as they are stored")
+        return found
+
+
 def decode_label(data: bytes, codes: LabelCodes) -> NDArray[np.uint8]:
     """Labels, uint8 `(H, W)`: 0 in-distribution, 1 OoD, 255 ignore.
 

@@ -49,7 +49,10 @@ class Layout(ABC):
         where: how to get the dataset.
         tree: the expected files and folders, as text.
         folders: folders below the root without which the dataset is not there.
-        label_codes: the meaning of the codes in its label files.
+        repackings: other sets of folders that may be there instead.
+        label_codes: the meaning of the codes in its label files; no code is OoD in an in-distribution set.
+        size: height and width that its images all have, None where they differ or none was published.
+        ood_percent: known share of OoD pixels among those that count, in percent, None where none is known.
         drawn: whether `prepare` makes the dataset, so that it need not be there.
     """
 
@@ -59,7 +62,10 @@ class Layout(ABC):
     where: ClassVar[str]
     tree: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]
+    repackings: ClassVar[tuple[tuple[str, ...], ...]] = ()
     label_codes: ClassVar[LabelCodes]
+    size: ClassVar[tuple[int, int] | None] = None
+    ood_percent: ClassVar[float | None] = None
     drawn: ClassVar[bool] = False
 
     @abstractmethod
@@ -107,14 +113,15 @@ class Layout(ABC):
         if not root.is_dir():
             raise self.error(f"{root} is not a folder")
         absent = [folder for folder in self.folders if not (root / folder).is_dir()]
-        if absent:
+        if absent and not self._has_folders(root):
             problem = f"{root} has no folder {absent[0]}/"
             better = next(filter(self._has_folders, [root.parent, *sorted(root.iterdir())]), None)
             raise self.error(f"{problem}; did you mean --root {better} ?" if better else problem)
 
     def _has_folders(self, root: Path) -> bool:
         # os.path, because it takes a folder that may not be entered for absent.
-        return all(os.path.isdir(root / folder) for folder in self.folders)  # noqa: PTH112
+        forms = (self.folders, *self.repackings)
+        return any(all(os.path.isdir(root / folder) for folder in form) for form in forms)  # noqa: PTH112
 
     def _require_files(self, root: Path, pairs: list[Pair]) -> None:
         """At least one image, and one label if there should be any."""

@@ -82,13 +82,14 @@ def datasets_table(layouts: Iterable[Layout]) -> Table:
 
 
 def _tree_table(tree: str) -> Table:
-    """The lines of a layout's tree, its remarks in a column of their own."""
-    table = Table.grid(padding=(0, 2))
+    """The lines of a layout's tree, each with its remark below it."""
+    table = Table.grid()
     table.add_column(overflow="fold")
-    table.add_column(overflow="fold", style="dim")
     for line in tree.splitlines():
         path, _, remark = line.partition("   ")
-        table.add_row(Text(path), Text(remark.strip()))
+        table.add_row(Text(path))
+        if remark:
+            table.add_row(Padding(Text(remark.strip(), style="dim", overflow="fold"), (0, 0, 0, 2)))
     return table
 
 

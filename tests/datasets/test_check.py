@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
 
 from oodray.datasets.check import CheckReport, check_dataset
 from oodray.datasets.images import encode_png
@@ -118,10 +119,10 @@ def test_unknown_codes_are_found_and_counted(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     (frames / "0.labels").mkdir(parents=True)
     (frames / "0.jpg").write_bytes(encode_png(np.zeros((1, 4, 3), np.uint8)))
-    (frames / "0.labels" / "labels_semantic.png").write_bytes(encode_png(label([0, 1, 1, 2])))
+    (frames / "0.labels" / "labels_semantic.png").write_bytes(encode_png(label([0, 3, 3, 2])))
     report = check_dataset(ROAD, tmp_path)
-    assert "frames/0: the label holds unknown codes: 1;" in report.findings[1]
-    assert report.codes == {0: 1, 1: 2, 2: 1}
+    assert "frames/0: the label holds unknown codes: 3;" in report.findings[1]
+    assert report.codes == {0: 1, 3: 2, 2: 1}
     assert report.labels == {}
 
 
@@ -140,7 +141,9 @@ def test_long_lists_are_shortened(tmp_path: Path) -> None:
         add(tmp_path, f"{index:02d}", None if index % 2 else label([0] * (index + 1)))
     report = check_dataset(ADE, tmp_path)
     assert len(report.findings) == 14
-    report = CheckReport("T", tmp_path, 30, None, 30, {}, {}, {0: 1}, list("abcdefghijklmnopqrstuvwxyz"), ["x"] * 22)
+    report = CheckReport(
+        "T", tmp_path, 30, None, 30, {}, {}, {0: 1}, list("abcdefghijklmnopqrstuvwxyz"), ["x"] * 22, []
+    )
     lines = report.lines()
     assert lines[5].endswith("s, t, and 6 more")
     assert lines[6:] == ["findings     22", *["  x"] * 20, "  and 2 more"]
@@ -162,3 +165,76 @@ def test_the_real_road_anomaly(data: Path) -> None:
     assert set(report.codes) == {0, 2}
     assert report.share(1) == pytest.approx(0.0985, abs=1e-4)
     assert report.without_ood == []
+    assert report.oddities == []
+
+
+def test_the_real_camvid(data: Path) -> None:
+    root = data / "camvid"
+    if not root.is_dir():
+        pytest.skip(f"no CamVid at {root}")
+    report = check_dataset(get_layout("camvid"), root)
+    assert report.ok, report.findings
+    assert report.oddities == []
+    assert (report.images, report.labelled, report.sizes) == (101, 101, {(360, 480): 101})
+    assert set(report.codes) == set(range(12))
+    assert report.share(1) == 0
+
+
+class TestOddities:
+    """What is no mistake, but worth knowing."""
+
+    def test_hidden_labels(self, tmp_path: Path) -> None:
+        folders = [tmp_path / "images", tmp_path / "labels_masks"]
+        for name, codes in (("validation0000", [0, 1]), ("test0", [255, 255]), ("test1", None)):
+            for folder in folders:
+                folder.mkdir(exist_ok=True)
+            (folders[0] / f"{name}.jpg").write_bytes(encode_png(np.zeros((1, 2, 3), np.uint8)))
+            if codes:
+                (folders[1] / f"{name}_labels_semantic.png").write_bytes(encode_png(label(codes)))
+        report = check_dataset(get_layout("road-anomaly-21"), tmp_path)
+        assert report.oddities == [
+            "2 images have a hidden label, absent or all ignored: they do not count in any metric"
+        ]
+        assert report.without_ood == []
+        assert len(report.findings) == 1
+        assert "was published with 110 images" in report.findings[0]
+        assert report.lines()[-1] == f"odd          {report.oddities[0]}"
+
+    @pytest.mark.parametrize(
+        ("folders", "codes", "expected"),
+        [
+            (("original", "labels"), [[0, 1]], "OoD pixels have the code 1, as in a repacking; the original has 2"),
+            (("images", "labels_masks"), [[0, 2]], None),
+            (("images", "labels_masks"), [[0, 2], [0, 1]], "the codes 1, 2: labels of two repackings are mixed"),
+        ],
+    )
+    def test_codes_of_repackings(
+        self, folders: tuple[str, str], codes: list[list[int]], expected: str | None, tmp_path: Path
+    ) -> None:
+        for folder in folders:
+            (tmp_path / folder).mkdir()
+        for index, row in enumerate(codes):
+            (tmp_path / folders[0] / f"{index}.jpg").write_bytes(encode_png(np.zeros((1, 2, 3), np.uint8)))
+            (tmp_path / folders[1] / f"{index}.png").write_bytes(encode_png(label(row)))
+        report = check_dataset(ROAD, tmp_path)
+        about_codes = [oddity for oddity in report.oddities if "code" in oddity]
+        assert len(about_codes) == (expected is not None)
+        assert all(expected and oddity.endswith(expected) for oddity in about_codes)
+        assert f"{len(codes)} images have another size than the published 1280x720" in report.oddities
+        assert "50.00 % of the pixels that count are OoD; of the original files 9.85 % are" in report.oddities
+
+    def test_how_images_are_stored(self, tmp_path: Path) -> None:
+        rgb, rgba = Image.new("RGB", (2, 2)), Image.new("RGBA", (2, 2))
+        rgb.save(tmp_path / "a.webp")
+        rgba.save(tmp_path / "b.png")
+        gamma = PngImagePlugin.PngInfo()
+        gamma.add(b"gAMA", (45455).to_bytes(4, "big"))
+        rgb.save(tmp_path / "c.png", pnginfo=gamma)
+        rgb.save(tmp_path / "d.jpg")
+        report = check_dataset(FOLDER, tmp_path)
+        assert report.ok
+        assert report.oddities == [
+            "1 images: WebP, which older tools cannot read",
+            "1 images: a gamma chunk, which some tools apply; oodray takes the pixels as they are stored",
+            "1 images: an alpha channel, which is dropped",
+        ]

@@ -33,7 +33,7 @@ def test_an_empty_folder_is_explained(layout: Layout, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_folders_without_files_are_explained(layout: Layout, tmp_path: Path) -> None:
     for folder in layout.folders:
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(DatasetError, match=f"no images below {tmp_path}"):
         layout.find(tmp_path)
 

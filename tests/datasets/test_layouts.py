@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from trees import found, touch
 
 from oodray.datasets import scenes
+from oodray.datasets.images import decode_image, encode_png
 from oodray.datasets.layouts import LAYOUTS, count_warning, get_layout
-from oodray.errors import DatasetError
+from oodray.errors import DatasetError, ImageError
 
 ADE, FOLDER, ROAD = get_layout("ade-ood"), get_layout("folder"), get_layout("road-anomaly")
 
@@ -175,7 +178,11 @@ def test_folder_with_labels_of_no_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_names_are_the_keys() -> None:
-    assert list(LAYOUTS) == ["demo", "road-anomaly", "ade-ood", "folder"]
+    assert set(LAYOUTS) == {
+        *("demo", "folder", "road-anomaly", "ade-ood", "road-anomaly-21", "road-obstacle-21", "fishyscapes-static"),
+        *("fishyscapes-lost-and-found", "lost-and-found", "street-hazards"),
+        *("camvid", "camvid-held-out", "cityscapes", "ade20k"),
+    }
     assert all(get_layout(name).name == name for name in LAYOUTS)
 
 
@@ -183,7 +190,7 @@ def test_names_are_the_keys() -> None:
     ("name", "message"),
     [
         ("RoadAnomaly", r"'RoadAnomaly' \(did you mean road-anomaly\?\); known are"),
-        ("ade", "did you mean ade-ood"),
+        ("ade-od", "did you mean ade-ood"),
         ("xyz", r"'xyz'; known are demo, "),
     ],
 )
@@ -197,3 +204,129 @@ def test_count_warning() -> None:
     assert count_warning(FOLDER, range(3)) is None
     for count in (59, 61):
         assert f"60 images, found: {count}" in (count_warning(ROAD, range(count)) or "")
+
+
+# --- layouts that differ from one another in names and codes alone
+
+PUBLIC = {
+    "road-anomaly-21": ("images/validation0001.jpg", "labels_masks/validation0001_labels_semantic.png"),
+    "road-obstacle-21": ("images/curvy-street_1.webp", "labels_masks/curvy-street_1_labels_semantic.png"),
+    "fishyscapes-lost-and-found": (
+        "leftImg8bit/train/04_Maurener_Weg_8/04_Maurener_Weg_8_000000_000030_leftImg8bit.png",
+        "labels/0000_04_Maurener_Weg_8_000000_000030_labels.png",
+    ),
+    "fishyscapes-static": (
+        "images/0007_frankfurt_000001_046779_rgb.jpg",
+        "labels/0007_frankfurt_000001_046779_labels.png",
+    ),
+    "lost-and-found": (
+        "leftImg8bit/test/02_Hanns/02_Hanns_000000_000010_leftImg8bit.png",
+        "gtCoarse/test/02_Hanns/02_Hanns_000000_000010_gtCoarse_labelTrainIds.png",
+    ),
+    "street-hazards": ("test/images/test/t5/300.png", "test/annotations/test/t5/300.png"),
+    "cityscapes": (
+        "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png",
+        "gtFine/val/lindau/lindau_000000_000019_gtFine_labelTrainIds.png",
+    ),
+    "ade20k": ("images/validation/ADE_val_00000001.jpg", "annotations/validation/ADE_val_00000001.png"),
+    "camvid": ("val/0016E5_07959.jpg", "valannot/0016E5_07959.png"),
+    "camvid-held-out": ("test/Seq05VD_f00000.jpg", "testannot/Seq05VD_f00000.png"),
+}
+
+# Meanings by code: in-distribution, OoD, ignored; what is not named is unknown.
+CODES: dict[str, tuple[set[int], set[int], set[int]]] = {
+    "road-anomaly": ({0}, {1, 2}, set()),
+    "road-anomaly-21": ({0}, {1}, {255}),
+    "road-obstacle-21": ({0}, {1}, {255}),
+    "fishyscapes-lost-and-found": ({0}, {1}, {255}),
+    "fishyscapes-static": ({0}, {1}, {255}),
+    "lost-and-found": ({1}, {2}, {0, 255}),
+    "street-hazards": (set(range(1, 14)), {14}, set()),
+    "cityscapes": (set(range(19)), set(), {255}),
+    "ade20k": (set(range(1, 151)), set(), {0}),
+    "camvid": (set(range(11)), set(), {11}),
+    "camvid-held-out": (set(range(8)), {8, 9, 10}, {11}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_images_and_labels_find_each_other(name: str, tmp_path: Path) -> None:
+    image, label = PUBLIC[name]
+    files = found(get_layout(name), touch(tmp_path, image, label))
+    assert files == {str(Path(image).with_suffix("")): (image, label)}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_codes_mean_what_the_dataset_says(name: str) -> None:
+    codes, (known, ood, ignored) = get_layout(name).label_codes, CODES[name]
+    for code in range(256):
+        expected = 0 if code in known else 1 if code in ood else 255 if code in ignored else None
+        try:
+            [label] = codes.labels(np.array([code]))
+        except ImageError:
+            label = None
+        assert label == expected, code
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"road-anomaly-21", "road-obstacle-21"}))
+def test_an_image_whose_label_is_lost_keeps_its_place(name: str, tmp_path: Path) -> None:
+    image, label = PUBLIC[name]
+    other = [path.replace("0", "9").replace("300", "301") for path in (image, label)]
+    touch(tmp_path, image, label, *other)
+    (tmp_path / (image if "fishyscapes" in name else label)).unlink()
+    assert len(found(get_layout(name), tmp_path)) == 2
+
+
+def test_hidden_labels_are_no_labels_and_lost_ones_of_validation_images_are_errors(tmp_path: Path) -> None:
+    touch(tmp_path, "images/airplane0000.jpg", "images/validation0000.jpg", "images/validation0001.jpg")
+    touch(tmp_path, "labels_masks/validation0001_labels_semantic.png", "labels_masks/x_labels_semantic_color.png")
+    assert {label for _, label in found(get_layout("road-anomaly-21"), tmp_path).values()} == {
+        None,
+        "labels_masks/validation0000_labels_semantic.png",
+        "labels_masks/validation0001_labels_semantic.png",
+    }
+
+
+@pytest.mark.parametrize(("images", "labels"), [("original", "labels"), ("images", "labels_masks")])
+def test_road_anomaly_repacked(images: str, labels: str, tmp_path: Path) -> None:
+    touch(tmp_path, f"{images}/a.jpg", f"{labels}/a.png")
+    assert found(get_layout("road-anomaly"), tmp_path) == {f"{images}/a": (f"{images}/a.jpg", f"{labels}/a.png")}
+
+
+class TestFishyscapesStatic:
+    """Published as differences from images that another dataset has."""
+
+    FRAME = "frankfurt_000000_000294"
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        for folder in ("labels", "overlays", "leftImg8bit/val/frankfurt"):
+            (tmp_path / folder).mkdir(parents=True)
+        random = np.random.default_rng(2)
+        photo = random.integers(0, 256, (6, 8, 3), np.uint8)
+        overlay = random.integers(-300, 300, (6, 8, 3), np.int16)
+        (tmp_path / "leftImg8bit/val/frankfurt" / f"{self.FRAME}_leftImg8bit.png").write_bytes(encode_png(photo))
+        np.savez(tmp_path / "overlays" / f"0000_{self.FRAME}_rgb.npz", rgb=overlay)
+        (tmp_path / "labels" / f"0000_{self.FRAME}_labels.png").write_bytes(encode_png(photo[..., 0] % 2))
+        self.expected = np.array(
+            [min(max(int(a) + int(b), 0), 255) for a, b in zip(photo.flat, overlay.flat, strict=True)]
+        ).reshape(photo.shape)
+        return tmp_path
+
+    def test_images_are_composed_once(self, root: Path) -> None:
+        for _ in range(2):
+            [sample] = get_layout("fishyscapes-static").find(root)
+            assert np.array_equal(decode_image(Path(sample.image_uri).read_bytes()), self.expected)
+            shutil.rmtree(root / "overlays", ignore_errors=True)
+
+    @pytest.mark.parametrize("spoiled", ["leftImg8bit/val/frankfurt/*.png", "overlays/*.npz"])
+    def test_what_cannot_be_composed_is_named(self, root: Path, spoiled: str) -> None:
+        [path] = root.glob(spoiled)
+        path.write_bytes(b"spoiled")
+        with pytest.raises(DatasetError, match=f"cannot compose .*{self.FRAME}_rgb.png"):
+            get_layout("fishyscapes-static").find(root)
+
+    def test_pickles_are_not_opened(self, root: Path) -> None:
+        np.savez(root / "overlays" / f"0000_{self.FRAME}_rgb.npz", rgb=np.array([{"a": 1}], dtype=object))
+        with pytest.raises(DatasetError, match="cannot compose"):
+            get_layout("fishyscapes-static").find(root)
