@@ -17,7 +17,7 @@ from PIL import Image
 
 import oodray
 from oodray.cli import main
-from oodray.config import RunConfig
+from oodray.config import RunConfig, read_settings
 from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import DatasetError, OodrayError, RunError
 from oodray.job import plan as plan_module
@@ -27,7 +27,7 @@ from oodray.job.results import ResultsFolder
 
 HERE = Path(__file__).parent
 EMBEDDED = "internimage-n-demo"
-COMMANDS = ("run", "evaluate", "status", "show", "datasets", "datasets check")
+COMMANDS = ("run", "calibrate", "evaluate", "status", "show", "datasets", "datasets check")
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,49 @@ class TestRunRequest:
         assert done.exit_code == 2
         assert "the weights of internimage-l-ade20k are not on this machine" in done.err
         assert "--model internimage-n-demo" in done.err
+
+
+class TestCalibrate:
+    @pytest.fixture
+    def known_root(self, tiny_dataset: Path, tmp_path: Path) -> Path:
+        """The images of the tiny dataset without labels: all of them count."""
+        return Path(shutil.copytree(tiny_dataset / "images", tmp_path / "known"))
+
+    def test_writes_a_config_that_run_takes(self, known_root: Path, tmp_path: Path, ray_session: None) -> None:
+        config, out = tmp_path / "tau.yaml", tmp_path / "out"
+        request = ["--dataset", "folder", "--root", known_root, "--model", EMBEDDED]
+        done = call("calibrate", *request, "--quantile", "0.25", "--config-out", config, "--out", out, "--threads", 1)
+        assert done.exit_code == 0, done.err
+        settings = read_settings(config)
+        assert settings.keys() == {"model", "tau"}
+        assert f"tau {settings['tau']}" in done.out
+        assert "# tau: 25 % quantile of the max-logit of internimage-n-demo, weights sha256" in config.read_text()
+        again = call("calibrate", *request, "--out", out, "--threads", 1)  # another quantile, from the same files
+        assert again.exit_code == 0, again.err
+        assert float(again.out.split()[1].rstrip(":")) < settings["tau"]
+        refused = call("run", *request, "--tau", 2, "--out", out, "--threads", 1)
+        assert refused.exit_code == 2
+        assert "tau was 0.0, is 2.0" in refused.err
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ([], "no dataset given"),
+            (["--dataset", "camvit"], "did you mean camvid?"),
+            (["--dataset", "road-anomaly", "--model", EMBEDDED], "RoadAnomaly holds OoD pixels"),
+            (["--dataset", "camvid", "--model", EMBEDDED], "no --root DIR was given"),
+            (["--dataset", "camvid", "--root", "x"], "no network given"),
+            (["--dataset", "camvid", "--quantile", "1"], "--quantile"),
+        ],
+    )
+    def test_a_wrong_request_starts_nothing(
+        self, options: list[str], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        done = call("calibrate", *options)
+        assert (done.exit_code, done.out) == (2, "")
+        assert problem in done.err
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestErrors:

@@ -10,6 +10,7 @@ import typer
 
 import oodray
 from oodray.cli import datasets
+from oodray.cli.calibrate import calibrate
 from oodray.cli.evaluate import evaluate
 from oodray.cli.run import run
 from oodray.cli.show import show
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, evaluate, status, show):
+for command in (run, calibrate, evaluate, status, show):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
 

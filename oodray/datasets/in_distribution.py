@@ -79,3 +79,12 @@ class CamVidHeldOut(CamVid):
     tree = "ROOT/test/NAME.png\nROOT/testannot/NAME.png   0 to 7 in-distribution, 8 to 10 OoD, 11 ignore"
     folders: ClassVar[tuple[str, ...]] = ("test", "testannot")
     label_codes = LabelCodes(ood=frozenset({8, 9, 10}), ignore=frozenset({11}), in_distribution=frozenset(range(8)))
+
+
+class CamVidKnown(CamVid):
+    """The validation split of CamVid for the same network: it says nothing of pixels that the network does not know."""
+
+    name = "camvid-held-out-validation"
+    title = "CamVid, validation; cars, people, bicycles ignored"
+    tree = "ROOT/val/NAME.png\nROOT/valannot/NAME.png   0 to 7 in-distribution, 8 to 11 ignore"
+    label_codes = LabelCodes(ood=frozenset(), ignore=frozenset({8, 9, 10, 11}), in_distribution=frozenset(range(8)))

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Sized
 
 from oodray.datasets.anomalies import AdeOod, RoadAnomaly, RoadAnomaly21, RoadObstacle21, StreetHazards
-from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, Cityscapes
+from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, CamVidKnown, Cityscapes
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
-from oodray.datasets.own import Demo, Folder
+from oodray.datasets.own import Demo, DemoValidation, Folder
 from oodray.errors import DatasetError
 
 __all__ = ["LAYOUTS", "Demo", "Layout", "Sample", "count_warning", "get_layout"]
@@ -18,6 +18,7 @@ LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         Demo(),
+        DemoValidation(),
         Folder(),
         RoadAnomaly(),
         AdeOod(),
@@ -29,6 +30,7 @@ LAYOUTS: dict[str, Layout] = {
         StreetHazards(),
         CamVidHeldOut(),
         CamVid(),
+        CamVidKnown(),
         Cityscapes(),
         Ade20k(),
     )

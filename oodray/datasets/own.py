@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.layout import IMAGE_SUFFIXES, Layout, Pair, image_files
@@ -15,7 +16,8 @@ class Demo(Layout):
 
     name = "demo"
     title = "Demo scenes"
-    images = 24
+    images: ClassVar[int] = 24
+    split: ClassVar[str] = "demo"
     drawn = True
     where = "nothing to fetch, `oodray run --dataset demo` draws it"
     tree = "ROOT/images/scene-00.png\nROOT/labels/scene-00.png   0 in-distribution, 1 OoD, 255 ignore"
@@ -31,7 +33,7 @@ class Demo(Layout):
         from oodray.datasets import scenes
 
         try:
-            scenes.write_demo(root)
+            scenes.write_demo(root, self.images, split=self.split)
         except OSError as error:
             raise DatasetError(f"cannot write the demo scenes to {root}: {error.strerror}") from error
 
@@ -39,6 +41,18 @@ class Demo(Layout):
         """Labels bear the names of their images."""
         for image in image_files(root / "images"):
             yield image, root / "labels" / f"{image.stem}.png"
+
+
+class DemoValidation(Demo):
+    """Scenes with nothing unknown in them, which the embedded network was not trained on: its tau is from them."""
+
+    name = "demo-validation"
+    title = "Validation scenes of the demo network"
+    images = 64
+    split = "val"
+    where = "nothing to fetch, `oodray calibrate --dataset demo-validation` draws it"
+    tree = "ROOT/images/scene-00.png\nROOT/labels/scene-00.png   0 in-distribution"
+    label_codes = LabelCodes(ood=frozenset(), ignore=frozenset({255}), in_distribution=frozenset({0}))
 
 
 class Folder(Layout):

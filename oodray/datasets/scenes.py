@@ -67,8 +67,8 @@ def _with_rim(strange: Mask) -> NDArray[np.uint8]:
     return np.where(strange, 1, np.where(near, 255, 0)).astype(np.uint8)
 
 
-def write_demo(root: Path, scenes: int = DEMO_SCENES) -> None:
-    """Write the demo scenes to `root/images/scene-00.png` and `root/labels/scene-00.png` (codes 0, 1, 255).
+def write_demo(root: Path, scenes: int = DEMO_SCENES, *, split: str = "demo") -> None:
+    """Write the first scenes of a split to `root/images/scene-00.png` and `root/labels/scene-00.png` (codes 0, 1, 255).
 
     Files that are there and whole are kept. A file appears whole or not at all.
 
@@ -79,7 +79,7 @@ def write_demo(root: Path, scenes: int = DEMO_SCENES) -> None:
         image, label = (root / kind / f"scene-{index:02d}.png" for kind in ("images", "labels"))
         missing = [path for path in (image, label) if not _is_whole(path)]
         if missing:
-            scene = render_scene(index, split="demo")
+            scene = render_scene(index, split=split)
             for path in missing:
                 _write_png(path, scene.image if path is image else scene.label)
 

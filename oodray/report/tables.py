@@ -15,6 +15,7 @@ from oodray.report.words import duration_text, rate_text
 
 if TYPE_CHECKING:
     from oodray.datasets.layouts import Layout
+    from oodray.job.calibration import Calibration
     from oodray.job.reduce import Evaluation
     from oodray.method.rule import Rule
     from oodray.report.status import Speed, Status
@@ -51,6 +52,26 @@ def mask_table(evaluation: Evaluation) -> Table:
     _add_numbers(table, "precision %", "recall %", "FPR %", "F1 %", "IoU %")
     table.add_row(*map(_percent, (mask.precision, mask.recall, mask.fpr, mask.f1, mask.iou)))
     return table
+
+
+def calibration_tables(calibration: Calibration) -> list[RenderableType]:
+    """Tau, and by T what would be called OoD on images that hold nothing unknown."""
+    failed = f", {calibration.failed} failed" if calibration.failed else ""
+    tau = Text.assemble(
+        (f"tau {calibration.tau}", "bold"),
+        f": {calibration.unsure:.2%} of {calibration.pixels:,} in-distribution pixels of {calibration.images} images"
+        f"{failed} have a smaller max-logit",
+    )
+    table = Table(
+        caption="False alarms at this tau: nothing here is OoD. Choose T by the share you can bear.",
+        caption_justify="left",
+        min_width=60,
+    )
+    _add_numbers(table, "T", "clusters %", "pixels %", "images %")
+    for alarms in calibration.false_alarms:
+        shares = (alarms.clusters, alarms.pixels, alarms.images)
+        table.add_row(f"{alarms.ood_ratio:g}", *map(_percent, shares))
+    return [tau, table]
 
 
 def status_table(status: Status) -> Table:

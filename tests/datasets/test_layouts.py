@@ -9,7 +9,7 @@ import pytest
 from trees import found, touch
 
 from oodray.datasets import scenes
-from oodray.datasets.images import decode_image, encode_png
+from oodray.datasets.images import decode_image, decode_mask, encode_png
 from oodray.datasets.layouts import LAYOUTS, count_warning, get_layout
 from oodray.errors import DatasetError, ImageError
 
@@ -112,6 +112,16 @@ def test_demo(tmp_path: Path) -> None:
     }
 
 
+def test_the_validation_scenes_hold_nothing_unknown(tmp_path: Path) -> None:
+    scenes.write_demo(tmp_path, 2, split="val")
+    assert len(get_layout("demo-validation").find(tmp_path)) == 2
+    for index in range(2):
+        scene = scenes.render_scene(index, split="val")
+        image, codes = (tmp_path / kind / f"scene-{index:02d}.png" for kind in ("images", "labels"))
+        assert np.array_equal(decode_image(image.read_bytes()), scene.image)
+        assert not decode_mask(codes.read_bytes()).any()
+
+
 def test_demo_counts_the_scenes_that_are_drawn() -> None:
     assert get_layout("demo").images == scenes.DEMO_SCENES
 
@@ -179,9 +189,18 @@ def test_folder_with_labels_of_no_image_is_refused(tmp_path: Path) -> None:
 
 def test_names_are_the_keys() -> None:
     assert set(LAYOUTS) == {
-        *("demo", "folder", "road-anomaly", "ade-ood", "road-anomaly-21", "road-obstacle-21", "fishyscapes-static"),
+        *(
+            "demo",
+            "demo-validation",
+            "folder",
+            "road-anomaly",
+            "ade-ood",
+            "road-anomaly-21",
+            "road-obstacle-21",
+            "fishyscapes-static",
+        ),
         *("fishyscapes-lost-and-found", "lost-and-found", "street-hazards"),
-        *("camvid", "camvid-held-out", "cityscapes", "ade20k"),
+        *("camvid", "camvid-held-out", "camvid-held-out-validation", "cityscapes", "ade20k"),
     }
     assert all(get_layout(name).name == name for name in LAYOUTS)
 
@@ -230,6 +249,7 @@ PUBLIC = {
     ),
     "ade20k": ("images/validation/ADE_val_00000001.jpg", "annotations/validation/ADE_val_00000001.png"),
     "camvid": ("val/0016E5_07959.jpg", "valannot/0016E5_07959.png"),
+    "camvid-held-out-validation": ("val/0016E5_07959.jpg", "valannot/0016E5_07959.png"),
     "camvid-held-out": ("test/Seq05VD_f00000.jpg", "testannot/Seq05VD_f00000.png"),
 }
 
@@ -246,6 +266,7 @@ CODES: dict[str, tuple[set[int], set[int], set[int]]] = {
     "ade20k": (set(range(1, 151)), set(), {0}),
     "camvid": (set(range(11)), set(), {11}),
     "camvid-held-out": (set(range(8)), {8, 9, 10}, {11}),
+    "camvid-held-out-validation": (set(range(8)), set(), {8, 9, 10, 11}),
 }
 
 

@@ -147,12 +147,8 @@ def test_datasets_lose_nothing_at_any_width(width: int) -> None:
     for layout in LAYOUTS.values():
         assert joined(layout.where) in joined(text)
     expected = "".join(
-        layout.name
-        + layout.title
-        + ("any number of" if layout.images is None else str(layout.images))
-        + "images,"
-        + layout.where
-        + layout.tree
+        f"{layout.name}{layout.title},{'any number of' if layout.images is None else layout.images}images"
+        f"{layout.where}{layout.tree}"
         for layout in LAYOUTS.values()
     )
     assert joined(text) == joined(expected)

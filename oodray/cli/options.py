@@ -1,0 +1,26 @@
+"""Options that several commands share; each has the name of the setting it gives, see `oodray.config.RunConfig`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Dataset = Annotated[str | None, typer.Option(help="Name of the dataset, see `oodray datasets`.")]
+Root = Annotated[str | None, typer.Option(help="The dataset's own folder.")]
+Model = Annotated[
+    str | None, typer.Option(help="A model's name, an mmsegmentation config (.py), or package.module:factory.")
+]
+Checkpoint = Annotated[str | None, typer.Option(help="Weights for --model.")]
+K = Annotated[int | None, typer.Option("--k", help="Clusters per image.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the K-Means.")]
+NormalizeFeatures = Annotated[
+    bool | None, typer.Option("--normalize-features/--raw-features", help="L2-normalise before clustering.")
+]
+KmeansBackend = Annotated[str | None, typer.Option(help="auto, torch, cuml or sklearn.")]
+NInit = Annotated[int | None, typer.Option(help="Restarts of the K-Means.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images of one size that the network sees at once.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads of each worker.")]
+Workers = Annotated[int | None, typer.Option(help="Workers with a network; by default one per GPU.")]
+GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs of each worker; 0 is the CPU.")]
+RayAddress = Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS does the same.")]
