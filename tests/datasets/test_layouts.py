@@ -127,15 +127,15 @@ def test_demo_counts_the_scenes_that_are_drawn() -> None:
 
 
 def test_preparing_draws_the_demo_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "write_demo", lambda root: touch(root, "images/a.png", "labels/a.png"))
+    monkeypatch.setattr(scenes, "write_demo", lambda root, *_, **__: touch(root, "images/a.png", "labels/a.png"))
     for layout in LAYOUTS.values():
         layout.prepare(tmp_path / layout.name)
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert {path.name for path in tmp_path.iterdir()} == {"demo", "demo-validation"}
     assert len(get_layout("demo").find(tmp_path / "demo")) == 1
 
 
 def test_a_demo_that_cannot_be_written_is_a_dataset_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(root: Path) -> None:
+    def fail(root: Path, *_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(scenes, "write_demo", fail)
