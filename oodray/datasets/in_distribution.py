@@ -85,6 +85,6 @@ class CamVidKnown(CamVid):
     """The validation split of CamVid for the same network: it says nothing of pixels that the network does not know."""
 
     name = "camvid-held-out-validation"
-    title = "CamVid, validation; cars, people, bicycles ignored"
+    title = "CamVid, validation; held-out ignored"
     tree = "ROOT/val/NAME.png\nROOT/valannot/NAME.png   0 to 7 in-distribution, 8 to 11 ignore"
     label_codes = LabelCodes(ood=frozenset(), ignore=frozenset({8, 9, 10, 11}), in_distribution=frozenset(range(8)))
