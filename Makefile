@@ -1,10 +1,10 @@
 # make run     the demo, from nothing          make check   ruff, mypy
-# make test    the tests, from nothing         make bench   the benchmarks
+# make test    the tests, from nothing         make bench   the benchmarks, make bench-gpu those for a GPU
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench bench-gpu clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -19,6 +19,10 @@ check: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
+
+# Needs torch with CUDA and triton, not the rest: run it in their environment.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 
 import oodray
+
+# Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # A busy machine must not fail a property.
 settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -28,7 +28,7 @@ STEPS = (
     {"cli"},
 )
 
-HEAVY = {"torch", "ray", "mmseg", "mmengine", "mmcv", "pandas", "pyarrow", "sklearn", "cuml"}
+HEAVY = {"torch", "ray", "mmseg", "mmengine", "mmcv", "pandas", "pyarrow", "sklearn", "cuml", "triton"}
 
 HOMES = {
     "ray": {"job"},
@@ -38,6 +38,7 @@ HOMES = {
     "torch": {"method", "models", "training", "job"},
     "sklearn": {"method"},
     "cuml": {"method"},
+    "triton": {"models"},
     "pandas": {"job", "report"},
     "pyarrow": {"datasets", "job", "report"},
     "PIL": {"datasets", "report"},
@@ -128,7 +129,7 @@ def test_metrics_need_numpy_alone() -> None:
 def test_the_method_needs_numpy_and_torch_alone() -> None:
     found = [found for found in ALL if found.room == "method" and found.package not in sys.stdlib_module_names]
     assert {at.package for at in found if not at.lazy} == {"numpy", "torch", "oodray"}
-    assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml"}
+    assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml", "triton"}
 
 
 @pytest.mark.parametrize("room", ["errors", "config", "files", "cli"])

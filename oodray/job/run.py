@@ -19,7 +19,18 @@ from oodray.job.plan import Plan
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ResultsFolder
 
-PACKAGES = ("ray", "torch", "mmsegmentation", "mmengine", "mmcv-lite", "mmcv", "numpy", "pyarrow", "scikit-learn")
+PACKAGES = (
+    "ray",
+    "torch",
+    "triton",
+    "mmsegmentation",
+    "mmengine",
+    "mmcv-lite",
+    "mmcv",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+)
 
 
 @dataclass(frozen=True)

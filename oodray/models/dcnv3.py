@@ -9,9 +9,16 @@ For a pixel `(y, x)` of the output, a group `g` and the `P = kernel_size**2` poi
 with `half = dilation*(kernel_size - 1)//2`, pixel centres at integers and zero outside the map. Three things
 are easily mistaken: points are numbered column by column (`p = i*kernel_size + j`, `i` along x), the last
 axis of the offset is `(dx, dy)`, and `offset_scale` stretches the regular grid too, not the offsets alone.
+
+The reference is PyTorch's `grid_sample`, on any device and with gradients; on CUDA a Triton kernel takes its place
+in inference.
 """
 
 from __future__ import annotations
+
+import logging
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +70,20 @@ def dcnv3(
     _check_shape("offset", offset, (batch, out_height, out_width, groups * points * 2))
     _check_shape("mask", mask, (batch, out_height, out_width, groups * points))
 
+    if kernel_name(value.device, value.dtype) == "triton" and not _needs_gradient(value, offset, mask):
+        from oodray.models.dcnv3_cuda import dcnv3_cuda
+
+        return dcnv3_cuda(
+            value,
+            offset,
+            mask,
+            groups=groups,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            offset_scale=offset_scale,
+        )
     maps = value.reshape(batch, height, width, groups, channels // groups)
     maps = maps.permute(0, 3, 4, 1, 2).reshape(batch * groups, channels // groups, height, width)
     grid = _sampling_grid(
@@ -78,6 +99,31 @@ def dcnv3(
     weights = mask.reshape(batch, out_height * out_width, groups, points).transpose(1, 2).flatten(0, 1)
     out = (samples * weights[:, None]).sum(-1).reshape(batch, channels, out_height, out_width)
     return out.permute(0, 2, 3, 1).contiguous()
+
+
+def kernel_name(device: torch.device, dtype: torch.dtype) -> str:
+    """What computes `dcnv3` in inference: `"triton"` on CUDA where Triton is installed, else `"reference"`.
+
+    >>> kernel_name(torch.device("cpu"), torch.float32)
+    'reference'
+    """
+    if device.type != "cuda" or dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return "reference"
+    return "triton" if _has_triton() else "reference"
+
+
+@cache
+def _has_triton() -> bool:
+    found = find_spec("triton") is not None
+    if not found:
+        logging.getLogger(__name__).warning(
+            "Triton is not installed: DCNv3 runs in plain PyTorch, several times slower"
+        )
+    return found
+
+
+def _needs_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def output_size(size: int, kernel_size: int, stride: int, padding: int, dilation: int) -> int:
