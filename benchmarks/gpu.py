@@ -6,6 +6,7 @@ Correctness comes first: the kernel against the reference in float64. Then media
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -28,6 +29,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 SIZES = ((1024, 2048), (640, 2560))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOLERANCE = {"float32": 1e-6, "bfloat16": 1e-2, "float16": 1e-3}
+WARM_UP = 0.5
 OPERATOR = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1}
 
 Row = tuple[str, ...]
@@ -196,9 +198,11 @@ def matmul_rate() -> float:
 
 
 def seconds(call: Callable[[], object], repeats: int = 20) -> float:
-    """Median seconds of a call on the GPU, after three to warm up."""
-    for _ in range(3):
+    """Median seconds of a call on the GPU, after `WARM_UP` seconds of it: an idle GPU runs at a lower clock."""
+    start_of_warm_up = time.perf_counter()
+    while time.perf_counter() - start_of_warm_up < WARM_UP:
         call()
+        torch.cuda.synchronize()
     times = []
     for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -14,7 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+# The fastest of nine settings on an H100, over the four stages of InternImage-L.
 _ROWS = 64
+_WARPS = 4
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -57,7 +59,7 @@ def dcnv3_cuda(
         PADDING=padding,
         DILATION=dilation,
         ROWS=_ROWS,
-        num_warps=4,
+        num_warps=_WARPS,
     )
     return out
 
