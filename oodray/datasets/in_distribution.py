@@ -16,7 +16,11 @@ class Cityscapes(Layout):
     name = "cityscapes"
     title = "Cityscapes, validation"
     images = 500
-    where = "https://www.cityscapes-dataset.com (leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip)"
+    where = (
+        "https://www.cityscapes-dataset.com (leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip; the labelTrainIds "
+        "files are not in them: make them with `CITYSCAPES_DATASET=ROOT csCreateTrainIdLabelImgs`, "
+        "of `pip install cityscapesscripts`)"
+    )
     tree = (
         "ROOT/leftImg8bit/val/CITY/NAME_leftImg8bit.png\n"
         "ROOT/gtFine/val/CITY/NAME_gtFine_labelTrainIds.png   0 to 18 in-distribution, 255 ignore"

@@ -137,22 +137,46 @@ def labelled_frame(label: Path) -> str:
     return label.stem.removesuffix("_labels").partition("_")[2]
 
 
-def compose(photo: NDArray[np.uint8], overlay: NDArray[np.signedinteger[Any]]) -> NDArray[np.uint8]:
+def compose(photo: NDArray[np.uint8], overlay: NDArray[np.signedinteger[Any] | np.floating[Any]]) -> NDArray[np.uint8]:
     """An image `(H, W, 3)` with an overlay of signed differences of its shape added.
+
+    Raises:
+        ValueError: the shapes differ; numpy would spread a smaller overlay over the image.
 
     >>> compose(np.full((1, 2, 3), 250, np.uint8), np.array([[[10, 0, -251], [-1, 0, 0]]], np.int16)).tolist()
     [[[255, 250, 0], [249, 250, 250]]]
     """
+    if overlay.shape != photo.shape:
+        raise ValueError(f"the overlay has the shape {overlay.shape}, the image {photo.shape}")
     composed: NDArray[np.uint8] = np.clip(photo.astype(np.int32) + overlay, 0, 255).astype(np.uint8)
     return composed
 
 
 def _write_composed(path: Path, photo: Path, overlay: Path) -> Path:
     try:
-        with np.load(io.BytesIO(read_bytes(str(overlay))), allow_pickle=False) as arrays:
-            composed = compose(decode_image(read_bytes(str(photo))), arrays["rgb"])
+        composed = compose(decode_image(read_bytes(str(photo))), _read_overlay(overlay))
         with replacing(path) as temporary:
             temporary.write_bytes(encode_png(composed))
-    except (ImageError, OSError, ValueError, KeyError) as error:
+    except (ImageError, OSError, ValueError) as error:
         raise DatasetError(f"cannot compose {path} of {photo} and {overlay}: {error}") from error
     return path
+
+
+def _read_overlay(path: Path) -> NDArray[np.signedinteger[Any] | np.floating[Any]]:
+    """The array `rgb` of an overlay file.
+
+    Raises:
+        ImageError: the file cannot be read, is damaged, or holds no signed numbers of that name.
+    """
+    data = read_bytes(str(path))
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            overlay: NDArray[np.signedinteger[Any] | np.floating[Any]] = arrays["rgb"]
+    except Exception as error:  # hostile bytes: BadZipFile, zlib.error, EOFError, KeyError, TypeError, ...
+        raise ImageError(
+            f"the overlay is damaged or cut short, or no npz file with an array `rgb` ({type(error).__name__}: "
+            f"{error}); fetch it again"
+        ) from error
+    if overlay.dtype.kind not in "if" or not np.isfinite(overlay).all():
+        raise ImageError(f"the overlay ({overlay.dtype}) holds no signed, finite numbers; is it the published file?")
+    return overlay

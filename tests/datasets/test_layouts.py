@@ -351,3 +351,32 @@ class TestFishyscapesStatic:
         np.savez(root / "overlays" / f"0000_{self.FRAME}_rgb.npz", rgb=np.array([{"a": 1}], dtype=object))
         with pytest.raises(DatasetError, match="cannot compose"):
             get_layout("fishyscapes-static").find(root)
+
+    @pytest.mark.parametrize("content", ["empty", "cut short", "damaged", "an npy file"])
+    def test_a_spoiled_download_is_named(self, root: Path, content: str) -> None:
+        [path] = root.glob("overlays/*.npz")
+        whole = bytearray(path.read_bytes())
+        if content == "an npy file":
+            with path.open("wb") as file:
+                np.save(file, np.zeros((6, 8, 3), np.int16))
+        elif content == "damaged":
+            whole[-180:-150] = bytes(30)
+            path.write_bytes(whole)
+        else:
+            path.write_bytes(whole[: len(whole) // 2] if content == "cut short" else b"")
+        with pytest.raises(DatasetError, match="the overlay is damaged or cut short, or no npz file"):
+            get_layout("fishyscapes-static").find(root)
+        assert not any((root / "images").iterdir())
+
+    @pytest.mark.parametrize(
+        ("overlay", "message"),
+        [
+            (np.zeros((1, 1, 3), np.int16), r"the overlay has the shape \(1, 1, 3\), the image \(6, 8, 3\)"),
+            (np.full((6, 8, 3), np.nan, np.float32), r"the overlay \(float32\) holds no signed, finite numbers"),
+            (np.zeros((6, 8, 3), np.uint8), r"the overlay \(uint8\) holds no signed, finite numbers"),
+        ],
+    )
+    def test_an_overlay_of_another_kind_is_refused(self, root: Path, overlay: np.ndarray, message: str) -> None:
+        np.savez(root / "overlays" / f"0000_{self.FRAME}_rgb.npz", rgb=overlay)
+        with pytest.raises(DatasetError, match=message):
+            get_layout("fishyscapes-static").find(root)
