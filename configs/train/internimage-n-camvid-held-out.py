@@ -4,13 +4,7 @@
 _base_ = "./internimage-n-camvid.py"
 
 classes = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence")
-iterations = 4200
 model = dict(decode_head=dict(num_classes=8))
 train_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
 val_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
 test_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=500),
-    dict(type="PolyLR", power=1.0, eta_min=1e-6, by_epoch=False, begin=500, end=iterations),
-]
-train_cfg = dict(max_iters=iterations)

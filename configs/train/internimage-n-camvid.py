@@ -1,7 +1,7 @@
 # Training of internimage-n-camvid on CamVid's 367 training frames, 8 minutes on an H100, about 4 hours on two cores:
 #   python -m oodray.training configs/train/internimage-n-camvid.py --root CAMVID --out work_dirs/internimage-n-camvid
 # The same command continues a training that was interrupted.
-_base_ = "../models/internimage-n-camvid.py"
+_base_ = ["../models/internimage-n-camvid.py", "./_base_/runner.py"]
 
 classes = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 crop = (256, 320)
@@ -11,7 +11,6 @@ model = dict(
     # The mean over the pixels that are trained, however many are ignored.
     decode_head=dict(loss_decode=dict(avg_non_ignore=True)),
 )
-default_scope = "mmseg"
 # Not `deterministic`: the backward pass of grid_sample has no deterministic form on CUDA.
 randomness = dict(seed=0)
 
@@ -19,8 +18,6 @@ frames = dict(type="CamVidFrames", metainfo=dict(classes=classes))
 train_dataloader = dict(
     batch_size=16,
     num_workers=5,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         **frames,
         split="train",
@@ -36,36 +33,12 @@ train_dataloader = dict(
     ),
 )
 whole_frames = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(**frames, split="val", pipeline=whole_frames),
-)
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(**frames, split="test", pipeline=whole_frames),
-)
-val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
-test_evaluator = val_evaluator
+val_dataloader = dict(num_workers=2, dataset=dict(**frames, split="val", pipeline=whole_frames))
+test_dataloader = dict(num_workers=2, dataset=dict(**frames, split="test", pipeline=whole_frames))
 
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    clip_grad=dict(max_norm=1.0),
-)
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=500),
     dict(type="PolyLR", power=1.0, eta_min=1e-6, by_epoch=False, begin=500, end=iterations),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=1000)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-
-default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=100, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2),
-)
-log_processor = dict(by_epoch=False)
+train_cfg = dict(max_iters=iterations, val_interval=1000)
+default_hooks = dict(logger=dict(interval=100), checkpoint=dict(interval=500))

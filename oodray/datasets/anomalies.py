@@ -6,12 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
-from oodray.datasets.layout import Layout, Pair, image_files, is_image_name
-
-_OOD_1_IGNORE_255 = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
+from oodray.datasets.layout import USUAL_CODES, Layout, Pair, image_files, is_image_name, mirrored, png_of_that_name
 
 
 class RoadAnomaly(Layout):
@@ -46,11 +43,11 @@ class RoadAnomaly(Layout):
 
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Of the official form the frames that its list names, or all where there is no list."""
-        for images, labels in self.repackings:
-            if not (root / "frames").is_dir() and (root / images).is_dir() and (root / labels).is_dir():
-                for image in image_files(root / images):
-                    yield image, root / labels / f"{image.stem}.png"
-                return
+        form = self.form(root)
+        if form in self.repackings:
+            images, labels = form
+            yield from mirrored(root / images, root / labels, png_of_that_name)
+            return
         frame_list = root / "frame_list.json"
         names = self._listed(frame_list) if frame_list.exists() else None
         frames = image_files(root / "frames") if names is None else [root / "frames" / name for name in names]
@@ -71,8 +68,7 @@ class _SegmentMeIfYouCan(Layout):
     """Chan et al., SegmentMeIfYouCan, NeurIPS Datasets and Benchmarks 2021: labels of the test images are hidden."""
 
     folders = ("images", "labels_masks")
-    label_codes = _OOD_1_IGNORE_255
-    suffix: ClassVar[str]
+    label_codes = USUAL_CODES
 
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels that exist, and those of the validation images, which should."""
@@ -121,8 +117,7 @@ class AdeOod(Layout):
 
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels bear the names of their images, with `_mask`."""
-        for image in image_files(root / "images"):
-            yield image, root / "annotations" / f"{image.stem}_mask.png"
+        return mirrored(root / "images", root / "annotations", lambda image: f"{image.stem}_mask.png")
 
 
 class StreetHazards(Layout):
@@ -143,5 +138,4 @@ class StreetHazards(Layout):
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels bear the paths of their images."""
         images, labels = (root / folder for folder in self.folders)
-        for image in image_files(images, recursive=True):
-            yield image, labels / image.relative_to(images)
+        return mirrored(images, labels, lambda image: image.name, recursive=True)

@@ -133,7 +133,7 @@ def check_dataset(layout: Layout, root: Path) -> CheckReport:
             *_hidden_labels(hidden, len(samples)),
             *(f"{images:,} images: {what}" for what, images in sorted(storage.items())),
             *_odd_sizes(layout, sizes),
-            *_odd_codes(layout.label_codes, total.codes),
+            *_odd_codes(layout, total.codes),
             *_odd_share(layout, total.labels),
         ],
     )
@@ -189,14 +189,16 @@ def _odd_sizes(layout: Layout, sizes: Counter[tuple[int, int]]) -> list[str]:
     return [f"{others:,} images have another size than the published {_width_by_height(*layout.size)}"]
 
 
-def _odd_codes(codes: LabelCodes, found: Counter[int]) -> list[str]:
+def _odd_codes(layout: Layout, found: Counter[int]) -> list[str]:
     """Repackings of one dataset use other codes for OoD; a file set that mixes them is of two origins."""
-    used = sorted(code for code in codes.ood if found[code])
-    if len(codes.ood) > 1 and codes.in_distribution == frozenset({0}):
-        if len(used) > 1:
-            return [f"OoD pixels have the codes {_listed(map(str, used))}: labels of two repackings are mixed"]
-        if used and used != [max(codes.ood)]:
-            return [f"OoD pixels have the code {used[0]}, as in a repacking; the original has {max(codes.ood)}"]
+    if not layout.repackings:
+        return []
+    codes = layout.label_codes.ood
+    used = sorted(code for code in codes if found[code])
+    if len(used) > 1:
+        return [f"OoD pixels have the codes {_listed(map(str, used))}: labels of two repackings are mixed"]
+    if used and used != [max(codes)]:
+        return [f"OoD pixels have the code {used[0]}, as in a repacking; the original has {max(codes)}"]
     return []
 
 

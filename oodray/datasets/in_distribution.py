@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
-from oodray.datasets.layout import Layout, Pair, image_files
+from oodray.datasets.layout import Layout, Pair, frame_name, mirrored, png_of_that_name
 
 
 class Cityscapes(Layout):
@@ -32,9 +32,7 @@ class Cityscapes(Layout):
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels bear the names of their images."""
         images, labels = (root / folder for folder in self.folders)
-        for image in image_files(images, recursive=True):
-            name = f"{image.stem.removesuffix('_leftImg8bit')}_gtFine_labelTrainIds.png"
-            yield image, labels / image.parent.relative_to(images) / name
+        return mirrored(images, labels, lambda image: f"{frame_name(image)}_gtFine_labelTrainIds.png", recursive=True)
 
 
 class Ade20k(Layout):
@@ -51,8 +49,7 @@ class Ade20k(Layout):
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels bear the names of their images."""
         images, labels = (root / folder for folder in self.folders)
-        for image in image_files(images):
-            yield image, labels / f"{image.stem}.png"
+        return mirrored(images, labels, png_of_that_name)
 
 
 class CamVid(Layout):
@@ -70,8 +67,7 @@ class CamVid(Layout):
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels bear the names of their images."""
         images, labels = (root / folder for folder in self.folders)
-        for image in image_files(images):
-            yield image, labels / f"{image.stem}.png"
+        return mirrored(images, labels, png_of_that_name)
 
 
 class CamVidHeldOut(CamVid):

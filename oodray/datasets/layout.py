@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,10 +16,16 @@ from oodray.errors import DatasetError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
 
+CAMERA = "_leftImg8bit"
+"""How Cityscapes and LostAndFound end the names of their images."""
+
 _FILES_OF_A_RUN = frozenset({"run.json", "manifest.parquet"})
 
 Pair = tuple[Path, Path | None]
 """An image file and its label file."""
+
+USUAL_CODES = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
+"""0 in-distribution, 1 OoD, 255 ignore: what most sets with OoD pixels agree on."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,12 @@ class Layout(ABC):
         Left out, the image would drop out of the metrics in silence.
         """
 
+    def form(self, root: Path) -> tuple[str, ...] | None:
+        """Which of `folders` and `repackings` lies below a root; None where none is whole."""
+        forms = (self.folders, *self.repackings)
+        # os.path, because it takes a folder that may not be entered for absent.
+        return next((form for form in forms if all(os.path.isdir(root / folder) for folder in form)), None)  # noqa: PTH112
+
     def prepare(self, root: Path) -> None:  # noqa: B027 - a hook: only the demo dataset has something to do
         """Make the dataset where oodray can do that itself."""
 
@@ -113,15 +125,10 @@ class Layout(ABC):
         if not root.is_dir():
             raise self.error(f"{root} is not a folder")
         absent = [folder for folder in self.folders if not (root / folder).is_dir()]
-        if absent and not self._has_folders(root):
+        if absent and self.form(root) is None:
             problem = f"{root} has no folder {absent[0]}/"
-            better = next(filter(self._has_folders, [root.parent, *sorted(root.iterdir())]), None)
+            better = next(filter(self.form, [root.parent, *sorted(root.iterdir())]), None)
             raise self.error(f"{problem}; did you mean --root {better} ?" if better else problem)
-
-    def _has_folders(self, root: Path) -> bool:
-        # os.path, because it takes a folder that may not be entered for absent.
-        forms = (self.folders, *self.repackings)
-        return any(all(os.path.isdir(root / folder) for folder in form) for form in forms)  # noqa: PTH112
 
     def _require_files(self, root: Path, pairs: list[Pair]) -> None:
         """At least one image, and one label if there should be any."""
@@ -144,6 +151,32 @@ def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
         OSError: a folder cannot be read.
     """
     return sorted(_walk(folder, recursive, above=frozenset()))
+
+
+def mirrored(
+    images: Path, labels: Path, label_name: Callable[[Path], str], *, recursive: bool = False
+) -> Iterator[Pair]:
+    """Every image file of a folder, and the label at the same place below another, named after it."""
+    for image in image_files(images, recursive=recursive):
+        yield image, labels / image.parent.relative_to(images) / label_name(image)
+
+
+def png_of_that_name(image: Path) -> str:
+    """The name of a label that is called as its image is.
+
+    >>> png_of_that_name(Path("images/a.b.jpg"))
+    'a.b.png'
+    """
+    return f"{image.stem}.png"
+
+
+def frame_name(image: Path) -> str:
+    """The name of a frame of Cityscapes or LostAndFound, without what names the camera.
+
+    >>> frame_name(Path("test/01/01_a_000000_000010_leftImg8bit.png"))
+    '01_a_000000_000010'
+    """
+    return image.stem.removesuffix(CAMERA)
 
 
 def _walk(folder: Path, recursive: bool, above: frozenset[Path]) -> Iterator[Path]:

@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_image, encode_png, read_bytes
-from oodray.datasets.layout import Layout, Pair, image_files
+from oodray.datasets.layout import CAMERA, USUAL_CODES, Layout, Pair, frame_name, image_files, mirrored
 from oodray.errors import DatasetError, ImageError
 from oodray.files import replacing
-
-_CAMERA = "_leftImg8bit"
 
 
 class LostAndFound(Layout):
@@ -39,16 +37,14 @@ class LostAndFound(Layout):
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels bear the names of their frames."""
         images, labels = (root / folder for folder in self.folders)
-        for image in image_files(images, recursive=True):
-            name = f"{frame_name(image)}_gtCoarse_labelTrainIds.png"
-            yield image, labels / image.parent.relative_to(images) / name
+        return mirrored(images, labels, lambda image: f"{frame_name(image)}_gtCoarse_labelTrainIds.png", recursive=True)
 
 
 class _Fishyscapes(Layout):
     """Blum et al., The Fishyscapes Benchmark, IJCV 2021: the validation sets, labels `NNNN_FRAME_labels.png`."""
 
     folders: ClassVar[tuple[str, ...]] = ("labels", "leftImg8bit")
-    label_codes = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
+    label_codes = USUAL_CODES
     size = (1024, 2048)
 
     def labels(self, root: Path) -> Iterable[Path]:
@@ -76,7 +72,7 @@ class FishyscapesLostAndFound(_Fishyscapes):
         frames = {frame_name(path): path for path in image_files(root / "leftImg8bit", recursive=True)}
         for label in self.labels(root):
             frame = labelled_frame(label)
-            yield frames.get(frame, root / "leftImg8bit" / f"{frame}{_CAMERA}.png"), label
+            yield frames.get(frame, root / "leftImg8bit" / f"{frame}{CAMERA}.png"), label
 
 
 class FishyscapesStatic(_Fishyscapes):
@@ -113,19 +109,10 @@ class FishyscapesStatic(_Fishyscapes):
             overlay = root / "overlays" / f"{stem}.npz"
             if stem not in images and overlay.is_file():
                 frame = labelled_frame(label)
-                photo = root / "leftImg8bit" / "val" / frame.split("_")[0] / f"{frame}{_CAMERA}.png"
+                photo = root / "leftImg8bit" / "val" / frame.split("_")[0] / f"{frame}{CAMERA}.png"
                 composed.mkdir(exist_ok=True)
                 images[stem] = _write_composed(composed / f"{stem}.png", photo, overlay)
             yield images.get(stem, composed / f"{stem}.png"), label
-
-
-def frame_name(image: Path) -> str:
-    """The name of a frame, without what names the camera.
-
-    >>> frame_name(Path("test/01/01_a_000000_000010_leftImg8bit.png"))
-    '01_a_000000_000010'
-    """
-    return image.stem.removesuffix(_CAMERA)
 
 
 def labelled_frame(label: Path) -> str:

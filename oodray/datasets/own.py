@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
-from oodray.datasets.layout import IMAGE_SUFFIXES, Layout, Pair, image_files
+from oodray.datasets.layout import IMAGE_SUFFIXES, USUAL_CODES, Layout, Pair, image_files, mirrored, png_of_that_name
 from oodray.errors import DatasetError
 
 
@@ -22,7 +22,7 @@ class Demo(Layout):
     where = "nothing to fetch, `oodray run --dataset demo` draws it"
     tree = "ROOT/images/scene-00.png\nROOT/labels/scene-00.png   0 in-distribution, 1 OoD, 255 ignore"
     folders = ("images", "labels")
-    label_codes = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
+    label_codes = USUAL_CODES
 
     def prepare(self, root: Path) -> None:
         """Draw the scenes that are not there yet.
@@ -39,8 +39,7 @@ class Demo(Layout):
 
     def pairs(self, root: Path) -> Iterable[Pair]:
         """Labels bear the names of their images."""
-        for image in image_files(root / "images"):
-            yield image, root / "labels" / f"{image.stem}.png"
+        return mirrored(root / "images", root / "labels", png_of_that_name)
 
 
 class DemoValidation(Demo):
@@ -69,7 +68,7 @@ class Folder(Layout):
         "ROOT/labels/**/NAME.png   0 in-distribution, 1 OoD, 255 ignore; may be absent for some images"
     )
     folders = ()
-    label_codes = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
+    label_codes = USUAL_CODES
 
     def pairs(self, root: Path) -> Iterable[Pair]:
         """All images below the root; with images/ and labels/, those below images/, and labels that exist.

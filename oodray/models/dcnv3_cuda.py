@@ -9,7 +9,6 @@ The kernel is bound by memory: each value, offset and mask is read once if the c
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -17,7 +16,6 @@ from torch import Tensor
 # The fastest of nine settings on an H100, over the four stages of InternImage-L.
 _ROWS = 64
 _WARPS = 4
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def dcnv3_cuda(
@@ -32,7 +30,8 @@ def dcnv3_cuda(
     dilation: int,
     offset_scale: float,
 ) -> Tensor:
-    """As `oodray.models.dcnv3.dcnv3`, of checked shapes; value, offset and mask are on one device, in `DTYPES`."""
+    """As `oodray.models.dcnv3.dcnv3`, of checked shapes; value, offset and mask are on one device, of dtypes
+    that `oodray.models.dcnv3.kernel_name` takes."""
     batch, height, width, channels = value.shape
     _, out_height, out_width, _ = offset.shape
     out = value.new_empty((batch, out_height, out_width, channels))
