@@ -29,7 +29,7 @@ from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.models.checkpoints import file_sha256
 from oodray.models.segmenter import ModelSource, resolve_model
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
 
 

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from oodray.errors import ModelError
-from oodray.models.checkpoints import load_weights, read_state_dict
+from oodray.models.checkpoints import StateDict, read_state_dict
+from oodray.models.input_rule import InputRule
 from oodray.models.internimage import InternImage
 from oodray.models.mmcv_ops import ensure_mmcv_ops
+from oodray.models.parameters import load_weights_from
 from oodray.models.segmenter import Segmentation
 from oodray.models.sliding import slide
 
@@ -82,7 +84,9 @@ def build_network(config: Path) -> nn.Module:
     return network
 
 
-def load_mmseg_segmenter(config: Path, checkpoint: Path, *, classes: int | None, device: str) -> MMSegSegmenter:
+def load_mmseg_segmenter(
+    config: Path, checkpoint: Path, *, classes: int | None, device: str, input_rule: InputRule | None = None
+) -> MMSegSegmenter:
     """A segmenter from an mmsegmentation config and a checkpoint.
 
     Args:
@@ -90,13 +94,29 @@ def load_mmseg_segmenter(config: Path, checkpoint: Path, *, classes: int | None,
         checkpoint: the weights; never executed.
         classes: use the first `classes` channels of the logits, or all when None.
         device: where to run, `"cpu"` or `"cuda"`.
+        input_rule: the size at which the network sees an image, its own when None.
 
     Raises:
         ModelError: if config or checkpoint cannot be used or do not belong together.
     """
     network = build_network(config)
-    load_weights(network, read_state_dict(checkpoint), source=checkpoint)
-    return MMSegSegmenter(network, classes=classes, device=device)
+    match_outputs(network, read_state_dict(checkpoint), classes)
+    load_weights_from(network, checkpoint)
+    return MMSegSegmenter(network, classes=classes, device=device, input_rule=input_rule)
+
+
+def match_outputs(network: nn.Module, state: StateDict, classes: int | None) -> None:
+    """Give the head as many outputs as the weights have, where those are exactly the `classes` in use.
+
+    The published files have 150 outputs whatever they were trained on; some of other origin have none to spare.
+    """
+    stored = state.get("decode_head.conv_seg.weight")
+    head = cast("Any", network).decode_head
+    if classes is None or stored is None or stored.shape[0] != classes or classes == head.conv_seg.out_channels:
+        return
+    device = head.conv_seg.weight.device
+    head.conv_seg = nn.Conv2d(head.conv_seg.in_channels, classes, kernel_size=1, device=device)
+    head.num_classes = head.out_channels = classes
 
 
 class MMSegSegmenter:
@@ -105,13 +125,27 @@ class MMSegSegmenter:
     The network's own `data_preprocessor`, `align_corners` and `test_cfg` are honoured. Features are the
     backbone's map whose stride is nearest to 16, its third stage in every hierarchical backbone.
 
+    Args:
+        network: the network, with its weights.
+        classes: use the first `classes` channels of the logits, or all when None.
+        device: where to run, `"cpu"` or `"cuda"`.
+        input_rule: the size at which the network sees an image, its own when None.
+
     Raises:
         ModelError: if the network's `test_cfg` cannot be followed.
     """
 
-    def __init__(self, network: nn.Module, *, classes: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        classes: int | None = None,
+        device: str = "cpu",
+        input_rule: InputRule | None = None,
+    ) -> None:
         self.network = cast("Any", network.to(device).eval())
         self.classes = classes
+        self.input_rule = input_rule
         self.align_corners = bool(self.network.decode_head.align_corners)
         self.sliding = _sliding_windows(self.network.test_cfg)
 
@@ -120,6 +154,8 @@ class MMSegSegmenter:
         """See `Segmenter.segment`."""
         if len({image.shape for image in images}) != 1:
             raise ValueError(f"images of one size expected, got {sorted({image.shape for image in images})}")
+        if self.input_rule is not None:
+            images = [self.input_rule.apply(image) for image in images]
         height, width, _ = images[0].shape
         inputs = self._preprocess(images)
         padded = inputs.shape[-2], inputs.shape[-1]

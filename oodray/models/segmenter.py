@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from oodray.errors import ImageError, ModelError
+from oodray.models.input_rule import InputRule
 from oodray.models.zoo import find_checkpoint, get_model
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ModelSource:
         config: the mmsegmentation config, None for a factory.
         checkpoint: the weights, None for a factory.
         classes: how many channels of the logits to use, None for all.
+        input_rule: the size at which the network sees an image, its own when None.
         search_path: folder to import a factory from, the driver's working directory.
         code: the file of yours that makes the network, a config or the module of a factory; None for a name.
         sha256: of the checkpoint as published, None where nothing was.
@@ -64,6 +66,7 @@ class ModelSource:
     config: Path | None = None
     checkpoint: Path | None = None
     classes: int | None = None
+    input_rule: InputRule | None = None
     search_path: str | None = None
     code: Path | None = None
     sha256: str | None = None
@@ -96,6 +99,7 @@ def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
         config=known.config,
         checkpoint=weights,
         classes=known.classes,
+        input_rule=known.input_rule,
         # These two belong to the weights, not to the name.
         sha256=known.sha256 if checkpoint is None else None,
         tau=known.tau if checkpoint is None else None,
@@ -114,7 +118,9 @@ def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
 
     from oodray.models.mmseg import load_mmseg_segmenter
 
-    return load_mmseg_segmenter(source.config, source.checkpoint, classes=source.classes, device=device)
+    return load_mmseg_segmenter(
+        source.config, source.checkpoint, classes=source.classes, device=device, input_rule=source.input_rule
+    )
 
 
 def check_segmentations(segmentations: list[Segmentation], images: int) -> list[Segmentation]:

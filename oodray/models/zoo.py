@@ -14,6 +14,7 @@ from pathlib import Path
 
 from oodray.config import config_root
 from oodray.errors import ModelError
+from oodray.models.input_rule import InputRule
 
 HUB = "https://huggingface.co/OpenGVLab/InternImage/resolve/main"
 EMBEDDED = "internimage-n-demo"
@@ -21,9 +22,9 @@ EMBEDDED = "internimage-n-demo"
 _IN_PACKAGE = Path(__file__).parent / "weights"
 _IN_REPOSITORY = Path(__file__).parents[2] / "benchmarks" / "weights"
 
-_ADE20K_REMARK = (
-    "the ADE20K networks were trained on images resized to a short side of 512 or 640 pixels; "
-    "here they see images at their own size, so numbers can differ from published ones"
+_XL_REMARK = (
+    "users report poor pictures from the official internimage-xl-mapillary2cityscapes (issue 306 of the InternImage "
+    "repository): look at yours before relying on it"
 )
 
 
@@ -40,6 +41,7 @@ class ZooModel:
         megabytes: size of the checkpoint.
         sha256: of the checkpoint as published.
         tau: the value stated for this network, if any.
+        input_rule: the size at which it sees an image, None for the image's own.
         folder: where the checkpoint is kept if not in the cache folder: those of our own are.
         remark: what its users should know, if anything.
     """
@@ -52,6 +54,7 @@ class ZooModel:
     megabytes: int
     sha256: str | None = None
     tau: float | None = None
+    input_rule: InputRule | None = None
     folder: Path | None = None
     remark: str | None = None
 
@@ -117,7 +120,7 @@ def find_checkpoint(model: ZooModel) -> Path:
 
 
 def _ours(name: str, folder: Path, classes: int, miou: float, sha256: str, *, tau: float) -> ZooModel:
-    return ZooModel(name, name, f"{name}.pth", classes, miou, 7, sha256, tau, folder)
+    return ZooModel(name, name, f"{name}.pth", classes, miou, 7, sha256, tau, folder=folder)
 
 
 def _cityscapes(size: str, miou: float, megabytes: int, sha256: str, *, tau: float | None = None) -> ZooModel:
@@ -129,7 +132,8 @@ def _cityscapes(size: str, miou: float, megabytes: int, sha256: str, *, tau: flo
 def _mapillary(size: str, miou: float, megabytes: int, sha256: str) -> ZooModel:
     file = f"upernet_internimage_{size}_512x1024_160k_mapillary2cityscapes.pth"
     name = f"internimage-{size}-mapillary2cityscapes"
-    return ZooModel(name, f"internimage-{size}", file, 19, miou, megabytes, sha256)
+    remark = _XL_REMARK if size == "xl" else None
+    return ZooModel(name, f"internimage-{size}", file, 19, miou, megabytes, sha256, remark=remark)
 
 
 def _ade20k(
@@ -137,7 +141,7 @@ def _ade20k(
 ) -> ZooModel:
     file = f"upernet_internimage_{size}_{crop}_160k_ade20k.pth"
     name = f"internimage-{size}-ade20k"
-    return ZooModel(name, f"internimage-{size}", file, 150, miou, megabytes, sha256, tau, remark=_ADE20K_REMARK)
+    return ZooModel(name, f"internimage-{size}", file, 150, miou, megabytes, sha256, tau, InputRule(crop, 4 * crop))
 
 
 # mIoU: the cards beside the weights. tau: `oodray calibrate`, on validation images, see docs/calibration.md.

@@ -195,10 +195,12 @@ class TestModel:
         )
         assert not any("sha256" in text for text in make(model=model, checkpoint=str(path)).warnings)
 
-    def test_the_input_rule_that_is_not_applied_is_a_warning(self, make: Make, tmp_path: Path) -> None:
+    def test_what_users_report_of_a_network_is_a_warning(self, make: Make, tmp_path: Path) -> None:
         options = {"checkpoint": weights(tmp_path), "tau": 1.1}
-        assert any("resized to a short side" in text for text in make(model="internimage-l-ade20k", **options).warnings)
-        assert not any("resized" in text for text in make(model="internimage-l-cityscapes", **options).warnings)
+        found = make(model="internimage-xl-mapillary2cityscapes", **options).warnings
+        assert any("users report poor pictures" in text for text in found)
+        other = make(model="internimage-l-mapillary2cityscapes", **options).warnings
+        assert not any("users report" in text for text in other)
 
     def test_a_config_is_known_by_its_place_and_content(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import subprocess
+import sys
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -10,27 +13,18 @@ from typing import Any
 
 import pytest
 import torch
-from model_oracles import fill_network
-from torch import Tensor, nn
+from safetensors.torch import save_file
 
 from oodray.errors import ModelError
-from oodray.models.checkpoints import StateDict, file_sha256, load_weights, read_state_dict
+from oodray.models.checkpoints import StateDict, file_sha256, read_state_dict
 
 STATE: StateDict = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([0.1, -2.5])}
 
 
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.gamma1, self.gamma2 = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
-
-
-class Network(nn.Module):
-    def __init__(self, blocks: int = 2, *, seed: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block() for _ in range(blocks))
-        fill_network(self, seed)
+LFS_POINTER = b"""version https://git-lfs.github.com/spec/v1
+oid sha256:59808301f09cbd09796127a1d0ab7a294be4c961fd726c4716d931016e3ed7a0
+size 511514591
+"""
 
 
 def save(folder: Path, content: Any, **options: Any) -> Path:
@@ -64,9 +58,134 @@ class TestReading:
         path = save(tmp_path, {key: value.half() for key, value in STATE.items()})
         assert {value.dtype for value in read_state_dict(path).values()} == {torch.float16}
 
+    def test_module_stays_where_not_every_key_has_it(self, tmp_path: Path) -> None:
+        state = {"module.weight": torch.zeros(1), "weight": torch.ones(1)}
+        assert read_state_dict(save(tmp_path, state)).keys() == state.keys()
+
+    @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+    def test_safetensors_whatever_the_file_is_called(self, tmp_path: Path, name: str) -> None:
+        stored = {f"module.{key}": value.half() for key, value in STATE.items()}
+        save_file(stored, tmp_path / name, metadata={"format": "pt"})
+        state = read_state_dict(tmp_path / name)
+        assert state.keys() == STATE.keys()
+        for key, value in STATE.items():
+            assert torch.equal(state[key], value.half())
+
     def test_module_is_removed_in_front_only(self, tmp_path: Path) -> None:
         path = save(tmp_path, {"module.neck.module.weight": torch.zeros(1)})
         assert list(read_state_dict(path)) == ["neck.module.weight"]
+
+
+TRAIN = """
+import sys
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+
+class Tiny(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+
+    def forward(self, inputs, mode="tensor"):
+        found = self.bn(self.conv(inputs)).square().mean()
+        return {"loss": found} if mode == "loss" else found
+
+
+images = [{"inputs": torch.randn(3, 8, 8)} for _ in range(4)]
+runner = Runner(
+    Tiny(),
+    work_dir=sys.argv[1],
+    train_dataloader=dict(
+        dataset=images, batch_size=2, num_workers=0,
+        sampler=dict(type="DefaultSampler", shuffle=False), collate_fn=dict(type="default_collate"),
+    ),
+    train_cfg=dict(by_epoch=False, max_iters=2),
+    optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.1)),
+    param_scheduler=dict(type="PolyLR", by_epoch=False, begin=0, end=2),
+    default_hooks=dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2)),
+    log_level="ERROR",
+)
+torch.save(runner.train().state_dict(), f"{sys.argv[1]}/weights.pth")
+"""
+
+
+@pytest.fixture(scope="module")
+def written_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a training by mmengine's Runner; `weights.pth` beside it is the network at its end."""
+    folder = tmp_path_factory.mktemp("runner")
+    # A process of its own: the Runner sets up logging, seeds and determinism for good.
+    subprocess.run([sys.executable, "-c", TRAIN, str(folder)], check=True, capture_output=True)
+    return folder / "iter_2.pth"
+
+
+class TestRunnerFiles:
+    def test_torch_alone_refuses_them(self, written_by_runner: Path) -> None:
+        with pytest.raises(pickle.UnpicklingError, match="Unsupported global"):
+            torch.load(written_by_runner, weights_only=True)
+        named = set(torch.serialization.get_unsafe_globals_in_checkpoint(written_by_runner))
+        assert {"builtins.getattr", "mmengine.logging.history_buffer.HistoryBuffer", "numpy.ndarray"} <= named
+
+    def test_the_state_dict_is_read_and_nothing_else(self, written_by_runner: Path) -> None:
+        state = read_state_dict(written_by_runner)
+        expected = torch.load(written_by_runner.with_name("weights.pth"), weights_only=True)
+        assert state.keys() == expected.keys()
+        assert int(expected["bn.num_batches_tracked"]) == 2
+        for key, value in expected.items():
+            assert torch.equal(state[key], value)
+
+    def test_what_they_name_is_not_even_imported(self, written_by_runner: Path, environment: dict[str, str]) -> None:
+        script = """
+import sys
+from pathlib import Path
+from oodray.models.checkpoints import read_state_dict
+read_state_dict(Path(sys.argv[1]))
+print("mmengine" in sys.modules, getattr.__name__)
+"""
+        command = [sys.executable, "-c", script, str(written_by_runner)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        assert done.stdout == "False getattr\n"
+
+    def test_torch_keeps_refusing_them_afterwards(self, written_by_runner: Path) -> None:
+        read_state_dict(written_by_runner)
+        with pytest.raises(pickle.UnpicklingError, match="Unsupported global"):
+            torch.load(written_by_runner, weights_only=True)
+
+    def test_files_written_with_the_other_numpy(self, written_by_runner: Path, tmp_path: Path) -> None:
+        """The names of numpy 1 are as long as those of numpy 2 and a letter more."""
+        path = tmp_path / "old.pth"
+        with zipfile.ZipFile(written_by_runner) as source, zipfile.ZipFile(path, "w") as target:
+            for name in source.namelist():
+                data = source.read(name)
+                if name.endswith("data.pkl"):
+                    assert b"numpy._core.multiarray" in data
+                    data = data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+                target.writestr(name, data)
+        assert b"numpy.core.multiarray" in path.read_bytes()
+        assert read_state_dict(path).keys() == read_state_dict(written_by_runner).keys()
+
+    def test_getattr_in_place_of_a_tensor_is_refused(self, tmp_path: Path) -> None:
+        class Named:
+            def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, str]]:
+                return getattr, ("text", "upper")
+
+        with pytest.raises(ModelError, match="holds no state dict"):
+            read_state_dict(save(tmp_path, {**STATE, "b": Named()}))
+
+    def test_a_file_that_names_more_is_refused_by_that_name(self, tmp_path: Path) -> None:
+        target = tmp_path / "harm"
+        path = save(tmp_path, {"state_dict": STATE, "message_hub": {"a": Attack(target), "b": [Unknown()]}})
+        with pytest.raises(ModelError, match=r"was refused: it names (posix|nt)\.mkdir, and code"):
+            read_state_dict(path)
+        assert not target.exists()
+        path = save(tmp_path, {"state_dict": STATE, "meta": Unknown()})
+        with pytest.raises(ModelError, match=r"was refused: it names test_checkpoints\.Unknown, and code"):
+            read_state_dict(path)
+
+
+class Unknown:
+    """A class that no checkpoint has a reason to name."""
 
 
 class Attack:
@@ -115,20 +234,41 @@ class TestRefusedFiles:
             read_state_dict(path)
 
     @pytest.mark.parametrize(
-        "data",
+        ("data", "message"),
         [
-            b"<!DOCTYPE html><html><body>Sign in</body></html>",
-            b"\x00" * 1000,
-            b"PK\x03\x04" + b"\x00" * 200,
-            b"{}",
+            (b"", "it is empty"),
+            (b"<!DOCTYPE html><html><body>Sign in</body></html>", "it is a web page"),
+            (b"\xef\xbb\xbf\n  <HTML lang='en'>", "it is a web page"),
+            (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "it is a web page"),
+            (LFS_POINTER, "it is a Git LFS pointer.*git lfs pull"),
+            (b"PK\x03\x04" + b"\x00" * 200, "it is truncated.*after 204 bytes"),
+            (b"\x00" * 1000, "cannot be read as a checkpoint"),
+            (b"{}", "cannot be read as a checkpoint|was refused"),
+            (b"\x89PNG\r\n\x1a\n" + b"\x00" * 50, "cannot be read as a checkpoint|was refused"),
         ],
-        ids=["html", "zeros", "zip-magic", "json"],
+        ids=["empty", "html", "html-with-mark", "xml", "lfs", "zip-magic", "zeros", "json", "png"],
     )
-    def test_something_else(self, tmp_path: Path, data: bytes) -> None:
+    def test_something_else(self, tmp_path: Path, data: bytes, message: str) -> None:
         path = tmp_path / "weights.pth"
         path.write_bytes(data)
-        with pytest.raises(ModelError, match=r"weights\.pth"):
+        with pytest.raises(ModelError, match=message) as caught:
             read_state_dict(path)
+        assert str(path) in str(caught.value)
+
+    @pytest.mark.parametrize("kept", [20, 0.5, -1])
+    def test_truncated_safetensors(self, tmp_path: Path, kept: float) -> None:
+        path = tmp_path / "weights.safetensors"
+        save_file({"a": torch.randn(500)}, path)
+        data = path.read_bytes()
+        path.write_bytes(data[: kept if isinstance(kept, int) else int(kept * len(data))])
+        with pytest.raises(ModelError, match=r"weights\.safetensors.*truncated"):
+            read_state_dict(path)
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_a_compiled_network(self, tmp_path: Path) -> None:
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "weights.pth"))
+        with pytest.raises(ModelError, match=r"cannot be read as a checkpoint.*TorchScript"):
+            read_state_dict(tmp_path / "weights.pth")
 
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"nothing\.pth does not exist"):
@@ -149,106 +289,27 @@ class TestRefusedFiles:
             {"state_dict": {}},
             {"state_dict": [1]},
             {"a": 1.0},
+            {"model": {"a": torch.zeros(3)}, "epoch": 3},
+            {"a": torch.zeros(3, 3).to_sparse()},
+            {"a": torch.zeros(3, device="meta")},
         ],
-        ids=["tensor", "list", "text", "none", "empty", "empty-inside", "list-inside", "number"],
+        ids=[
+            "tensor",
+            "list",
+            "text",
+            "none",
+            "empty",
+            "empty-inside",
+            "list-inside",
+            "number",
+            "model",
+            "sparse",
+            "meta",
+        ],
     )
     def test_not_a_state_dict(self, tmp_path: Path, content: Any) -> None:
         with pytest.raises(ModelError, match="holds no state dict"):
             read_state_dict(save(tmp_path, content))
-
-
-class TestLoading:
-    @pytest.fixture
-    def source(self) -> Network:
-        return Network(seed=1)
-
-    @pytest.fixture
-    def network(self) -> Network:
-        return Network(seed=2)
-
-    def test_every_tensor_is_copied(self, source: Network, network: Network) -> None:
-        load_weights(network, source.state_dict(), source=Path("weights.pth"))
-        for key, value in network.state_dict().items():
-            assert torch.equal(value, source.state_dict()[key])
-        assert not any(own is other for own, other in zip(network.parameters(), source.parameters(), strict=True))
-
-    def test_half_precision_becomes_the_precision_of_the_network(self, source: Network, network: Network) -> None:
-        load_weights(network, source.half().state_dict(), source=Path("weights.pth"))
-        for key, value in network.named_parameters():
-            assert value.dtype == torch.float32
-            assert torch.equal(value, source.state_dict()[key].float())
-
-    def test_the_auxiliary_head_is_left_out(self, source: Network, network: Network) -> None:
-        state = source.state_dict() | {"auxiliary_head.conv.weight": torch.zeros(1)}
-        load_weights(network, state, source=Path("weights.pth"))
-        assert torch.equal(network.state_dict()["blocks.0.conv.weight"], state["blocks.0.conv.weight"])
-
-    @pytest.mark.parametrize(
-        "counter",
-        [None, torch.tensor(160_000), torch.tensor(160_000.0).half(), torch.tensor(float("nan"))],
-        ids=["missing", "whole", "overflown", "nan"],
-    )
-    def test_counters_of_batches_are_reset(self, source: Network, network: Network, counter: Tensor | None) -> None:
-        state = {key: value for key, value in source.state_dict().items() if "num_batches" not in key}
-        if counter is not None:
-            state |= {f"blocks.{index}.bn.num_batches_tracked": counter for index in range(2)}
-        for key, value in network.state_dict().items():
-            if "num_batches" in key:
-                value.fill_(7)
-        load_weights(network, state, source=Path("weights.pth"))
-        counters = [value for key, value in network.state_dict().items() if "num_batches" in key]
-        assert [int(value) for value in counters] == [0, 0]
-
-    def test_a_missing_layer_scale_is_one(self, source: Network, network: Network) -> None:
-        state = source.state_dict()
-        del state["blocks.0.gamma1"], state["blocks.1.gamma2"]
-        load_weights(network, state, source=Path("weights.pth"))
-        loaded = network.state_dict()
-        assert torch.equal(loaded["blocks.0.gamma1"], torch.ones(4))
-        assert torch.equal(loaded["blocks.1.gamma2"], torch.ones(4))
-        assert torch.equal(loaded["blocks.0.gamma2"], state["blocks.0.gamma2"])
-
-
-class TestMisfits:
-    def test_all_are_named_at_once_and_nothing_is_loaded(self) -> None:
-        network, state = Network(seed=2), dict(Network(seed=1).state_dict())
-        before = {key: value.clone() for key, value in network.state_dict().items()}
-        del state["blocks.0.conv.bias"], state["blocks.1.bn.running_mean"]
-        state["neck.weight"] = torch.zeros(1)
-        state["blocks.1.conv.weight"] = torch.zeros(4, 3, 1, 1)
-        with pytest.raises(ModelError) as caught:
-            load_weights(network, state, source=Path("folder/weights.pth"))
-        assert str(caught.value) == (
-            "folder/weights.pth does not fit the network. "
-            "2 missing: blocks.0.conv.bias, blocks.1.bn.running_mean; "
-            "1 surplus: neck.weight; "
-            "1 misshapen: blocks.1.conv.weight (4, 3, 1, 1) instead of (4, 3, 3, 3)"
-        )
-        assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-
-    def test_ten_are_named_and_the_rest_counted(self) -> None:
-        state = Network(1, seed=0).state_dict()
-        with pytest.raises(ModelError) as caught:
-            load_weights(Network(4, seed=0), state, source=Path("weights.pth"))
-        # Each block has six tensors that must be there.
-        assert "18 missing: blocks.1.conv.weight, " in str(caught.value)
-        assert str(caught.value).count("blocks.") == 10
-        assert str(caught.value).endswith(" and 8 more")
-
-    def test_ten_are_named_without_a_count(self) -> None:
-        state = Network(1, seed=0).state_dict() | {f"extra{index}": torch.zeros(1) for index in range(10)}
-        with pytest.raises(ModelError, match=r"10 surplus: extra0, .*, extra9$"):
-            load_weights(Network(1, seed=0), state, source=Path("weights.pth"))
-
-    def test_a_layer_scale_of_another_width_is_refused(self) -> None:
-        state = Network(1, seed=0).state_dict() | {"blocks.0.gamma1": torch.ones(5)}
-        with pytest.raises(ModelError, match=r"1 misshapen: blocks\.0\.gamma1 \(5,\) instead of \(4,\)"):
-            load_weights(Network(1, seed=0), state, source=Path("weights.pth"))
-
-    def test_other_heads_than_the_auxiliary_are_surplus(self) -> None:
-        state = Network(1, seed=0).state_dict() | {"auxiliary_heads.weight": torch.zeros(1)}
-        with pytest.raises(ModelError, match=r"1 surplus: auxiliary_heads\.weight"):
-            load_weights(Network(1, seed=0), state, source=Path("weights.pth"))
 
 
 class TestDigest:

@@ -1,0 +1,49 @@
+"""Files that are not the checkpoint whose name they have: what a failed download leaves behind, recognised."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+
+_HEAD = 512
+_MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head")
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_ZIP = b"PK\x03\x04"
+
+
+def describe_wrong_file(path: Path) -> str | None:
+    """What `path` is instead of a whole checkpoint, and what to do; None where nothing speaks against it.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if size == 0:
+        return "it is empty: download it again"
+    if head.startswith(_LFS_POINTER):
+        return "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it lies, or download it"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_MARKUP):
+        return "it is a web page saved under this name: download the file itself, not the page that shows it"
+    if head.startswith(_ZIP) and not zipfile.is_zipfile(path):
+        return f"it is truncated: it begins as a checkpoint and ends after {size:,} bytes without its index"
+    missing = _safetensors_bytes(head) - size
+    if is_safetensors(head) and missing > 0:
+        return f"it is truncated: at least {missing:,} of its bytes are missing"
+    return None
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins so is in the format safetensors: a length, then JSON of an object."""
+    return head[8:9] == b"{" and 2 <= _header_bytes(head) <= 100_000_000
+
+
+def _header_bytes(head: bytes) -> int:
+    return int(struct.unpack("<Q", head[:8])[0]) if len(head) >= 8 else 0
+
+
+def _safetensors_bytes(head: bytes) -> int:
+    """At least this many bytes a safetensors file has: those of its header."""
+    return 8 + _header_bytes(head)
