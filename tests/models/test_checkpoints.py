@@ -266,7 +266,7 @@ class TestRefusedFiles:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_a_compiled_network(self, tmp_path: Path) -> None:
-        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "weights.pth"))
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "weights.pth"))  # type: ignore[no-untyped-call]
         with pytest.raises(ModelError, match=r"cannot be read as a checkpoint.*TorchScript"):
             read_state_dict(tmp_path / "weights.pth")
 

@@ -13,6 +13,7 @@ import torch
 from model_oracles import fill_network, write_config
 
 from oodray.errors import ImageError, ModelError
+from oodray.models.input_rule import InputRule
 from oodray.models.mmseg import MMSegSegmenter, build_network
 from oodray.models.segmenter import (
     ModelSource,
@@ -75,7 +76,9 @@ def touch(path: Path) -> Path:
 
 class TestSource:
     def test_is_small_and_can_be_sent_to_a_worker(self) -> None:
-        source = ModelSource("a", Path("a.py"), Path("a.pth"), 19, "/home", Path("a.py"), 64 * "0", 1.5, "remark")
+        source = ModelSource(
+            "a", Path("a.py"), Path("a.pth"), 19, InputRule(512, 2048), "/home", Path("a.py"), 64 * "0", 1.5, "remark"
+        )
         assert pickle.loads(pickle.dumps(source)) == source
         assert len(pickle.dumps(source)) < 1000
 
