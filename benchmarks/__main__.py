@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import clustering, evaluation
+from benchmarks import clustering, dcnv3, evaluation
 from benchmarks.timing import REPEATS, Comparison
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-PACKAGES = ("torch", "numpy", "scikit-learn")
+PACKAGES = ("torch", "numba", "numpy", "scikit-learn")
 
 
 def main() -> None:
     """Measure, print, write."""
-    text = _report([evaluation.run(), clustering.run()])
+    text = _report([evaluation.run(), *dcnv3.run(), clustering.run()])
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
 
@@ -34,8 +34,9 @@ def _report(comparisons: list[Comparison]) -> str:
         [
             "# Benchmarks",
             "",
-            f"Written by `make bench`. {os.cpu_count()} cores ({platform.machine()}), {torch.get_num_threads()} torch "
-            f"threads, Python {platform.python_version()}, {versions}. Both ways in turn, medians of {REPEATS} runs; "
+            f"Written by `make bench`, at a load of {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores "
+            f"({platform.machine()}), {torch.get_num_threads()} torch threads, Python {platform.python_version()}, "
+            f"{versions}. Both ways in turn, medians of {REPEATS} runs; "
             "the ratio is the median of the ratios.",
             "",
             "| what | ours | time | theirs | time | ratio | difference |",

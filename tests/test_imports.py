@@ -28,7 +28,7 @@ STEPS = (
     {"cli"},
 )
 
-HEAVY = {"torch", "ray", "mmseg", "mmengine", "mmcv", "pandas", "pyarrow", "sklearn", "cuml", "triton"}
+HEAVY = {"torch", "ray", "mmseg", "mmengine", "mmcv", "pandas", "pyarrow", "sklearn", "cuml", "triton", "numba"}
 
 HOMES = {
     "ray": {"job"},
@@ -39,6 +39,8 @@ HOMES = {
     "sklearn": {"method"},
     "cuml": {"method"},
     "triton": {"models"},
+    "numba": {"models"},
+    "llvmlite": {"models"},
     "pandas": {"job", "report"},
     "pyarrow": {"datasets", "job", "report"},
     "PIL": {"datasets", "report"},
@@ -129,7 +131,7 @@ def test_metrics_need_numpy_alone() -> None:
 def test_the_method_needs_numpy_and_torch_alone() -> None:
     found = [found for found in ALL if found.room == "method" and found.package not in sys.stdlib_module_names]
     assert {at.package for at in found if not at.lazy} == {"numpy", "torch", "oodray"}
-    assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml", "triton"}
+    assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml", "triton", "numba"}
 
 
 @pytest.mark.parametrize("room", ["errors", "config", "files", "cli"])

@@ -71,7 +71,9 @@ def test_configs_are_inside(call: Call, environment: Path) -> None:
 def test_every_file_of_the_package_is_inside(environment: Path) -> None:
     [installed] = environment.glob("lib/*/site-packages/oodray")
     source = PROJECT / "oodray"
-    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    wanted = {
+        path.relative_to(source) for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
     assert {path for path in wanted if not (installed / path).is_file()} == set()
 
 

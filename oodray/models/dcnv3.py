@@ -10,15 +10,16 @@ with `half = dilation*(kernel_size - 1)//2`, pixel centres at integers and zero 
 are easily mistaken: points are numbered column by column (`p = i*kernel_size + j`, `i` along x), the last
 axis of the offset is `(dx, dy)`, and `offset_scale` stretches the regular grid too, not the offsets alone.
 
-The reference is PyTorch's `grid_sample`, on any device and with gradients; on CUDA a Triton kernel takes its place
-in inference.
+The reference is PyTorch's `grid_sample`, on any device and with gradients; in inference a kernel takes its place, by
+Triton on CUDA and by numba on a CPU.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
+from importlib import import_module
 
 import torch
 import torch.nn.functional as F
@@ -70,10 +71,9 @@ def dcnv3(
     _check_shape("offset", offset, (batch, out_height, out_width, groups * points * 2))
     _check_shape("mask", mask, (batch, out_height, out_width, groups * points))
 
-    if kernel_name(value.device, value.dtype) == "triton" and not _needs_gradient(value, offset, mask):
-        from oodray.models.dcnv3_cuda import dcnv3_cuda
-
-        return dcnv3_cuda(
+    kernel = None if _needs_gradient(value, offset, mask) else _kernel(value, offset, mask)
+    if kernel is not None:
+        return kernel(
             value,
             offset,
             mask,
@@ -102,24 +102,48 @@ def dcnv3(
 
 
 def kernel_name(device: torch.device, dtype: torch.dtype) -> str:
-    """What computes `dcnv3` in inference: `"triton"` on CUDA where Triton is installed, else `"reference"`.
+    """What computes `dcnv3` in inference: `"triton"` on CUDA, `"numba"` on a CPU, where these are installed and have
+    the dtype, else `"reference"`.
 
-    >>> kernel_name(torch.device("cpu"), torch.float32)
+    >>> kernel_name(torch.device("cpu"), torch.float64)
     'reference'
     """
-    if device.type != "cuda" or dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        return "reference"
-    return "triton" if _has_triton() else "reference"
+    if device.type == "cuda" and dtype in _TRITON_DTYPES and _can_import("triton"):
+        return "triton"
+    if device.type == "cpu" and dtype in _NUMBA_DTYPES and _can_import("numba"):
+        return "numba"
+    return "reference"
+
+
+_TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_NUMBA_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def _kernel(value: Tensor, offset: Tensor, mask: Tensor) -> Callable[..., Tensor] | None:
+    name = kernel_name(value.device, value.dtype)
+    if name == "triton":
+        from oodray.models.dcnv3_cuda import dcnv3_cuda
+
+        return dcnv3_cuda
+    # Under autocast a softmax is float32 among bfloat16; a kernel on a CPU numbers the elements of a map in 32 bits.
+    others = all(tensor.dtype in _NUMBA_DTYPES for tensor in (offset, mask))
+    if name == "numba" and others and value.shape[1:].numel() < 2**31:
+        from oodray.models.dcnv3_cpu import dcnv3_cpu
+
+        return dcnv3_cpu
+    return None
 
 
 @cache
-def _has_triton() -> bool:
-    found = find_spec("triton") is not None
-    if not found:
+def _can_import(package: str) -> bool:
+    try:
+        import_module(package)
+    except ImportError as error:
         logging.getLogger(__name__).warning(
-            "Triton is not installed: DCNv3 runs in plain PyTorch, several times slower"
+            "%s cannot be imported (%s): DCNv3 runs in plain PyTorch, more than ten times slower", package, error
         )
-    return found
+        return False
+    return True
 
 
 def _needs_gradient(*tensors: Tensor) -> bool:
