@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from oodray.errors import ConfigError
 
@@ -32,6 +32,8 @@ class RunConfig:
         kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
         n_init: restarts of the K-Means.
         scores: the scores to evaluate; empty means all.
+        sweep_k: further values of K to cluster, for `oodray sweep`; `k` alone gives the mask.
+        confidence_bits: of the keys that the clusters' tallies count by; 16 is exact.
         batch_size: images of one size that the network sees at once.
         threads: CPU threads of each worker; they can change the last bit of a float.
         workers: worker processes that hold the network; None is one per GPU, or one.
@@ -51,6 +53,8 @@ class RunConfig:
     kmeans_backend: str = "auto"
     n_init: int = 4
     scores: tuple[str, ...] = ()
+    sweep_k: tuple[int, ...] = ()
+    confidence_bits: int = 16
     batch_size: int = 1
     threads: int = 2
     workers: int | None = None
@@ -73,6 +77,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
     "kmeans_backend": (lambda v: v in KMEANS_BACKENDS, f"one of {', '.join(KMEANS_BACKENDS)}"),
     "n_init": (lambda v: 1 <= v <= 100, "a whole number from 1 to 100"),
+    "sweep_k": (lambda v: all(1 <= k <= 255 for k in v), "whole numbers from 1 to 255"),
+    "confidence_bits": (lambda v: 6 <= v <= 16, "a whole number from 6 to 16"),
     "batch_size": (lambda v: v >= 1, "a whole number of at least 1"),
     "threads": (lambda v: v >= 1, "a whole number of at least 1"),
     "workers": (lambda v: v >= 1, "a whole number of at least 1"),
@@ -174,6 +180,7 @@ _EXPECTED: dict[Any, str] = {
     float: "a number",
     str: "a text",
     tuple[str, ...]: "a list of names",
+    tuple[int, ...]: "a list of whole numbers",
 }
 
 
@@ -187,8 +194,9 @@ def _converted(value: Any, annotation: Any) -> Any:
     expected = _value_type(annotation)
     if value is None and annotation != expected:
         return None
-    if expected == tuple[str, ...]:
-        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+    if get_origin(expected) is tuple:
+        item = get_args(expected)[0]
+        if isinstance(value, list | tuple) and all(type(entry) is item for entry in value):
             return tuple(value)
     elif expected is float and type(value) is int:  # not bool, which is an int too
         return float(value)

@@ -15,6 +15,7 @@ from oodray.cli.evaluate import evaluate
 from oodray.cli.run import run
 from oodray.cli.show import show
 from oodray.cli.status import status
+from oodray.cli.sweep import sweep
 from oodray.errors import OodrayError
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, calibrate, evaluate, status, show):
+for command in (run, calibrate, evaluate, sweep, status, show):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
 

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from oodray.cli.terminal import Out, print_evaluation
 
 
-def evaluate(out: Out) -> None:
-    """Compute the metrics of a run again, from its files alone."""
+def evaluate(
+    out: Out,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure as an evaluator does, too: smiyc, fishyscapes, ade-ood, ood-metrics, pebal or bravo. "
+            "Can be repeated."
+        ),
+    ] = None,
+    pooling: Annotated[str | None, typer.Option(help="dataset: pool all pixels; image: mean over images.")] = None,
+    ap_rule: Annotated[str | None, typer.Option(help="Area of the AP: step or trapezoid.")] = None,
+    fpr_rule: Annotated[str | None, typer.Option(help="Where the FPR is read: >=, >, nearest or linear.")] = None,
+    tpr: Annotated[float | None, typer.Option(help="Read the FPR at this TPR, too.")] = None,
+    lacking: Annotated[
+        str | None, typer.Option(help="Images without OoD or without in-distribution pixels: keep, drop or refuse.")
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Draw the images anew so many times, for confidence intervals.")
+    ] = 0,
+) -> None:
+    """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
     from oodray.job.reduce import evaluate_run
     from oodray.job.results import ResultsFolder
+    from oodray.metrics.conventions import like_evaluator, make_convention
 
+    asked = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
+    conventions = [like_evaluator(name) for name in like or []]
+    if any(value is not None for value in asked.values()):
+        conventions.append(make_convention(asked))
     folder = ResultsFolder(out)
-    print_evaluation(evaluate_run(folder), folder.path)
+    print_evaluation(evaluate_run(folder, conventions, bootstrap), folder.path)

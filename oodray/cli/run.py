@@ -28,6 +28,12 @@ def run(
     kmeans_backend: shared.KmeansBackend = None,
     n_init: shared.NInit = None,
     scores: Annotated[str | None, typer.Option(help="Scores to evaluate, comma-separated; by default all.")] = None,
+    sweep_k: Annotated[
+        str | None, typer.Option(help="Values of K to cluster for `oodray sweep`: 3:10, or 3,5,8; --k gives the mask.")
+    ] = None,
+    confidence_bits: Annotated[
+        int | None, typer.Option(help="12 makes the tallies for sweeps ten times smaller, and no longer exact.")
+    ] = None,
     batch_size: shared.BatchSize = None,
     threads: shared.Threads = None,
     workers: shared.Workers = None,
@@ -42,7 +48,10 @@ def run(
     from oodray.config import read_settings
     from oodray.job.plan import make_plan
     from oodray.job.results import ResultsFolder
+    from oodray.ranges import whole_range
 
+    if sweep_k is not None:
+        options["sweep_k"] = whole_range(sweep_k)
     named = dataset or (read_settings(config).get("dataset") if config is not None else None)
     folder = ResultsFolder(out or Path("runs") / str(named))
     print_evaluation(stream_plan(make_plan(options, config, folder), folder), folder.path)

@@ -94,7 +94,7 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
         DatasetError: if pixels are labelled OoD, or none counts.
         ResultsError: if the folder holds no results.
     """
-    k = folder.rule().k
+    k = folder.clustering_rule().k
     confidence, images, failed = Tally.sum(()), 0, 0
     for rows, clusters in _files(folder):
         ok = int(np.count_nonzero(rows == OK))

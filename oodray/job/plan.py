@@ -26,6 +26,7 @@ from oodray.job.results import ResultsFolder
 from oodray.job.stages import Method
 from oodray.method.kmeans import resolve_backend
 from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256
 from oodray.models.segmenter import ModelSource, resolve_model
 
@@ -65,8 +66,8 @@ class Plan:
         assert config.tau is not None
         return Method(
             k=config.k,
-            ks=(config.k,),
-            tau=config.tau,
+            ks=tuple(sorted({config.k, *config.sweep_k})),
+            tau=snap_threshold(config.tau, config.confidence_bits),
             ood_ratio=config.ood_ratio,
             seed=config.seed,
             normalize_features=config.normalize_features,
@@ -74,6 +75,7 @@ class Plan:
             n_init=config.n_init,
             scores=tuple(name for name in config.scores if name in PIXEL_SCORES),
             batch_size=config.batch_size,
+            confidence_bits=config.confidence_bits,
         )
 
     def local_cpus(self) -> int:
@@ -122,6 +124,11 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     scores = _check_scores(config.scores)
     model = resolve_model(config.model, config.checkpoint)
     tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
+    snapped = snap_threshold(tau, config.confidence_bits)
+    if snapped != tau:
+        warnings += (
+            f"tau={tau} is no edge of tallies of {config.confidence_bits} bits: {snapped} is used, and named tau_used",
+        )
     device = _device(config)
     backend = resolve_backend(config.kmeans_backend, device)
     if manifest is None:

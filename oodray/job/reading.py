@@ -48,7 +48,7 @@ def read_clusters(out: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     folder = ResultsFolder(out)
-    rule = folder.rule()
+    rule = folder.clustering_rule()
     # File by file, as the tallies of a large run may not fit into memory together.
     files = [[], *([part] for part in folder.parts())]
     columns = [_cluster_columns(file, rule) for file in files]

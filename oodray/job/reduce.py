@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +17,10 @@ from oodray.job.cells import clusters_of, score_cells
 from oodray.job.reading import read_rows
 from oodray.job.results import OK, ResultsFolder, write_json, write_table
 from oodray.method.rule import Rule, exceeds
+from oodray.metrics.bootstrap import with_intervals
+from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.metrics.curves import OperatingPoint
-from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate
+from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate, evaluate_images
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD, first_key_at_least
 
 FILES_PER_TASK = 128
@@ -25,32 +29,55 @@ FILES_PER_TASK = 128
 A megapixel image takes 20 ms, and starting Ray five seconds.
 """
 
+MERGED_AT_ONCE = 8
+"""Totals that one task adds up: the driver never holds more than one."""
+
+Repeated = Mapping[Path, frozenset[int]]
+"""Rows of each file whose image another row has before them."""
+
+NOTHING_REPEATED: Repeated = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a run is worth: the metrics of every score, and those of its mask.
 
     Attributes:
-        rule: the setting.
+        rule: the setting; None for imported scores, which have no clusters.
         images: images that the numbers are of.
         failed: images with an error, which are not in the numbers.
-        scores: one entry per score.
+        scores: one entry per score and convention, the default convention first.
         mask: what the mask achieves.
         left: images that the run has not done yet.
+        conventions: those of the metrics, in order.
     """
 
-    rule: Rule
+    rule: Rule | None
     images: int
     failed: int
     scores: list[ScoreMetrics]
     mask: OperatingPoint
     left: int = 0
+    conventions: tuple[Convention, ...] = (DEFAULT,)
+
+    def of(self, convention: Convention) -> list[ScoreMetrics]:
+        """The metrics under one of the conventions."""
+        count = len(self.scores) // len(self.conventions)
+        start = self.conventions.index(convention) * count
+        return self.scores[start : start + count]
 
 
-def evaluate_run(folder: ResultsFolder) -> Evaluation:
+def evaluate_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0) -> Evaluation:
     """Evaluate the finished files of a run, and write `metrics.parquet` and `metrics.json`.
 
+    Args:
+        folder: of the run.
+        conventions: further ones beside the default.
+        resamples: of a bootstrap over images, for confidence intervals; 0 for none. They, means over images, and
+            leaving images out, hold the counts of every image in memory: about 1 MB a megapixel image.
+
     Raises:
+        DatasetError: an image lacks a class, which a convention refuses.
         ResultsError: if the folder holds no results.
     """
     rule = folder.rule()
@@ -58,15 +85,28 @@ def evaluate_run(folder: ResultsFolder) -> Evaluation:
     if not parts:
         raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
     totals = total(parts, rule)
+    asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
+    scores = folder.read_run()["config"]["scores"] if totals.images else []  # else there is nothing to rank
+    images = list(image_totals(parts, rule)) if resamples or any(map(_by_image, asked)) else []
     evaluation = Evaluation(
         rule=rule,
         images=totals.images,
         failed=totals.failed,
-        scores=_metrics(totals, folder.read_run()["config"]["scores"]),
+        scores=[
+            with_intervals(metrics, images, convention, resamples) if resamples else metrics
+            for convention in asked
+            for metrics in (
+                evaluate_images(images, scores, convention)
+                if _by_image(convention)
+                else evaluate(totals, scores, convention)
+            )
+        ],
         mask=totals.mask(),
         left=read_manifest(folder.manifest).num_rows - totals.images - totals.failed,
+        conventions=asked,
     )
-    rows = [asdict(rule) | asdict(metrics) for metrics in evaluation.scores]
+    setting = _setting(folder, rule)
+    rows = [asdict(metrics) | setting for metrics in evaluation.scores]
     write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))
     return evaluation
@@ -82,48 +122,110 @@ METRICS_SCHEMA = pa.schema(
         ("pixels_ood", pa.int64()),
         ("k", pa.int32()),
         ("tau", pa.float64()),
+        ("tau_used", pa.float64()),
         ("ood_ratio", pa.float64()),
         ("pooling", pa.string()),
         ("ap_rule", pa.string()),
         ("fpr95_rule", pa.string()),
         ("tie_rule", pa.string()),
+        ("lacking", pa.string()),
+        ("like", pa.string()),
+        ("tpr", pa.float64()),
+        ("fpr_at_tpr", pa.float64()),
+        ("best_f1", pa.float64()),
+        ("best_f1_threshold", pa.float64()),
+        *((f"{metric}_{end}", pa.float64()) for metric in ("ap", "fpr95", "auroc") for end in ("low", "high")),
     ]
 )
+"""One row per score and convention; the ends of intervals are null without a bootstrap."""
 
 
-def total(parts: Sequence[Path], rule: Rule) -> Totals:
-    """The counts of all files; more than `FILES_PER_TASK` are read by Ray tasks."""
+def total(parts: Sequence[Path], rule: Rule | None) -> Totals:
+    """The counts of all files; more than `FILES_PER_TASK` are read, and added up, by Ray tasks."""
+    repeated = repeated_rows(parts)
     if len(parts) <= FILES_PER_TASK:
-        return total_files(parts, rule)
+        return total_files(parts, rule, repeated)
     import ray
     from ray.exceptions import RayTaskError
 
     from oodray.job.cluster import connected
 
-    task = ray.remote(total_files)
-    chunks = (parts[start : start + FILES_PER_TASK] for start in range(0, len(parts), FILES_PER_TASK))
+    task, merge = ray.remote(total_files), ray.remote(_merged)
+    chunks = [parts[start : start + FILES_PER_TASK] for start in range(0, len(parts), FILES_PER_TASK)]
     with connected():
         try:
-            return Totals.sum(ray.get([task.remote(chunk, rule) for chunk in chunks]))
+            found = [task.remote(chunk, rule, repeated) for chunk in chunks]
+            while len(found) > 1:
+                found = [
+                    merge.remote(*found[start : start + MERGED_AT_ONCE])
+                    for start in range(0, len(found), MERGED_AT_ONCE)
+                ]
+            totals: Totals = ray.get(found[0])
+            return totals
         except RayTaskError as error:
             # Ray's own message holds a traceback; the cause is that of a file.
             raise error.cause from error
 
 
-def total_files(parts: Iterable[Path], rule: Rule) -> Totals:
+def total_files(parts: Iterable[Path], rule: Rule | None, repeated: Repeated = NOTHING_REPEATED) -> Totals:
     """The counts of a few files, one in memory at a time."""
-    return Totals.sum(_total_file(part, rule) for part in parts)
+    return Totals.sum(_totals(_table(part, repeated), rule) for part in parts)
 
 
-def _metrics(totals: Totals, scores: Sequence[str]) -> list[ScoreMetrics]:
-    # Where every image failed there is nothing to rank.
-    return evaluate(totals, scores) if totals.images else []
+def image_totals(parts: Sequence[Path], rule: Rule | None) -> Iterator[Totals]:
+    """The counts of each image that was processed."""
+    repeated = repeated_rows(parts)
+    for part in parts:
+        table = _table(part, repeated)
+        for row in np.flatnonzero(table["status"].to_numpy() == OK):
+            yield _totals(table.slice(int(row), 1), rule)
 
 
-def _total_file(part: Path, rule: Rule) -> Totals:
-    table = read_rows([part], ["status", "clusters", "tallies"])
+def repeated_rows(parts: Iterable[Path]) -> Repeated:
+    """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
+    seen: set[str] = set()
+    repeated: dict[Path, frozenset[int]] = {}
+    for part in parts:
+        ids = read_rows([part], ["image_id"])["image_id"].to_pylist()
+        new = dict.fromkeys(ids)
+        if len(new) < len(ids) or not seen.isdisjoint(new):
+            repeated[part] = frozenset(row for row, name in enumerate(ids) if name in seen or name in ids[:row])
+        seen.update(new)
+    return repeated
+
+
+def keep_rows(table: pa.Table, part: Path, repeated: Repeated) -> pa.Table:
+    """The rows of a file whose images count there."""
+    left_out = repeated.get(part)
+    return table.filter(pa.array([row not in left_out for row in range(table.num_rows)])) if left_out else table
+
+
+def _table(part: Path, repeated: Repeated) -> pa.Table:
+    return keep_rows(read_rows([part], ["status", "clusters", "tallies"]), part, repeated)
+
+
+def _setting(folder: ResultsFolder, rule: Rule | None) -> dict[str, Any]:
+    """The columns of a rule; tau as it was asked for, and as the tallies serve it exactly."""
+    if rule is None:
+        return {}
+    return asdict(rule) | {"tau": folder.read_run()["config"]["tau"], "tau_used": rule.tau}
+
+
+def _by_image(convention: Convention) -> bool:
+    """Whether a convention needs the counts of each image."""
+    return convention.pooling == "image" or convention.lacking != "keep"
+
+
+def _merged(*parts: Totals) -> Totals:
+    return Totals.sum(parts)
+
+
+def _totals(table: pa.Table, rule: Rule | None) -> Totals:
     images = int(np.count_nonzero(table["status"].to_numpy() == OK))
     names, cells = score_cells(table["tallies"])
+    scores = {str(name): cells.tally((names == name)[cells.owner]) for name in dict.fromkeys(names)}
+    if rule is None:
+        return Totals(images=images, failed=table.num_rows - images, scores=scores)
     clusters = clusters_of(table["clusters"])
     chosen = clusters.k == rule.k
     unsure = clusters.unsure(first_key_at_least(rule.tau))
@@ -138,7 +240,7 @@ def _total_file(part: Path, rule: Rule) -> Totals:
     return Totals(
         images=images,
         failed=table.num_rows - images,
-        scores={str(name): cells.tally((names == name)[cells.owner]) for name in dict.fromkeys(names)},
+        scores=scores,
         inside=clusters.cells.tally(flagged[owner]),
         outside=clusters.cells.tally((chosen & ~flagged)[owner]),
         clusters=np.stack(counts)[:, chosen],

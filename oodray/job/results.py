@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from oodray.errors import ResultsError, RunError
 from oodray.files import TEMPORARY_FILES, replacing
 from oodray.method.rule import Rule
+from oodray.metrics.tally import MAX_BITS, snap_threshold
 
 _TALLY = [("keys", pa.list_(pa.uint16())), ("labels", pa.list_(pa.uint8())), ("counts", pa.list_(pa.int64()))]
 
@@ -74,6 +75,8 @@ class ResultsFolder:
         self.results = self.path / "results"
         self.metrics = self.path / "metrics.parquet"
         self.metrics_json = self.path / "metrics.json"
+        self.sweep = self.path / "sweep.parquet"
+        self.heat_maps = self.path / "sweep"
         self.pictures = self.path / "pictures"
         self.dataset = self.path / "dataset"
 
@@ -123,19 +126,34 @@ class ResultsFolder:
             raise ResultsError(f"{self.run} does not describe a run of oodray; choose another folder")
         return content
 
-    def rule(self) -> Rule:
-        """The K, tau and T of the run.
+    def rule(self) -> Rule | None:
+        """The K, tau and T of the run, tau moved to an edge where its tallies are coarse; None for imported scores.
 
         Raises:
             ResultsError: if this is no results folder.
         """
-        config = self.read_run()["config"]
+        content = self.read_run()
+        if "imported" in content:
+            return None
+        config = content["config"]
         try:
-            return Rule(config["k"], config["tau"], config["ood_ratio"])
+            tau = snap_threshold(config["tau"], config.get("confidence_bits", MAX_BITS))
+            return Rule(config["k"], tau, config["ood_ratio"])
         except (KeyError, TypeError) as error:
             raise ResultsError(
                 f"{self.run} does not say with which K, tau and T it ran; choose another folder"
             ) from error
+
+    def clustering_rule(self) -> Rule:
+        """The rule of a run that clustered.
+
+        Raises:
+            ResultsError: if this is no results folder, or one of imported scores.
+        """
+        rule = self.rule()
+        if rule is None:
+            raise ResultsError(f"{self.path} holds imported scores, which have no clusters")
+        return rule
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Replace run.json, whole."""

@@ -18,7 +18,7 @@ from oodray.errors import ImageError
 from oodray.job.results import ERROR, OK, ResultsFolder, write_part
 from oodray.job.units import DECODED, Row, Rows, image_size, pack, pixels, unpack
 from oodray.method.rule import is_ood, ood_mask, upsample_nearest
-from oodray.metrics.tally import IGNORE, Tally, cluster_tallies, first_key_at_least, score_keys
+from oodray.metrics.tally import IGNORE, MAX_BITS, Tally, cluster_tallies, coarse_keys, first_key_at_least, score_keys
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Method:
     n_init: int
     scores: tuple[str, ...]
     batch_size: int
+    confidence_bits: int = MAX_BITS
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class Finisher:
         labels = np.full(size, IGNORE, np.uint8) if row["label"] is None else pixels(row, "label", np.uint8)
         keys = score_keys(pixels(row, "confidence", np.float16))
         maps = {found["k"]: upsample_nearest(_cluster_ids(found), *size) for found in row["cluster_maps"]}
-        tallies = {k: cluster_tallies(ids, keys, labels) for k, ids in maps.items()}
+        counted = coarse_keys(keys, method.confidence_bits)
+        tallies = {k: cluster_tallies(ids, counted, labels) for k, ids in maps.items()}
         own, tau_key = tallies[method.k], first_key_at_least(method.tau)
         flagged = {
             cluster for cluster, tally in own.items() if is_ood(tally.below(tau_key), tally.pixels(), method.ood_ratio)

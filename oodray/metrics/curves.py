@@ -1,10 +1,10 @@
-"""AP, FPR95 and AUROC from exact counts, and the operating point of a mask.
+"""AP, FPR at a TPR, AUROC and F1 from exact counts, and the operating point of a mask.
 
 A curve is taken from two int64 arrays of shape (n,): the OoD and the in-distribution pixels of each distinct
 score, most anomalous score first. Pixels of one score are always on the same side of a threshold, and ignored
-pixels do not count. Counts are pooled: the pixels of all images make one curve.
+pixels do not count.
 
-The conventions are those that most evaluators share:
+The defaults are the conventions that most evaluators share; `oodray.metrics.conventions` names the others:
 
 * AP is the step sum over recall (scikit-learn's `average_precision_score`), not a trapezoid.
 * FPR95 is the FPR at the first threshold, from the most anomalous down, whose TPR is at least 0.95, without
@@ -17,24 +17,28 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally
+from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally, key_scores
 
 Counts: TypeAlias = NDArray[np.int64]
+ApRule: TypeAlias = Literal["step", "trapezoid"]
+FprRule: TypeAlias = Literal[">=", ">", "nearest", "linear"]
 
 MAX_CLUSTER_PIXELS = 2**26  # up to it, different ratios are different float64 numbers
 
 
-def average_precision(ood: Counts, ind: Counts) -> float:
-    """Area under the precision-recall curve: the sum of (gain in recall) x (precision there).
+def average_precision(ood: Counts, ind: Counts, rule: ApRule = "step") -> float:
+    """Area under the precision-recall curve.
 
     Args:
         ood: OoD pixels of each distinct score, most anomalous first.
         ind: in-distribution pixels of the same scores.
+        rule: "step", the sum of (gain in recall) x (precision there), or "trapezoid", straight lines between the
+            points of the curve, which starts at recall 0 and precision 1.
 
     Returns:
         A share within 0..1; nan where there is no OoD or no in-distribution pixel.
@@ -45,35 +49,115 @@ def average_precision(ood: Counts, ind: Counts) -> float:
 
     >>> average_precision(np.array([2, 1, 1]), np.array([0, 1, 3]))
     0.8125
+    >>> average_precision(np.array([0, 1]), np.array([1, 1]), "trapezoid")  # from precision 0 to 1/3
+    0.16666666666666666
     """
     ood, ind = _checked(ood=ood, ind=ind)
     if not (ood.any() and ind.any()):
         return math.nan
     true_positives = np.cumsum(ood)
     predicted = true_positives + np.cumsum(ind)
-    gains = ood > 0  # elsewhere recall stands still, and before the first pixel there is no precision
-    return float(np.sum(ood[gains] * (true_positives[gains] / predicted[gains])) / true_positives[-1])
+    # Elsewhere recall stands still, and before the first pixel there is no precision.
+    gains = np.flatnonzero(ood)
+    precision = true_positives[gains] / predicted[gains]
+    if rule == "trapezoid":
+        # Where recall stands still precision falls: a gain starts from the lower end of that fall. No pixel before
+        # it is the point at recall 0.
+        before = np.maximum(gains - 1, 0)
+        reached = np.where(gains > 0, predicted[before], 0)
+        start = np.where(reached > 0, true_positives[before] / np.maximum(reached, 1), 1.0)
+        precision = (start + precision) / 2
+    return float(np.sum(ood[gains] * precision) / true_positives[-1])
 
 
-def fpr_at_tpr(ood: Counts, ind: Counts, tpr: float = 0.95) -> float:
-    """FPR at the first threshold whose TPR is at least `tpr`, compared without rounding.
+def step_metrics(ood: Counts, ind: Counts) -> tuple[float, float]:
+    """AP and FPR95 by the default rules, without the checks: for whoever asks a hundred thousand times.
+
+    The same numbers, to the last bit, as `average_precision` and `fpr_at_tpr` give; there must be a pixel of each
+    class.
+    """
+    true_positives = np.cumsum(ood)
+    predicted = true_positives + np.cumsum(ind)
+    gains = np.flatnonzero(ood)
+    precision = true_positives[gains] / predicted[gains]
+    ap = np.sum(ood[gains] * precision) / true_positives[-1]
+    first = np.searchsorted(true_positives, -(-19 * int(true_positives[-1]) // 20))
+    fpr95 = (predicted[first] - true_positives[first]) / (predicted[-1] - true_positives[-1])
+    return float(ap), float(fpr95)
+
+
+def fpr_at_tpr(ood: Counts, ind: Counts, tpr: float = 0.95, rule: FprRule = ">=") -> float:
+    """FPR at a TPR, thresholds taken from the most anomalous down and compared without rounding.
 
     `tpr` means the decimal number that it prints as, so 19 of 20 OoD pixels reach 0.95. Counts, nan and
     errors are those of `average_precision`; a `tpr` outside 0 < tpr <= 1 is a ValueError too.
 
-    >>> fpr_at_tpr(np.array([19, 1]), np.array([3, 7]))
-    0.3
+    Args:
+        ood: OoD pixels of each distinct score, most anomalous first.
+        ind: in-distribution pixels of the same scores.
+        tpr: the level.
+        rule: which point of the ROC curve, that starts at (0, 0), answers:
+            ">=" the first whose TPR is at least the level;
+            ">" the first whose TPR is above it, or the last one where none is;
+            "nearest" the one whose TPR is nearest to it, the first of several;
+            "linear" the straight line between the points around it, as `numpy.interp(tpr, TPR, FPR)`.
+
+    >>> ood, ind = np.array([19, 1]), np.array([3, 7])
+    >>> fpr_at_tpr(ood, ind), fpr_at_tpr(ood, ind, rule=">"), fpr_at_tpr(ood, ind, 0.97)
+    (0.3, 1.0, 1.0)
+    >>> fpr_at_tpr(ood, ind, 0.97, "nearest"), round(fpr_at_tpr(ood, ind, 0.97, "linear"), 6)
+    (0.3, 0.58)
     """
     if not 0 < tpr <= 1:
         raise ValueError(f"tpr must be above 0 and at most 1, not {tpr}")
     ood, ind = _checked(ood=ood, ind=ind)
     if not (ood.any() and ind.any()):
         return math.nan
+    true_positives = np.concatenate([[0], np.cumsum(ood)])
+    false_positives = np.concatenate([[0], np.cumsum(ind)])
+    level = Fraction(str(tpr)) * int(true_positives[-1])
+    return float(_false_positives_at(true_positives, false_positives, level, rule) / int(false_positives[-1]))
+
+
+def _false_positives_at(
+    true_positives: Counts, false_positives: Counts, level: Fraction, rule: FprRule
+) -> Fraction | int:
+    """False positives where the true positives reach a level; both ascend from a 0."""
+    last = len(true_positives) - 1
+    reached = int(np.searchsorted(true_positives, math.ceil(level)))
+    above = int(np.searchsorted(true_positives, math.floor(level), side="right"))
+    if rule == ">=":
+        return int(false_positives[reached])
+    if rule == ">":
+        return int(false_positives[min(above, last)])
+    below = max(above - 1, 0)  # the last point at or under the level
+    if rule == "nearest":
+        high = int(true_positives[min(above, last)])
+        low = int(true_positives[below])
+        nearest = low if level - low <= high - level or above > last else high
+        return int(false_positives[np.searchsorted(true_positives, nearest)])
+    if above > last:
+        return int(false_positives[last])
+    low, high = int(true_positives[below]), int(true_positives[above])
+    start, end = int(false_positives[below]), int(false_positives[above])
+    return start + (level - low) * (end - start) / (high - low)
+
+
+def best_f1(ood: Counts, ind: Counts) -> tuple[float, int]:
+    """The largest F1 of any threshold, and which of the scores is that threshold: pixels down to it are called OoD.
+
+    Of several, the most anomalous. Counts, nan and errors are those of `average_precision`; with nan goes -1.
+
+    >>> best_f1(np.array([3, 1, 0]), np.array([0, 1, 9]))
+    (0.8888888888888888, 1)
+    """
+    ood, ind = _checked(ood=ood, ind=ind)
+    if not (ood.any() and ind.any()):
+        return math.nan, -1
     true_positives = np.cumsum(ood)
-    false_positives = np.cumsum(ind)
-    needed = math.ceil(Fraction(str(tpr)) * int(true_positives[-1]))
-    first = np.searchsorted(true_positives, needed)
-    return float(false_positives[first] / false_positives[-1])
+    f1 = 2 * true_positives / (true_positives + np.cumsum(ind) + true_positives[-1])
+    best = int(np.argmax(f1))
+    return float(f1[best]), best
 
 
 def auroc(ood: Counts, ind: Counts) -> float:
@@ -96,6 +180,17 @@ def auroc(ood: Counts, ind: Counts) -> float:
 def score_counts(tally: Tally) -> tuple[Counts, Counts]:
     """OoD and in-distribution pixels of a pixel score, higher = more anomalous."""
     return _occupied(tally.dense(OOD)[::-1], tally.dense(IN_DISTRIBUTION)[::-1])
+
+
+def score_values(tally: Tally) -> NDArray[np.float64]:
+    """The distinct scores that `score_counts` counts, most anomalous first."""
+    labelled = np.unique(tally.keys[(tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)])[::-1]
+    return key_scores(np.ascontiguousarray(labelled)).astype(np.float64)
+
+
+def ratio_values(unsure: Counts, pixels: Counts) -> NDArray[np.float64]:
+    """The distinct ratios that `ratio_counts` counts, highest first."""
+    return -np.unique(-(unsure / pixels))
 
 
 def ratio_counts(unsure: Counts, pixels: Counts, ood: Counts, ind: Counts) -> tuple[Counts, Counts]:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.errors import DatasetError
+from oodray.metrics.conventions import DEFAULT, Convention, Measures, mean_measures, measure
 from oodray.metrics.curves import (
     OperatingPoint,
-    auroc,
-    average_precision,
-    fpr_at_tpr,
     mask_then_logit_counts,
     operating_point,
     ratio_counts,
+    ratio_values,
     score_counts,
+    score_values,
 )
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally
+from oodray.metrics.tally import IN_DISTRIBUTION, OOD, RunningTally, Tally
 
-POOLING = "dataset"
-AP_RULE = "step"
-FPR95_RULE = "first TPR >= 0.95"
 TIE_RULE = "equal scores share one threshold"
 
 
@@ -56,16 +56,26 @@ class Totals:
 
     @staticmethod
     def sum(parts: Iterable[Totals]) -> Totals:
-        """All parts as one."""
-        listed = list(parts)
-        names = dict.fromkeys(name for part in listed for name in part.scores)
+        """All parts as one, taken one at a time: memory grows by 32 bytes a cluster, and by nothing else."""
+        images, failed = 0, 0
+        scores: defaultdict[str, RunningTally] = defaultdict(RunningTally)
+        inside, outside = RunningTally(), RunningTally()
+        clusters = [_no_clusters()]
+        for part in parts:
+            images += part.images
+            failed += part.failed
+            for name, tally in part.scores.items():
+                scores[name].add(tally)
+            inside.add(part.inside)
+            outside.add(part.outside)
+            clusters.append(part.clusters)
         return Totals(
-            images=sum(part.images for part in listed),
-            failed=sum(part.failed for part in listed),
-            scores={name: Tally.sum(p.scores[name] for p in listed if name in p.scores) for name in names},
-            inside=Tally.sum(part.inside for part in listed),
-            outside=Tally.sum(part.outside for part in listed),
-            clusters=np.concatenate([_no_clusters(), *(part.clusters for part in listed)], axis=1),
+            images=images,
+            failed=failed,
+            scores={name: total.tally() for name, total in scores.items()},
+            inside=inside.tally(),
+            outside=outside.tally(),
+            clusters=np.concatenate(clusters, axis=1),
         )
 
     def mask(self) -> OperatingPoint:
@@ -89,13 +99,31 @@ class Totals:
             return mask_then_logit_counts(self.inside, self.outside)
         return score_counts(self.scores[score])
 
+    def values(self, score: str) -> NDArray[np.float64]:
+        """The distinct values that `counts` counts; nan for `mask-then-logit`, which ranks by two things at once.
+
+        Raises:
+            KeyError: if the score was not counted.
+        """
+        if score == "ratio":
+            return ratio_values(*self.clusters[:2])
+        if score == "mask-then-logit":
+            return np.full(len(self.counts(score)[0]), math.nan)
+        return score_values(self.scores[score])
+
+    def labelled(self, score: str) -> tuple[int, int]:
+        """OoD and in-distribution pixels, all scores' being the same."""
+        ood, ind = self.counts(score)
+        return int(ood.sum()), int(ind.sum())
+
 
 @dataclass(frozen=True)
 class ScoreMetrics:
-    """The curve metrics of one score over a dataset, as fractions; NaN where a class has no pixel.
+    """The curve metrics of one score over a dataset, as fractions, with the conventions that they follow.
 
-    Average precision is the step sum, FPR95 the false positive rate at the first threshold whose true
-    positive rate is at least 0.95; pixels of all images are pooled and equal scores share one threshold.
+    NaN where a class has no pixel. `best_f1_threshold` is the score from which on pixels are called OoD at the largest
+    F1; None for `mask-then-logit`, which ranks by two things, and for a mean over images. The `low` and `high` ends
+    are those of a 95 % confidence interval from a bootstrap over images, where one was asked for.
     """
 
     score: str
@@ -104,24 +132,92 @@ class ScoreMetrics:
     auroc: float
     pixels_id: int
     pixels_ood: int
-    pooling: str = POOLING
-    ap_rule: str = AP_RULE
-    fpr95_rule: str = FPR95_RULE
+    tpr: float = DEFAULT.tpr
+    fpr_at_tpr: float = math.nan
+    best_f1: float = math.nan
+    best_f1_threshold: float | None = None
+    like: str | None = None
+    pooling: str = DEFAULT.pooling
+    ap_rule: str = DEFAULT.ap_rule
+    fpr95_rule: str = DEFAULT.fpr95_rule
+    lacking: str = DEFAULT.lacking
     tie_rule: str = TIE_RULE
+    ap_low: float | None = None
+    ap_high: float | None = None
+    fpr95_low: float | None = None
+    fpr95_high: float | None = None
+    auroc_low: float | None = None
+    auroc_high: float | None = None
 
 
-def evaluate(totals: Totals, scores: Sequence[str]) -> list[ScoreMetrics]:
-    """The metrics of each score."""
-    return [_evaluate_score(totals, score) for score in scores]
+def evaluate(totals: Totals, scores: Sequence[str], convention: Convention = DEFAULT) -> list[ScoreMetrics]:
+    """The metrics of each score, the pixels of all images pooled."""
+    return [_pooled(totals, score, convention) for score in scores]
 
 
-def _evaluate_score(totals: Totals, score: str) -> ScoreMetrics:
-    ood, ind = totals.counts(score)
+def evaluate_images(images: Sequence[Totals], scores: Sequence[str], convention: Convention) -> list[ScoreMetrics]:
+    """The metrics of each score from the counts of each image, under any convention.
+
+    Raises:
+        DatasetError: an image lacks a class, which the convention refuses.
+    """
+    return [_evaluate_score(measurable(images, score, convention), score, convention) for score in scores]
+
+
+def measurable(images: Sequence[Totals], score: str, convention: Convention) -> list[Totals]:
+    """The images that a convention measures.
+
+    Raises:
+        DatasetError: an image lacks a class, which the convention refuses.
+    """
+    if convention.lacking == "keep":
+        return list(images)
+    complete = [image for image in images if all(image.labelled(score))]
+    if convention.lacking == "refuse" and len(complete) < len(images):
+        raise DatasetError(
+            f"{len(images) - len(complete)} of {len(images)} images lack an OoD or an in-distribution pixel; "
+            "--lacking drop leaves them out, --lacking keep keeps them"
+        )
+    return complete
+
+
+def _evaluate_score(images: Sequence[Totals], score: str, convention: Convention) -> ScoreMetrics:
+    if convention.pooling == "dataset":
+        return _pooled(Totals.sum(images), score, convention)
+    measures = mean_measures(measure(*image.counts(score), convention) for image in images)
+    pixels = np.sum([image.labelled(score) for image in images], axis=0) if images else (0, 0)
+    return _metrics(score, measures, convention, pixels=(int(pixels[0]), int(pixels[1])))
+
+
+def _pooled(totals: Totals, score: str, convention: Convention) -> ScoreMetrics:
+    measures = measure(*totals.counts(score), convention)
+    threshold = math.nan if measures.best < 0 else float(totals.values(score)[measures.best])
+    return _metrics(
+        score,
+        measures,
+        convention,
+        pixels=totals.labelled(score),
+        threshold=None if math.isnan(threshold) else threshold,
+    )
+
+
+def _metrics(
+    score: str, measures: Measures, convention: Convention, *, pixels: tuple[int, int], threshold: float | None = None
+) -> ScoreMetrics:
     return ScoreMetrics(
         score=score,
-        ap=average_precision(ood, ind),
-        fpr95=fpr_at_tpr(ood, ind),
-        auroc=auroc(ood, ind),
-        pixels_id=int(ind.sum()),
-        pixels_ood=int(ood.sum()),
+        ap=measures.ap,
+        fpr95=measures.fpr95,
+        auroc=measures.auroc,
+        pixels_id=pixels[1],
+        pixels_ood=pixels[0],
+        tpr=convention.tpr,
+        fpr_at_tpr=measures.fpr_at_tpr,
+        best_f1=measures.best_f1,
+        best_f1_threshold=threshold,
+        like=convention.like,
+        pooling=convention.pooling,
+        ap_rule=convention.ap_rule,
+        fpr95_rule=convention.fpr95_rule,
+        lacking=convention.lacking,
     )

@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 IN_DISTRIBUTION, OOD, IGNORE = 0, 1, 255
 KEY_COUNT = 65536
+MIN_BITS, MAX_BITS = 6, 16
+"""Bits of a key: at least sign and exponent of a float16, at most all of it."""
 
 _LABELS = np.array([IN_DISTRIBUTION, OOD, IGNORE], np.uint8)
 _UNKNOWN = len(_LABELS)
@@ -32,6 +34,7 @@ _ZERO_KEY = 0x8000
 _SIGN = np.uint16(0x8000)
 _INFINITY = 0x7C00  # bits of +inf: finite magnitudes have smaller bits, NaNs larger ones
 _LARGEST = float(np.finfo(np.float16).max)
+_KEY_RANGE = (_ZERO_KEY - _INFINITY + 1, _ZERO_KEY + _INFINITY - 1)
 
 _Integer = TypeVar("_Integer", bound=np.integer[Any])
 
@@ -89,6 +92,36 @@ def first_key_at_least(threshold: float) -> int:
     return key if float(neighbour) >= threshold else key + 1
 
 
+def coarse_keys(keys: NDArray[np.uint16], bits: int) -> NDArray[np.uint16]:
+    """Keys of which the first `bits` alone are kept: that of the lower edge of the bin that each lies in.
+
+    >>> coarse_keys(score_keys(np.array([1.0, 1.01, 1.02], np.float16)), 12).tolist()
+    [48128, 48128, 48144]
+    """
+    return keys & np.uint16(KEY_COUNT - _bin_width(bits))
+
+
+def snap_threshold(threshold: float, bits: int) -> float:
+    """The threshold that keys of `bits` bits serve exactly: the given one, or the nearest edge of a bin.
+
+    >>> snap_threshold(1.5, 12), snap_threshold(1.51, 12), snap_threshold(1.51, 16)
+    (1.5, 1.515625, 1.51)
+    """
+    width = _bin_width(bits)
+    key = first_key_at_least(threshold)
+    if key % width == 0:
+        return threshold
+    low = key // width * width
+    edges = key_scores(np.array([low, low + width]).clip(*_KEY_RANGE).astype(np.uint16)).astype(np.float64)
+    return float(edges[np.argmin(np.abs(edges - threshold))])
+
+
+def _bin_width(bits: int) -> int:
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"keys have {MIN_BITS} to {MAX_BITS} bits, not {bits}")
+    return int(1 << (MAX_BITS - bits))
+
+
 @dataclass(frozen=True, eq=False)
 class Tally:
     """Pixels counted by (key, label): one row per cell that has a pixel, ascending by (label, key).
@@ -142,10 +175,10 @@ class Tally:
     @classmethod
     def sum(cls, tallies: Iterable[Tally]) -> Tally:
         """All tallies as one, taken one at a time; the tally of nothing where there are none."""
-        total = np.zeros(_CELL_COUNT, np.int64)
+        total = RunningTally()
         for tally in tallies:
-            total[_cells(tally.keys, tally.labels)] += tally.counts
-        return _from_dense(total)
+            total.add(tally)
+        return total.tally()
 
     def __add__(self, other: object) -> Tally:
         return Tally.sum((self, other)) if isinstance(other, Tally) else NotImplemented
@@ -192,6 +225,21 @@ class Tally:
         chosen = self.labels == label
         total[self.keys[chosen]] = self.counts[chosen]
         return total
+
+
+class RunningTally:
+    """A sum of tallies that are added one after the other: 1.5 MiB, however many they are."""
+
+    def __init__(self) -> None:
+        self._total = np.zeros(_CELL_COUNT, np.int64)
+
+    def add(self, tally: Tally) -> None:
+        """Add a tally."""
+        self._total[_cells(tally.keys, tally.labels)] += tally.counts
+
+    def tally(self) -> Tally:
+        """The sum of what was added so far."""
+        return _from_dense(self._total)
 
 
 def cluster_tallies(

@@ -47,7 +47,7 @@ def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: in
         ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed.
         RunError: a picture cannot be written.
     """
-    rule = folder.rule()
+    rule = folder.clustering_rule()
     index = read_rows(folder.parts(), ["unit", "image_id", "status", "error", "image_score"]).to_pandas()
     chosen = _extremes(folder, index, count) if image_id is None else [_found(folder, index, image_id)]
     return [_write_picture(folder, rule, unit, chosen_id) for unit, chosen_id in chosen]

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from oodray.report.words import duration_text, rate_text
+from oodray.errors import ConfigError
+from oodray.metrics.conventions import DEFAULT, Convention
+from oodray.report.words import conventions_text, duration_text, rate_text
 
 if TYPE_CHECKING:
     from oodray.datasets.layouts import Layout
     from oodray.job.calibration import Calibration
     from oodray.job.reduce import Evaluation
+    from oodray.job.sweep import Sweep
     from oodray.method.rule import Rule
     from oodray.report.status import Speed, Status
-
-CONVENTIONS = (
-    "The pixels of all images are pooled; ignored pixels do not count. AP is the step sum over recall. "
-    "FPR95 is the false positive rate at the first threshold that finds 95% of the OoD pixels. "
-    "Equal scores share one threshold."
-)
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
@@ -32,25 +30,77 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     if _labelled_pixels(evaluation) == 0:
         nothing = f"{_images(evaluation)}, no labelled pixels: nothing to measure. `oodray show` draws what was found."
         return [Text(nothing)]
-    return [metrics_table(evaluation), mask_table(evaluation)]
+    tables: list[RenderableType] = [metrics_table(evaluation, convention) for convention in evaluation.conventions]
+    if evaluation.rule is not None:
+        tables.append(mask_table(evaluation, evaluation.rule))
+    return tables
 
 
-def metrics_table(evaluation: Evaluation) -> Table:
-    """AP, FPR95 and AUROC of every score, in percent; `-` where a class has no pixel."""
-    table = Table(caption=_caption(evaluation), caption_justify="left", min_width=60)
+def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> Table:
+    """The metrics of every score under one convention, in percent; `-` where a class has no pixel."""
+    table = Table(caption=_caption(evaluation, convention), caption_justify="left", min_width=60)
     table.add_column("score", overflow="fold")
-    _add_numbers(table, "AP %", "FPR95 %", "AUROC %")
-    for metrics in evaluation.scores:
-        table.add_row(Text(metrics.score), *map(_percent, (metrics.ap, metrics.fpr95, metrics.auroc)))
+    names = ["AP", "FPR95", "AUROC"]
+    if convention.tpr != DEFAULT.tpr:
+        names.insert(2, f"FPR at TPR {convention.tpr:g}")
+    _add_numbers(table, *(f"{name} %" for name in names))
+    for metrics in evaluation.of(convention):
+        cells = [
+            _interval(metrics.ap, metrics.ap_low, metrics.ap_high),
+            _interval(metrics.fpr95, metrics.fpr95_low, metrics.fpr95_high),
+            _interval(metrics.auroc, metrics.auroc_low, metrics.auroc_high),
+        ]
+        if convention.tpr != DEFAULT.tpr:
+            cells.insert(2, _percent(metrics.fpr_at_tpr))
+        table.add_row(Text(metrics.score), *cells)
     return table
 
 
-def mask_table(evaluation: Evaluation) -> Table:
+def mask_table(evaluation: Evaluation, rule: Rule) -> Table:
     """What the mask achieves, in percent; `-` where a share is of nothing."""
     mask = evaluation.mask
-    table = Table(caption=f"The mask at {_rule(evaluation.rule)}.", caption_justify="left", min_width=60)
+    table = Table(caption=f"The mask at {_rule(rule)}.", caption_justify="left", min_width=60)
     _add_numbers(table, "precision %", "recall %", "FPR %", "F1 %", "IoU %")
     table.add_row(*map(_percent, (mask.precision, mask.recall, mask.fpr, mask.f1, mask.iou)))
+    return table
+
+
+def sweep_table(sweep: Sweep, rows: Sequence[int]) -> Table:
+    """Some settings of a sweep, in percent."""
+    ks, taus, ood_ratios = sweep.request.shape
+    caption = (
+        f"The best of {ks} K x {taus} tau x {ood_ratios} T by F1 of the mask, each the best among its neighbours. "
+        "AP and FPR95 are those of ratio, which does not depend on T."
+    )
+    return _settings_table(caption, [sweep.setting(row) for row in rows])
+
+
+def selection_table(sweep: Sweep, elsewhere: Sweep, path: Path) -> Table:
+    """The setting that is best on another run, as it is there and here.
+
+    Raises:
+        ConfigError: if this run did not cluster with the K of that setting.
+    """
+    there = elsewhere.setting(elsewhere.chosen())
+    if there["k"] not in sweep.request.ks:
+        raise ConfigError(
+            f"the best setting on {path} has K = {there['k']}; run this one with --sweep-k {there['k']}, too"
+        )
+    taus, ood_ratios = sweep.request.shape[1:]
+    place = elsewhere.chosen() % (taus * ood_ratios)
+    here = sweep.setting(sweep.request.ks.index(there["k"]) * taus * ood_ratios + place)
+    table = _settings_table(
+        f"Chosen by F1 of the mask on {path} (first row), and what it achieves here (second row).", [there, here]
+    )
+    return table
+
+
+def _settings_table(caption: str, settings: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
+    _add_numbers(table, "K", "tau", "T", "F1 %", "IoU %", "precision %", "recall %", "AP %", "FPR95 %")
+    for row in settings:
+        shares = (row[name] for name in ("f1", "iou", "precision", "recall", "ratio_ap", "ratio_fpr95"))
+        table.add_row(str(row["k"]), f"{row['tau']:g}", f"{row['ood_ratio']:g}", *map(_percent, shares))
     return table
 
 
@@ -132,10 +182,21 @@ def _speed_text(speed: Speed) -> str:
     return f"{rate_text(speed.images_per_second)} images/s, {period}"
 
 
-def _caption(evaluation: Evaluation) -> Text:
+def _caption(evaluation: Evaluation, convention: Convention) -> Text:
     labelled = _labelled_pixels(evaluation)
     share = f"{evaluation.scores[0].pixels_ood / labelled:.2%} of {labelled:,} labelled pixels OoD"
-    return Text(f"{_images(evaluation)}, {share}; {_rule(evaluation.rule)}.\n{CONVENTIONS}", overflow="fold")
+    setting = f"; {_rule(evaluation.rule)}" if evaluation.rule else ""
+    interval = " In brackets: 95% confidence intervals, from images drawn anew." if _has_intervals(evaluation) else ""
+    text = f"{_images(evaluation)}, {share}{setting}.\n{conventions_text(convention)}{interval}"
+    return Text(text, overflow="fold")
+
+
+def _has_intervals(evaluation: Evaluation) -> bool:
+    return any(metrics.ap_low is not None for metrics in evaluation.scores)
+
+
+def _interval(share: float, low: float | None, high: float | None) -> str:
+    return _percent(share) if low is None or high is None else f"{_percent(share)} [{_percent(low)}, {_percent(high)}]"
 
 
 def _images(evaluation: Evaluation) -> str:

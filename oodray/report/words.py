@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oodray.metrics.conventions import Convention
+
 
 def rate_text(rate: float) -> str:
     """A positive number in two digits, or all of those before the point.
@@ -32,3 +34,33 @@ def one_line(text: str) -> str:
     'out of memory: tried 2 GiB'
     """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def conventions_text(convention: Convention) -> str:
+    """What numbers under a convention mean.
+
+    >>> conventions_text(Convention(pooling="image")).partition(".")[0]
+    "Means over the images' own metrics; ignored pixels do not count"
+    """
+    pooled = {
+        "dataset": "The pixels of all images are pooled; ignored pixels do not count.",
+        "image": "Means over the images' own metrics; ignored pixels do not count.",
+    }[convention.pooling]
+    area = {
+        "step": "AP is the step sum over recall.",
+        "trapezoid": "AP is the trapezoid under the precision-recall curve.",
+    }[convention.ap_rule]
+    rate = {
+        ">=": "at the first threshold that finds 95% of the OoD pixels.",
+        ">": "at the first threshold that finds more than 95% of the OoD pixels.",
+        "nearest": "at the threshold whose share of found OoD pixels is nearest to 95%.",
+        "linear": "where a straight line between two thresholds finds 95% of the OoD pixels.",
+    }[convention.fpr_rule]
+    lacking = (
+        " Images without OoD or without in-distribution pixels are left out." if convention.lacking == "drop" else ""
+    )
+    text = f"{pooled}{lacking} {area} FPR95 is the false positive rate {rate} Equal scores share one threshold."
+    if convention.like is not None:
+        missing = "; ".join(convention.not_reproduced) or "nothing"
+        text = f"As {convention.like} measures. {text} Not reproduced: {missing}."
+    return text

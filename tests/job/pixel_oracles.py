@@ -132,7 +132,14 @@ def curve_metrics(images: list[Pixels], score: str) -> dict[str, float]:
 def write_results(path: Path, units: list[list[Row]], method: Method = METHOD) -> ResultsFolder:
     """A results folder with the given units of segmented rows, as a run would leave it."""
     folder = ResultsFolder(path)
-    config = {"k": method.k, "tau": method.tau, "ood_ratio": method.ood_ratio, "scores": list(SCORES)}
+    config = {
+        "k": method.k,
+        "tau": method.tau,
+        "ood_ratio": method.ood_ratio,
+        "scores": list(SCORES),
+        "sweep_k": list(method.ks),
+        "confidence_bits": method.confidence_bits,
+    }
     folder.write_run({"config": config, "identity": {}})
     listed = [{name: row[name] for name in MANIFEST_SCHEMA.names} for rows in units for row in rows]
     write_manifest(pa.Table.from_pylist(listed, schema=MANIFEST_SCHEMA), folder.manifest)

@@ -12,12 +12,13 @@ import pytest
 from pixel_oracles import METHOD, Pixels, Row, curve_metrics, failed_row, random_images, write_results
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from oodray.errors import ResultsError
+from oodray.errors import DatasetError, ResultsError
 from oodray.job import reduce
-from oodray.job.reduce import evaluate_run, total_files
+from oodray.job.reduce import evaluate_run, total, total_files
 from oodray.job.results import ResultsFolder, write_part
 from oodray.method.rule import Rule
 from oodray.method.scores import SCORES
+from oodray.metrics.conventions import DEFAULT, LIKE, Convention
 from oodray.metrics.evaluation import Totals
 
 RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
@@ -88,7 +89,7 @@ def test_what_is_written_is_what_is_returned(tmp_path: Path) -> None:
     evaluation = evaluate_run(folder)
     assert json.loads(folder.metrics_json.read_text()) == json.loads(json.dumps(asdict(evaluation)))
     rows = pq.read_table(folder.metrics).to_pylist()
-    assert rows == [asdict(evaluation.rule) | asdict(metrics) for metrics in evaluation.scores]
+    assert rows == [asdict(metrics) | asdict(RULE) | {"tau_used": RULE.tau} for metrics in evaluation.scores]
     assert rows[0].keys() >= {"score", "ap", "fpr95", "auroc", "pooling", "tie_rule", "fpr95_rule", "ap_rule"}
     first = folder.metrics.read_bytes(), folder.metrics_json.read_bytes()
     evaluate_run(folder)
@@ -145,3 +146,61 @@ def test_an_empty_file_counts_nothing(tmp_path: Path) -> None:
     write_part(folder, 0, [])
     totals = total_files(folder.parts(), RULE)
     assert (totals.images, totals.failed, totals.clusters.shape, dict(totals.scores)) == (0, 0, (4, 0), {})
+
+
+def test_an_image_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    images = random_images(4, 5)
+    once = write_results(tmp_path / "once", [images])
+    twice = write_results(tmp_path / "twice", [images[:3], images[2:], images[:1], [images[4], images[4]]])
+    assert plain(total(twice.parts(), RULE)) == plain(total(once.parts(), RULE))
+
+
+def test_files_are_added_up_in_a_tree(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_results(tmp_path, [[image] for image in random_images(5, 9)])
+    alone = plain(total(folder.parts(), RULE))
+    monkeypatch.setattr(reduce, "FILES_PER_TASK", 1)
+    monkeypatch.setattr(reduce, "MERGED_AT_ONCE", 2)
+    assert plain(total(folder.parts(), RULE)) == alone
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_mean_over_images_is_the_mean_of_scikit_learns(tmp_path: Path, score: str) -> None:
+    images = random_images(6, 5)
+    convention = Convention(pooling="image")
+    evaluation = evaluate_run(write_results(tmp_path, [images]), [convention])
+    expected = [curve_metrics([Pixels(image, METHOD)], score) for image in images]
+    [metrics] = [metrics for metrics in evaluation.of(convention) if metrics.score == score]
+    for name in ("ap", "fpr95", "auroc"):
+        assert getattr(metrics, name) == pytest.approx(np.mean([row[name] for row in expected]), abs=1e-9)
+
+
+def test_images_that_lack_a_class_are_kept_dropped_or_refused(tmp_path: Path) -> None:
+    images = random_images(7, 4)
+    plain_image = images[1]
+    images[1] = plain_image | {"label": bytes(len(plain_image["label"]))}  # nothing OoD
+    folder = write_results(tmp_path, [images])
+    kept, dropped = (Convention(pooling="image", lacking=lacking) for lacking in ("keep", "drop"))
+    pooled = Convention(lacking="drop")
+    evaluation = evaluate_run(folder, [kept, dropped, pooled])
+    assert all(math.isnan(metrics.ap) for metrics in evaluation.of(kept))
+    others = [Pixels(image, METHOD) for image in (images[0], *images[2:])]
+    by_image = [curve_metrics([image], "energy")["ap"] for image in others]
+    found = {metrics.score: metrics.ap for metrics in evaluation.of(dropped)}
+    assert found["energy"] == pytest.approx(np.mean(by_image), abs=1e-9)
+    found = {metrics.score: metrics.ap for metrics in evaluation.of(pooled)}
+    assert found["energy"] == pytest.approx(curve_metrics(others, "energy")["ap"], abs=1e-9)
+    with pytest.raises(DatasetError, match="1 of 4 images lack"):
+        evaluate_run(folder, [Convention(lacking="refuse")])
+
+
+def test_more_rows_come_only_when_asked_for(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, [random_images(8, 4)])
+    assert len(evaluate_run(folder).scores) == len(SCORES)
+    evaluation = evaluate_run(folder, [LIKE["pebal"], DEFAULT], resamples=20)
+    rows = pq.read_table(folder.metrics).to_pylist()
+    assert [row["like"] for row in rows] == [None] * len(SCORES) + ["pebal"] * len(SCORES)
+    assert {row["fpr95_rule"] for row in rows} == {"first TPR >= 0.95", "TPR nearest 0.95"}
+    for metrics in evaluation.scores:
+        assert metrics.ap_low is not None
+        assert metrics.ap_high is not None
+        assert metrics.ap_low <= metrics.ap <= metrics.ap_high

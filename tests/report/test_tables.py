@@ -92,7 +92,7 @@ def test_a_run_without_labels(scores: list[ScoreMetrics]) -> None:
 
 
 def test_mask_in_percent() -> None:
-    text = printed(mask_table(evaluation()))
+    text = printed(mask_table(evaluation(), Rule(8, 1.25, 0.3)))
     assert cells(text, "IoU") == ["precision %", "recall %", "FPR %", "F1 %", "IoU %"]
     assert cells(text, "75.00") == ["75.00", "60.00", "20.00", "66.67", "50.00"]
     assert "K = 8, tau = 1.25, T = 0.3" in text

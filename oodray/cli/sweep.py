@@ -1,0 +1,56 @@
+"""`oodray sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oodray.cli.terminal import Out, console
+
+SHOWN = 10
+
+
+def sweep(
+    out: Out,
+    tau: Annotated[str, typer.Option(help="Values of tau: a:b:step, both ends included, or numbers a,b,c.")] = (
+        "-2:12:0.05"
+    ),
+    ood_ratio: Annotated[str, typer.Option(help="Values of T, written the same way.")] = "0:1:0.01",
+    with_mask_then_logit: Annotated[
+        bool, typer.Option("--with-mask-then-logit", help="AP and FPR95 of that score, too, at every setting.")
+    ] = False,
+    select_on: Annotated[
+        Path | None,
+        typer.Option(metavar="OTHER_OUT", help="Choose the setting on another run, and report on this one."),
+    ] = None,
+) -> None:
+    """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
+    from oodray.job.results import ResultsFolder
+    from oodray.job.sweep import make_request, sweep_run
+    from oodray.ranges import decimal_range
+    from oodray.report.heat_map import write_heat_maps
+    from oodray.report.tables import selection_table, sweep_table
+
+    folder, terminal = ResultsFolder(out), console()
+    taus, ood_ratios = decimal_range(tau), decimal_range(ood_ratio)
+    request = make_request(folder, taus, ood_ratios, with_mask_then_logit=with_mask_then_logit)
+    if select_on is None:
+        result = sweep_run(folder, request)
+        terminal.print(sweep_table(result, result.best(SHOWN)))
+        terminal.print(
+            f"Chosen on {folder.path} itself, so better than on images that it has not seen; "
+            "--select-on OTHER_OUT chooses on another run.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    else:
+        other = ResultsFolder(select_on)
+        elsewhere = sweep_run(other, make_request(other, taus, ood_ratios))
+        result = sweep_run(folder, request)
+        terminal.print(selection_table(result, elsewhere, other.path))
+    pictures = write_heat_maps(result, folder)
+    for line in (f"settings in {folder.sweep}", *(f"heat map in {picture}" for picture in pictures)):
+        terminal.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,141 @@
+"""Confidence intervals by a bootstrap over images, from their exact counts.
+
+Images are drawn with replacement, as many as there are; the pixels of an image stay together, as they are anything
+but independent. A drawn image counts as often as it was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodray.metrics.conventions import Convention, measure
+from oodray.metrics.curves import Counts
+from oodray.metrics.evaluation import ScoreMetrics, Totals, measurable
+from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
+
+LEVEL = 0.95
+"""Share of the resampled values that lie in an interval."""
+
+_BLOCK_CELLS = 4_000_000  # of the dense table of one block of ranks: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCounts:
+    """Pixels of each image by rank of their score, as sparse cells.
+
+    Attributes:
+        images: number of images.
+        image: `(n,)`, the image of each cell.
+        rank: `(n,)`, the rank of its score among all distinct scores, the most anomalous being 0; ascending.
+        ood: `(n,)`, its OoD pixels.
+        ind: `(n,)`, its in-distribution pixels.
+    """
+
+    images: int
+    image: NDArray[np.intp]
+    rank: NDArray[np.intp]
+    ood: Counts
+    ind: Counts
+
+    @classmethod
+    def of(cls, images: Sequence[Totals], score: str) -> ImageCounts:
+        """The counts of a score, by image."""
+        parts = [_cells(image, score) for image in images]
+        owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+        order, ood, ind = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        _, rank = np.unique(order, return_inverse=True)
+        by_rank = np.argsort(rank, kind="stable")
+        return cls(len(parts), owner[by_rank], rank[by_rank], ood[by_rank], ind[by_rank])
+
+    def pooled(self, weights: NDArray[np.float64]) -> tuple[Counts, Counts]:
+        """OoD and in-distribution pixels by rank, `(b, ranks)`, of images that count `weights` `(b, images)` times."""
+        ranks = int(self.rank[-1]) + 1 if len(self.rank) else 0
+        totals = np.zeros((2, len(weights), ranks), np.int64)
+        step = max(1, _BLOCK_CELLS // self.images)
+        for start in range(0, ranks, step):
+            end = min(start + step, ranks)
+            cells = slice(*np.searchsorted(self.rank, [start, end]))
+            for total, counts in zip(totals, (self.ood, self.ind), strict=True):
+                dense = np.zeros((self.images, end - start))
+                np.add.at(dense, (self.image[cells], self.rank[cells] - start), counts[cells])
+                # Products of whole numbers below 2**53: exact in float64.
+                total[:, start:end] = weights @ dense
+        return totals[0], totals[1]
+
+
+def with_intervals(
+    metrics: ScoreMetrics, images: Sequence[Totals], convention: Convention, resamples: int, seed: int = 0
+) -> ScoreMetrics:
+    """The metrics of a score with the ends of their confidence intervals; without, where fewer than two images count.
+
+    Draws that lack a class have no metrics and are left out.
+
+    Args:
+        metrics: of the images.
+        images: the counts of each image.
+        convention: the one of the metrics.
+        resamples: how often the dataset is drawn anew.
+        seed: of the drawing.
+    """
+    chosen = measurable(images, metrics.score, convention)
+    if len(chosen) < 2:
+        return metrics
+    values = resampled(chosen, metrics.score, convention, resamples, seed)
+    measured = values[~np.isnan(values).any(axis=1)]
+    if not len(measured):
+        return metrics
+    low, high = np.percentile(measured, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0).tolist()
+    return replace(
+        metrics,
+        ap_low=low[0],
+        ap_high=high[0],
+        fpr95_low=low[1],
+        fpr95_high=high[1],
+        auroc_low=low[2],
+        auroc_high=high[2],
+    )
+
+
+def resampled(
+    images: Sequence[Totals], score: str, convention: Convention, resamples: int, seed: int = 0
+) -> NDArray[np.float64]:
+    """AP, FPR95 and AUROC of datasets drawn from the images: `(resamples, 3)`; nan where one lacks a class."""
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(len(images), np.full(len(images), 1 / len(images)), resamples).astype(np.float64)
+    if convention.pooling == "image":
+        own = np.array([_three(*image.counts(score), convention) for image in images])
+        return np.asarray(weights @ own / len(images))
+    counts = ImageCounts.of(images, score)
+    values = np.empty((resamples, 3))
+    for start in range(0, resamples, 50):
+        pooled = counts.pooled(weights[start : start + 50])
+        values[start : start + 50] = [_three(ood, ind, convention) for ood, ind in zip(*pooled, strict=True)]
+    return values
+
+
+def _three(ood: Counts, ind: Counts, convention: Convention) -> tuple[float, float, float]:
+    measures = measure(ood, ind, convention)
+    return measures.ap, measures.fpr95, measures.auroc
+
+
+def _cells(image: Totals, score: str) -> tuple[NDArray[np.float64], Counts, Counts]:
+    """Of one image: a number in the order of the ranks, OoD and in-distribution pixels of each cell."""
+    if score == "ratio":
+        unsure, pixels, ood, ind = image.clusters
+        return -(unsure / pixels), ood, ind
+    if score == "mask-then-logit":
+        inside, outside = _tally_cells(image.inside), _tally_cells(image.outside)
+        order = np.concatenate([inside[0], outside[0] + KEY_COUNT])
+        return order, np.concatenate([inside[1], outside[1]]), np.concatenate([inside[2], outside[2]])
+    keys, ood, ind = _tally_cells(image.scores[score])
+    return -keys, ood, ind
+
+
+def _tally_cells(tally: Tally) -> tuple[NDArray[np.float64], Counts, Counts]:
+    labelled = (tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)
+    labels, counts = tally.labels[labelled], tally.counts[labelled]
+    return tally.keys[labelled].astype(np.float64), counts * (labels == OOD), counts * (labels == IN_DISTRIBUTION)

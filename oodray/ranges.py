@@ -1,0 +1,56 @@
+"""Ranges of numbers as a user writes them."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+from oodray.errors import ConfigError
+
+MAX_NUMBERS = 1_000_000
+
+
+def decimal_range(text: str) -> list[float]:
+    """The numbers of `a:b:step`, both ends included, of `a:b` with a step of 1, or of a list `a,b,c`.
+
+    Built in decimal: 0:1:0.01 holds 0.07, not 0.07 and a bit.
+
+    Raises:
+        ConfigError: if the text is none of these, or the step does not lead from a to b.
+
+    >>> decimal_range("0:0.3:0.1"), decimal_range("3:5"), decimal_range("1.5, 0.2")
+    ([0.0, 0.1, 0.2, 0.3], [3.0, 4.0, 5.0], [0.2, 1.5])
+    """
+    try:
+        numbers = [Decimal(part.strip()) for part in text.split(":" if ":" in text else ",")]
+    except InvalidOperation:
+        raise ConfigError(f"{text!r} is no range: write a:b:step, or numbers with commas between") from None
+    if not all(number.is_finite() for number in numbers):
+        raise ConfigError(f"{text!r} holds a number that is not finite")
+    if ":" not in text:
+        return sorted({float(number) for number in numbers})
+    if len(numbers) not in (2, 3):
+        raise ConfigError(f"{text!r} is no range: write a:b:step")
+    start, end, step = (*numbers, Decimal(1))[:3]
+    if step <= 0 or end < start:
+        raise ConfigError(f"{text!r} is no range: a must not be above b, and the step must be above 0")
+    steps, rest = divmod(end - start, step)
+    if rest:
+        raise ConfigError(f"{text!r}: a step of {step} does not lead from {start} to {end}, which both belong to it")
+    if steps >= MAX_NUMBERS:
+        raise ConfigError(f"{text!r} has {steps + 1:,} numbers, more than {MAX_NUMBERS:,}; use a larger step")
+    return [float(start + index * step) for index in range(int(steps) + 1)]
+
+
+def whole_range(text: str) -> tuple[int, ...]:
+    """The same for whole numbers.
+
+    Raises:
+        ConfigError: if one of them is not whole.
+
+    >>> whole_range("3:6"), whole_range("8,4")
+    ((3, 4, 5, 6), (4, 8))
+    """
+    numbers = decimal_range(text)
+    if not all(number.is_integer() for number in numbers):
+        raise ConfigError(f"{text!r} must hold whole numbers")
+    return tuple(map(int, numbers))
