@@ -6,7 +6,9 @@ files, Ray runs both as tasks. What is computed is the same either way.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,8 +178,18 @@ def _settings(request: Request) -> dict[str, NDArray[Any]]:
 def _here(parts: Sequence[Path], request: Request) -> list[Columns]:
     repeated = repeated_rows(parts)
     pieces = [_tabulate([part], request, repeated) for part in parts]
-    everything = slice(0, len(request.taus))
-    return [_sweep_k(request, everything, *of_k) for of_k in zip(*pieces, strict=True)]
+    by_k = [_Piece.join(of_k) for of_k in zip(*pieces, strict=True)]
+    step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
+    # numpy leaves the other threads a core while it adds up.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = [
+            [
+                threads.submit(_sweep_k, request, slice(start, start + step), of_k)
+                for start in range(0, len(request.taus), step)
+            ]
+            for of_k in by_k
+        ]
+        return [_stack([columns.result() for columns in of_k]) for of_k in found]
 
 
 def _in_parallel(parts: Sequence[Path], request: Request) -> list[Columns]:
