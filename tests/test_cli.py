@@ -27,7 +27,7 @@ from oodray.job.results import ResultsFolder
 
 HERE = Path(__file__).parent
 EMBEDDED = "internimage-n-demo"
-COMMANDS = ("run", "calibrate", "evaluate", "status", "show", "datasets", "datasets check")
+COMMANDS = ("run", "calibrate", "evaluate", "sweep", "status", "show", "datasets", "datasets check")
 
 
 @dataclass(frozen=True)

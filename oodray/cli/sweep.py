@@ -27,7 +27,7 @@ def sweep(
     ] = None,
 ) -> None:
     """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
-    from oodray.job.results import ResultsFolder
+    from oodray.job.results import ResultsFolder, write_table
     from oodray.job.sweep import make_request, sweep_run
     from oodray.ranges import decimal_range
     from oodray.report.heat_map import write_heat_maps
@@ -51,6 +51,7 @@ def sweep(
         elsewhere = sweep_run(other, make_request(other, taus, ood_ratios))
         result = sweep_run(folder, request)
         terminal.print(selection_table(result, elsewhere, other.path))
+    write_table(result.table, folder.sweep)
     pictures = write_heat_maps(result, folder)
     for line in (f"settings in {folder.sweep}", *(f"heat map in {picture}" for picture in pictures)):
         terminal.print(line, markup=False, highlight=False, soft_wrap=True)

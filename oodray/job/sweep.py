@@ -21,7 +21,7 @@ from oodray.errors import ConfigError, DatasetError, ResultsError
 from oodray.job.cells import clusters_of
 from oodray.job.reading import read_rows
 from oodray.job.reduce import FILES_PER_TASK, Repeated, keep_rows, repeated_rows
-from oodray.job.results import ResultsFolder, write_table
+from oodray.job.results import ResultsFolder
 from oodray.metrics.sweep import (
     MAX_SETTINGS,
     ClusterGrid,
@@ -128,7 +128,7 @@ def make_request(
 
 
 def sweep_run(folder: ResultsFolder, request: Request) -> Sweep:
-    """Sweep the finished files of a run, and write `sweep.parquet`.
+    """Sweep the finished files of a run.
 
     Raises:
         ResultsError: if the folder holds no results.
@@ -138,9 +138,7 @@ def sweep_run(folder: ResultsFolder, request: Request) -> Sweep:
         raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
     by_k = _in_parallel(parts, request) if len(parts) > FILES_PER_TASK else _here(parts, request)
     columns = {name: np.concatenate([found[name] for found in by_k]) for name in by_k[0]}
-    result = Sweep(request, pa.table(_settings(request) | columns))
-    write_table(result.table, folder.sweep)
-    return result
+    return Sweep(request, pa.table(_settings(request) | columns))
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,10 +89,7 @@ def selection_table(sweep: Sweep, elsewhere: Sweep, path: Path) -> Table:
     taus, ood_ratios = sweep.request.shape[1:]
     place = elsewhere.chosen() % (taus * ood_ratios)
     here = sweep.setting(sweep.request.ks.index(there["k"]) * taus * ood_ratios + place)
-    table = _settings_table(
-        f"Chosen by F1 of the mask on {path} (first row), and what it achieves here (second row).", [there, here]
-    )
-    return table
+    return _settings_table(f"Above: the best by F1 of the mask on {path}. Below: the same setting here.", [there, here])
 
 
 def _settings_table(caption: str, settings: Sequence[Mapping[str, Any]]) -> Table:
@@ -196,7 +193,7 @@ def _has_intervals(evaluation: Evaluation) -> bool:
 
 
 def _interval(share: float, low: float | None, high: float | None) -> str:
-    return _percent(share) if low is None or high is None else f"{_percent(share)} [{_percent(low)}, {_percent(high)}]"
+    return _percent(share) if low is None or high is None else f"{_percent(share)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _images(evaluation: Evaluation) -> str:
