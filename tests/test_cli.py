@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -308,7 +309,7 @@ class TestCalibrate:
 
 
 class TestErrors:
-    @pytest.mark.parametrize("command", ["evaluate", "status", "show"])
+    @pytest.mark.parametrize("command", ["evaluate", "sweep", "status", "show"])
     def test_what_is_no_results_folder_is_named(self, command: str, tmp_path: Path) -> None:
         done = call(command, tmp_path)
         assert done == Done(2, "", f"error: {tmp_path} is not a results folder: it has no run.json\n")
@@ -424,6 +425,36 @@ class TestRun:
         assert (done.exit_code, done.out) == (2, "")
         problem = f"error: {out} holds a run with other settings: k was 6, is 7. Choose another --out"
         assert done.err.splitlines()[-1].startswith(problem)
+
+    def test_sweep_prints_the_best_and_where_the_settings_are(self, finished: tuple[Done, Path, list[object]]) -> None:
+        _, out, _ = finished
+        done = call("sweep", out, "--tau", "-1:3:0.5", "--ood-ratio", "0:1:0.25", "--with-mask-then-logit")
+        assert (done.exit_code, done.err) == (0, "")
+        assert f"Chosen on {out} itself" in done.out
+        assert f"settings in {out / 'sweep.parquet'}" in done.out
+        table = pq.read_table(out / "sweep.parquet")
+        assert table.num_rows == 9 * 5
+        with Image.open(out / "sweep" / "k-6.png") as picture:
+            assert picture.width > 300
+        elsewhere = call("sweep", out, "--tau", "-1:3:0.5", "--ood-ratio", "0:1:0.25", "--select-on", out)
+        assert elsewhere.exit_code == 0
+        assert "the same setting here" in " ".join(elsewhere.out.split())
+
+    def test_evaluate_as_others_do(self, finished: tuple[Done, Path, list[object]], tmp_path: Path) -> None:
+        out = Path(shutil.copytree(finished[1], tmp_path / "copy"))
+        done = call("evaluate", out, "--like", "pebal", "--fpr-rule", ">", "--tpr", 0.9, "--bootstrap", 20)
+        assert (done.exit_code, done.err) == (0, "")
+        printed = " ".join(done.out.split())
+        assert "Not reproduced: a Gaussian blur" in printed
+        assert "FPR90 %" in printed
+        assert "95% confidence intervals" in printed
+        assert pq.read_table(out / "metrics.parquet").num_rows == 3 * 6
+        refused = call("evaluate", out, "--like", "pebble")
+        assert refused == Done(
+            2,
+            "",
+            "error: no evaluator 'pebble' is known; known: smiyc, fishyscapes, ade-ood, ood-metrics, pebal, bravo\n",
+        )
 
     def test_status_counts_its_images(self, finished: tuple[Done, Path, list[object]]) -> None:
         done = call("status", finished[1])

@@ -42,7 +42,7 @@ def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> T
     table.add_column("score", overflow="fold")
     names = ["AP", "FPR95", "AUROC"]
     if convention.tpr != DEFAULT.tpr:
-        names.insert(2, f"FPR at TPR {convention.tpr:g}")
+        names.insert(2, f"FPR{100 * convention.tpr:g}")
     _add_numbers(table, *(f"{name} %" for name in names))
     for metrics in evaluation.of(convention):
         cells = [
