@@ -178,7 +178,6 @@ def _here(parts: Sequence[Path], request: Request) -> list[Columns]:
     pieces = [_tabulate([part], request, repeated) for part in parts]
     by_k = [_Piece.join(of_k) for of_k in zip(*pieces, strict=True)]
     step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
-    # numpy leaves the other threads a core while it adds up.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         found = [
             [

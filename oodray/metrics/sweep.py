@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oodray.errors import ConfigError
-from oodray.metrics.curves import Counts, average_precision, fpr_at_tpr, ratio_counts, step_metrics
-from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD
+from oodray.metrics.curves import Counts, average_precision, fpr_at_tpr, ratio_counts
 
 MAX_SETTINGS = 100_000_000
 MAX_DECIMALS = 8
@@ -134,69 +132,16 @@ def sweep_mask_then_logit(grid: ClusterGrid, cells: ConfidenceCells, ood_ratios:
     Clusters enter the mask in the order of their ratio, so each T adds to the counts of the one above it, and a T
     that adds nothing costs nothing.
     """
-    steps = len(ood_ratios)
-    shape = len(grid.unsure), steps
-    found = np.full((2, *shape), math.nan)
+    found = np.full((2, len(grid.unsure), len(ood_ratios)), math.nan)
     if grid.ood.any() and grid.ind.any():
-        ranked = _RankedCells.of(cells, len(grid.pixels))
-        for tau, unsure in enumerate(grid.unsure.astype(np.int64)):
+        from oodray.metrics.mask_ranking import RankedCells
+
+        ranked = RankedCells.of(cells, len(grid.pixels))
+        for tau, unsure in enumerate(grid.unsure):
             # For how many of the values of T, ascending, each cluster is in the mask.
             entries = np.searchsorted(np.asarray(ood_ratios), unsure / grid.pixels)
-            _fill(found[:, tau], ranked, entries)
+            ranked.fill(found[:, tau], entries)
     return {"mask_then_logit_ap": found[0].ravel(), "mask_then_logit_fpr95": found[1].ravel()}
-
-
-@dataclass(frozen=True, eq=False)
-class _RankedCells:
-    """Labelled pixels by rank of their confidence, among those that an OoD pixel has, and one rank after them all.
-
-    What lies between two such confidences counts with the second: AP and FPR95 are read only where recall grows.
-
-    Attributes:
-        places: of each cluster, where its cells lie inside the mask, in the flat table that `_fill` keeps.
-        counts: of each cluster, the pixels of its cells.
-        totals: `(2, ranks)`, OoD and in-distribution pixels of all clusters.
-    """
-
-    places: list[NDArray[np.intp]]
-    counts: list[NDArray[Any]]
-    totals: NDArray[Any]
-
-    @classmethod
-    def of(cls, cells: ConfidenceCells, clusters: int) -> _RankedCells:
-        of_ood = np.zeros(KEY_COUNT, np.bool_)
-        of_ood[cells.keys[cells.labels == OOD]] = True
-        rank_of_key = np.concatenate([[0], np.cumsum(of_ood)[:-1]])
-        ranks = int(of_ood.sum()) + 1
-        # Half the memory makes it faster, where all pixels together can be counted so.
-        dtype = np.int32 if cells.counts.sum() < 2**31 else np.int64
-        order = np.argsort(cells.cluster, kind="stable")
-        places = ((cells.labels == IN_DISTRIBUTION) * (2 * ranks) + rank_of_key[cells.keys])[order]
-        counts = cells.counts[order].astype(dtype)
-        borders = np.searchsorted(cells.cluster[order], np.arange(1, clusters))
-        totals = np.zeros(4 * ranks, dtype)
-        np.add.at(totals, places, counts)
-        return cls(np.split(places, borders), np.split(counts, borders), totals.reshape(2, 2 * ranks)[:, :ranks].copy())
-
-
-def _fill(found: NDArray[np.float64], ranked: _RankedCells, entries: NDArray[np.intp]) -> None:
-    """AP and FPR95 of each T, `(2, T)`, where cluster c is in the mask for the first `entries[c]` of them."""
-    ranks = ranked.totals.shape[1]
-    # Per class, the ranks inside the mask and then those outside.
-    split = np.zeros((2, 2 * ranks), ranked.totals.dtype)
-    flat, inside, outside = split.reshape(-1), split[:, :ranks], split[:, ranks:]
-    order = np.argsort(-entries, kind="stable")
-    entered, starts = np.unique(-entries[order], return_index=True)
-    end = found.shape[1]
-    nobody = np.zeros(0, np.intp)
-    for start, group in zip([*(-entered).tolist(), 0], [*np.split(order, starts[1:]), nobody], strict=True):
-        if start < end:
-            # For these values of T, the clusters that came in so far are the mask.
-            np.subtract(ranked.totals, inside, out=outside)
-            found[0, start:end], found[1, start:end] = step_metrics(split[0], split[1])
-            end = start
-        for cluster in group:
-            np.add.at(flat, ranked.places[cluster], ranked.counts[cluster])
 
 
 def _falling(unsure: Counts, pixels: Counts) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
