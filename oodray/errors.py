@@ -2,6 +2,7 @@
 
     OodrayError                exit code 1
     ├── RunError               the run started and failed
+    ├── DownloadError          a file cannot be had from the web; what arrived is kept
     ├── ImageError             one image cannot be processed: becomes a row with status "error"
     └── RequestError           exit code 2: the request was wrong, nothing was started
         ├── ConfigError        an option, a config file or a preset
@@ -23,6 +24,10 @@ class OodrayError(Exception):
 
 class RunError(OodrayError):
     """The run started and failed."""
+
+
+class DownloadError(OodrayError):
+    """A file cannot be had from the web."""
 
 
 class ImageError(OodrayError):

@@ -25,10 +25,23 @@ from oodray.job import plan as plan_module
 from oodray.job import run as run_module
 from oodray.job.plan import Plan
 from oodray.job.results import ResultsFolder
+from oodray.models.zoo import get_model, model_names
 
 HERE = Path(__file__).parent
 EMBEDDED = "internimage-n-demo"
-COMMANDS = ("run", "calibrate", "evaluate", "sweep", "status", "show", "datasets", "datasets check")
+COMMANDS = (
+    "run",
+    "calibrate",
+    "evaluate",
+    "sweep",
+    "status",
+    "show",
+    "datasets",
+    "datasets check",
+    "models",
+    "models fetch",
+    "models verify",
+)
 
 
 @dataclass(frozen=True)
@@ -262,7 +275,61 @@ class TestRunRequest:
         done = call("run", "--dataset", "ade-ood", "--root", tiny_dataset)
         assert done.exit_code == 2
         assert "the weights of internimage-l-ade20k are not on this machine" in done.err
+        assert ": oodray models fetch internimage-l-ade20k\n" in done.err
+        assert call("run", "--dataset", "ade-ood") == done  # before anything is said of the dataset
         assert "--model internimage-n-demo" in done.err
+
+
+class TestModels:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("OODRAY_CACHE", str(tmp_path / "cache"))
+        return tmp_path / "cache" / "models"
+
+    def test_outside_a_terminal_every_network_has_an_uncut_line(self) -> None:
+        done = call("models")
+        assert (done.exit_code, done.err) == (0, "")
+        lines = [line.split("\t") for line in done.out.splitlines()]
+        assert [fields[0] for fields in lines] == list(model_names())
+        assert {len(fields) for fields in lines} == {8}
+        assert {fields[0] for fields in lines if fields[-1] == "cached"} >= {EMBEDDED}
+
+    def test_a_terminal_gets_tables(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        done = call("models")
+        assert done.exit_code == 0
+        assert "parameters" in done.out
+        assert "\t" not in done.out
+
+    def test_fetch_of_a_file_that_is_not_the_published_one(self, tmp_path: Path, cache: Path) -> None:
+        (tmp_path / "mine.pth").write_text("<html>")
+        done = call("models", "fetch", "internimage-l-cityscapes", "--from", tmp_path / "mine.pth")
+        assert (done.exit_code, done.out) == (2, "")
+        assert "it is a web page" in done.err
+        assert not cache.exists()
+
+    def test_fetch_without_a_network(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+        done = call("models", "fetch", "internimage-l-cityscapes")
+        assert (done.exit_code, done.out) == (1, "")
+        assert done.err.startswith("error: cannot reach 127.0.0.1:1: ")
+        assert "oodray models fetch internimage-l-cityscapes --from FILE" in done.err
+        assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
+
+    def test_fetch_says_where_the_file_is(self) -> None:
+        done = call("models", "fetch", EMBEDDED)
+        assert (done.exit_code, done.err) == (0, "")
+        assert Path(done.out.strip()).name == f"{EMBEDDED}.pth"
+
+    def test_verify(self) -> None:
+        weights = get_model(EMBEDDED).checkpoint
+        done = call("models", "verify", weights, "--model", EMBEDDED)
+        assert (done.exit_code, done.err) == (0, "")
+        assert done.out.startswith(f"{weights} fits {EMBEDDED}\n")
+        done = call("models", "verify", weights, "--model", "internimage-t-cityscapes")
+        assert (done.exit_code, done.out) == (2, "")
+        assert "does not fit the network" in done.err
+        assert re.search(r"420 missing: .* and 410 more; ", done.err)
 
 
 class TestCalibrate:
@@ -367,7 +434,12 @@ class TestErrors:
         # Ray makes subclasses of its own, of the errors that tasks raise.
         ours = [kind for kind in subclasses(OodrayError) if kind.__module__ == "oodray.errors"]
         codes = {kind.__name__: kind.exit_code for kind in ours}
-        assert {name for name, code in codes.items() if code == 1} == {"OodrayError", "RunError", "ImageError"}
+        assert {name for name, code in codes.items() if code == 1} == {
+            "OodrayError",
+            "RunError",
+            "DownloadError",
+            "ImageError",
+        }
         assert set(codes.values()) == {1, 2}
 
 

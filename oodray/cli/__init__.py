@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import oodray
-from oodray.cli import datasets
+from oodray.cli import datasets, models
 from oodray.cli.calibrate import calibrate
 from oodray.cli.evaluate import evaluate
 from oodray.cli.run import run
@@ -28,6 +28,7 @@ app = typer.Typer(
 for command in (run, calibrate, evaluate, sweep, status, show):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C stopped
 

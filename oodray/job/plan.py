@@ -118,11 +118,11 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
 
     if config.model is None:
         raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
+    model = resolve_model(config.model, config.checkpoint)
     root = _dataset_root(config, layout, folder)
     # What has to be drawn is drawn last: a refused request leaves nothing behind.
     manifest = None if layout.drawn else build_manifest(layout, root)
     scores = _check_scores(config.scores)
-    model = resolve_model(config.model, config.checkpoint)
     tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
     snapped = snap_threshold(tau, config.confidence_bits)
     if snapped != tau:

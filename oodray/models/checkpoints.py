@@ -7,7 +7,6 @@ here, so that nothing of theirs is imported or called, and of the file the state
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from oodray.errors import ModelError
+from oodray.files import sha256_of
 from oodray.models.wrong_files import describe_wrong_file, is_safetensors
 
 NAMED_KEYS = 10
@@ -98,8 +98,7 @@ def file_sha256(path: Path) -> str:
         ModelError: if it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise ModelError(f"cannot read the checkpoint {path}: {error.strerror}") from error
 

@@ -1,8 +1,9 @@
 """The named networks: our own, and the UPerNet InternImages that its authors published.
 
-Files, sizes, sha256 and mIoU are those of the InternImage repository and its model hub. Nothing is
-downloaded here: a file is looked up in the cache folder, `$OODRAY_CACHE` or `~/.cache/oodray`. Of our own networks
-one comes with the package; those trained on CamVid, whose licence forbids commercial use, with the repository alone.
+Files, sizes, sha256 and mIoU are those of the InternImage repository and its model hub, whose place `$HF_ENDPOINT`
+changes, as for other programs. Nothing is downloaded here: a file is looked up in the cache folder, `$OODRAY_CACHE` or
+`~/.cache/oodray`. Of our own networks one comes with the package; those trained on CamVid, whose licence forbids
+commercial use, with the repository alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from oodray.config import config_root
 from oodray.errors import ModelError
 from oodray.models.input_rule import InputRule
 
-HUB = "https://huggingface.co/OpenGVLab/InternImage/resolve/main"
+HUB = "https://huggingface.co"
+FOLDER = "OpenGVLab/InternImage/resolve/main"
 EMBEDDED = "internimage-n-demo"
 
 _IN_PACKAGE = Path(__file__).parent / "weights"
@@ -37,6 +39,7 @@ class ZooModel:
         architecture: name of the config under `configs/models/`.
         file: name of the checkpoint.
         classes: number of classes it was trained on: the first channels of its logits.
+        parameters: of backbone and head; without the auxiliary head, which serves training alone.
         miou: single-scale mIoU in percent, as published or, for our own, as measured.
         megabytes: size of the checkpoint.
         sha256: of the checkpoint as published.
@@ -50,9 +53,10 @@ class ZooModel:
     architecture: str
     file: str
     classes: int
+    parameters: int
     miou: float
     megabytes: int
-    sha256: str | None = None
+    sha256: str
     tau: float | None = None
     input_rule: InputRule | None = None
     folder: Path | None = None
@@ -67,6 +71,11 @@ class ZooModel:
     def checkpoint(self) -> Path:
         """Where its weights are, or belong."""
         return (self.folder or cache_folder() / "models") / self.file
+
+    @property
+    def url(self) -> str:
+        """Where its authors published it; not of our own."""
+        return f"{os.environ.get('HF_ENDPOINT', HUB).rstrip('/')}/{FOLDER}/{self.file}"
 
 
 def cache_folder() -> Path:
@@ -113,27 +122,39 @@ def find_checkpoint(model: ZooModel) -> Path:
         )
     raise ModelError(
         f"the weights of {model.name} are not on this machine: {path} does not exist.\n"
-        f"Download {HUB}/{model.file} ({model.megabytes} MB) to that place, "
-        "or pass its path as --checkpoint FILE.\n"
+        f"To download them ({model.megabytes} MB): oodray models fetch {model.name}\n"
+        f"{elsewhere(model)}\n"
         f"To try oodray without a download: --model {EMBEDDED}"
     )
 
 
-def _ours(name: str, folder: Path, classes: int, miou: float, sha256: str, *, tau: float) -> ZooModel:
-    return ZooModel(name, name, f"{name}.pth", classes, miou, 7, sha256, tau, folder=folder)
+def elsewhere(model: ZooModel) -> str:
+    """How a machine without network comes by the weights of a published network."""
+    return (
+        f"On a machine without network, bring {model.url} ({model.megabytes} MB) there, "
+        f"then: oodray models fetch {model.name} --from FILE"
+    )
+
+
+# With 150 outputs, as in every published file.
+_PARAMETERS = {"t": 58_448_262, "s": 79_090_614, "b": 127_316_598, "l": 254_086_984, "xl": 365_924_466}
+
+
+def _ours(name: str, folder: Path, sha256: str, *, classes: int, parameters: int, miou: float, tau: float) -> ZooModel:
+    return ZooModel(name, name, f"{name}.pth", classes, parameters, miou, 7, sha256, tau, folder=folder)
 
 
 def _cityscapes(size: str, miou: float, megabytes: int, sha256: str, *, tau: float | None = None) -> ZooModel:
     file = f"upernet_internimage_{size}_512x1024_160k_cityscapes.pth"
     name = f"internimage-{size}-cityscapes"
-    return ZooModel(name, f"internimage-{size}", file, 19, miou, megabytes, sha256, tau)
+    return ZooModel(name, f"internimage-{size}", file, 19, _PARAMETERS[size], miou, megabytes, sha256, tau)
 
 
 def _mapillary(size: str, miou: float, megabytes: int, sha256: str) -> ZooModel:
     file = f"upernet_internimage_{size}_512x1024_160k_mapillary2cityscapes.pth"
     name = f"internimage-{size}-mapillary2cityscapes"
     remark = _XL_REMARK if size == "xl" else None
-    return ZooModel(name, f"internimage-{size}", file, 19, miou, megabytes, sha256, remark=remark)
+    return ZooModel(name, f"internimage-{size}", file, 19, _PARAMETERS[size], miou, megabytes, sha256, remark=remark)
 
 
 def _ade20k(
@@ -141,7 +162,18 @@ def _ade20k(
 ) -> ZooModel:
     file = f"upernet_internimage_{size}_{crop}_160k_ade20k.pth"
     name = f"internimage-{size}-ade20k"
-    return ZooModel(name, f"internimage-{size}", file, 150, miou, megabytes, sha256, tau, InputRule(crop, 4 * crop))
+    return ZooModel(
+        name,
+        f"internimage-{size}",
+        file,
+        150,
+        _PARAMETERS[size],
+        miou,
+        megabytes,
+        sha256,
+        tau,
+        InputRule(crop, 4 * crop),
+    )
 
 
 # mIoU: the cards beside the weights. tau: `oodray calibrate`, on validation images, see docs/calibration.md.
@@ -149,25 +181,28 @@ _OURS = (
     _ours(
         EMBEDDED,
         _IN_PACKAGE,
-        10,
-        95.13,
         "d91430b5916f1d398a31a541b63c334994fdf643dee6b57b2f2b3024b8d4bbcd",
+        classes=10,
+        parameters=3_327_966,
+        miou=95.13,
         tau=3.52734375,
     ),
     _ours(
         "internimage-n-camvid",
         _IN_REPOSITORY,
-        11,
-        52.32,
         "7df91ddcef44ec47c02e5d5ef747cf4b2d5708d8c63d40a8348d22aa7c6df9ee",
+        classes=11,
+        parameters=3_328_063,
+        miou=52.32,
         tau=2.6171875,
     ),
     _ours(
         "internimage-n-camvid-held-out",
         _IN_REPOSITORY,
-        8,
-        56.44,
         "f5a843b402a72a7300b13ec227b63cf2c4b62c3de763bfcb12c13e7639b80399",
+        classes=8,
+        parameters=3_327_772,
+        miou=56.44,
         tau=2.943359375,
     ),
 )

@@ -227,6 +227,7 @@ class TestModel:
         message = str(caught.value)
         assert message.startswith("the weights of internimage-l-ade20k are not on this machine")
         assert "upernet_internimage_l_640_160k_ade20k.pth" in message
+        assert "oodray models fetch internimage-l-ade20k\n" in message
         assert f"--model {EMBEDDED}" in message
 
     def test_a_dataset_without_preset_needs_one(self, make: Make) -> None:

@@ -13,6 +13,7 @@ import torch
 from oodray.errors import ModelError
 from oodray.models import zoo
 from oodray.models.checkpoints import file_sha256
+from oodray.models.input_rule import InputRule
 from oodray.models.mmseg import build_network
 from oodray.models.segmenter import load_segmenter, resolve_model
 from oodray.models.zoo import EMBEDDED, cache_folder, find_checkpoint, get_model, model_names
@@ -79,7 +80,6 @@ class TestPublished:
     def test_is_as_listed(self, name: str) -> None:
         model = get_model(name)
         assert model.name == name
-        assert model.sha256 is not None
         assert re.fullmatch("[0-9a-f]{64}", model.sha256)
         assert (model.file, model.miou, model.megabytes, model.sha256[:8]) == LISTED[name]
 
@@ -92,6 +92,18 @@ class TestPublished:
 
     def test_has_a_config(self, name: str) -> None:
         assert get_model(name).config.is_file()
+
+    def test_has_as_many_parameters_as_its_network(self, name: str) -> None:
+        model = get_model(name)
+        with torch.device("meta"):
+            network = build_network(model.config)
+        assert sum(value.numel() for value in network.parameters()) == model.parameters
+
+    def test_sees_images_as_it_was_tested(self, name: str) -> None:
+        rule = get_model(name).input_rule
+        short = {"t": 512, "s": 512, "b": 512, "l": 640, "xl": 640}[name.split("-")[1]]
+        assert rule == (InputRule(short, 4 * short, 32) if name.endswith("ade20k") else None)
+        assert resolve_model(name, __file__).input_rule == rule
 
     def test_nothing_else_is(self) -> None:
         assert model_names() == (*OURS, *LISTED)
@@ -130,13 +142,28 @@ class TestLookup:
 
     def test_of_weights_in_the_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OODRAY_CACHE", str(tmp_path))
+        monkeypatch.delenv("HF_ENDPOINT", raising=False)
         model = get_model("internimage-t-ade20k")
         assert model.checkpoint == tmp_path / "models" / model.file
-        with pytest.raises(ModelError, match="are not on this machine"):
+        with pytest.raises(ModelError) as caught:
             find_checkpoint(model)
+        url = "https://huggingface.co/OpenGVLab/InternImage/resolve/main/upernet_internimage_t_512_160k_ade20k.pth"
+        assert str(caught.value) == (
+            f"the weights of internimage-t-ade20k are not on this machine: {model.checkpoint} does not exist.\n"
+            "To download them (118 MB): oodray models fetch internimage-t-ade20k\n"
+            f"On a machine without network, bring {url} (118 MB) there, then: "
+            "oodray models fetch internimage-t-ade20k --from FILE\n"
+            f"To try oodray without a download: --model {EMBEDDED}"
+        )
         model.checkpoint.parent.mkdir()
         model.checkpoint.touch()
         assert find_checkpoint(model) == model.checkpoint
+
+    @pytest.mark.parametrize("endpoint", ["http://mirror:8000", "http://mirror:8000/"])
+    def test_of_the_address_at_a_mirror(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        model = get_model("internimage-t-ade20k")
+        assert model.url == f"http://mirror:8000/OpenGVLab/InternImage/resolve/main/{model.file}"
 
     def test_of_the_cache_in_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -154,6 +181,7 @@ class TestOurs:
         assert model.miou == card["miou"] == pytest.approx(np.mean(list(card["iou"].values())), abs=0.01)
         assert model.classes == len(card["iou"])
         assert model.sha256 == file_sha256(model.checkpoint)
+        assert model.parameters == sum(value.numel() for value in build_network(model.config).parameters())
         assert model.tau is not None
         assert math.isfinite(model.tau)
 
