@@ -434,12 +434,8 @@ class TestErrors:
         # Ray makes subclasses of its own, of the errors that tasks raise.
         ours = [kind for kind in subclasses(OodrayError) if kind.__module__ == "oodray.errors"]
         codes = {kind.__name__: kind.exit_code for kind in ours}
-        assert {name for name, code in codes.items() if code == 1} == {
-            "OodrayError",
-            "RunError",
-            "DownloadError",
-            "ImageError",
-        }
+        failures = {"OodrayError", "RunError", "DownloadError", "ImageError"}
+        assert {name for name, code in codes.items() if code == 1} == failures
         assert set(codes.values()) == {1, 2}
 
 
