@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numba", "numpy", "scikit-learn")
 
 def main() -> None:
     """Measure, print, write."""
-    text = _report([evaluation.run(), *dcnv3.run(), clustering.run()])
+    text = _report([evaluation.run(), *dcnv3.run(), *clustering.run()])
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
 

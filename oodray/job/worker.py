@@ -80,17 +80,14 @@ class SegmentAndCluster:
         method = self.method
         try:
             maps = pixel_scores(segmentation.logits, row["height"], row["width"], method.scores)
-            clusters = [
-                cluster_features(
-                    segmentation.features,
-                    k,
-                    seed=kmeans_seed(method.seed, row["image_id"], k),
-                    normalize=method.normalize_features,
-                    backend=method.kmeans_backend,
-                    n_init=method.n_init,
-                )
-                for k in method.ks
-            ]
+            clusters = cluster_features(
+                segmentation.features,
+                method.ks,
+                seeds=[kmeans_seed(method.seed, row["image_id"], k) for k in method.ks],
+                normalize=method.normalize_features,
+                backend=method.kmeans_backend,
+                n_init=method.n_init,
+            )
         except Exception as error:
             return row | {"error": _failure("clustering failed", error)}
         return row | {

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,39 +60,79 @@ def kmeans(
     >>> kmeans(torch.tensor([[9.0], [1.0], [1.1], [9.2]]), 2, seed=0).tolist()
     [0, 1, 1, 0]
     """
+    [labels] = kmeans_of_each(points, [k], [seed], n_init=n_init, max_iter=max_iter, tol=tol, backend=backend)
+    return labels
+
+
+@torch.no_grad()
+def kmeans_of_each(
+    points: Tensor,
+    ks: Sequence[int],
+    seeds: Sequence[int],
+    *,
+    n_init: int = 4,
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    backend: str = "torch",
+) -> list[Tensor]:
+    """`kmeans` for several k at once: the points are prepared once, and the torch backend clusters in one computation.
+
+    Beside which others a k is clustered shows in roundings alone.
+
+    >>> points = torch.tensor([[9.0], [1.0], [1.5], [9.2], [5.0]])
+    >>> [labels.tolist() for labels in kmeans_of_each(points, [2, 3], [0, 1])]
+    [[0, 1, 1, 0, 1], [0, 1, 1, 0, 2]]
+    """
     _check_points(points)
-    _check_settings(k, seed, n_init, max_iter, backend)
-    labels = _few_distinct(points, k)
-    if labels is None:
-        cluster = _BACKENDS[backend]
-        labels = cluster(_standardised(points), k, seed=seed, n_init=n_init, max_iter=max_iter, tol=tol)
-    return torch.from_numpy(_by_first_appearance(labels))
+    for k, seed in zip(ks, seeds, strict=True):
+        _check_settings(k, seed, n_init, max_iter, backend)
+    many = _few_distinct(points, max(ks)) is None
+    labels = [None if many else _few_distinct(points, k) for k in ks]
+    left = [index for index, found in enumerate(labels) if found is None]
+    if left:
+        found_ones = _BACKENDS[backend](
+            _standardised(points),
+            [ks[index] for index in left],
+            [seeds[index] for index in left],
+            n_init=n_init,
+            max_iter=max_iter,
+            tol=tol,
+        )
+        for index, found in zip(left, found_ones, strict=True):
+            labels[index] = found
+    return [torch.from_numpy(_by_first_appearance(found)) for found in labels if found is not None]
 
 
 @torch.no_grad()
 def cluster_features(
-    features: Tensor, k: int, *, seed: int, normalize: bool = False, n_init: int = 4, backend: str = "torch"
-) -> NDArray[np.uint8]:
-    """Cluster the cells of a feature map.
+    features: Tensor,
+    ks: Sequence[int],
+    *,
+    seeds: Sequence[int],
+    normalize: bool = False,
+    n_init: int = 4,
+    backend: str = "torch",
+) -> list[NDArray[np.uint8]]:
+    """Cluster the cells of a feature map, once for each of `ks`.
 
     Args:
         features: `(D, h, w)`.
-        k: clusters wanted.
-        seed: see `kmeans_seed`.
+        ks: clusters wanted.
+        seeds: for each of `ks`, see `kmeans_seed`.
         normalize: scale every cell's vector to length 1 first; zero vectors stay zero.
         n_init: restarts, as for `kmeans`.
         backend: as for `kmeans`.
 
     Returns:
-        `(h, w)` uint8 ids, numbered in raster order.
+        For each of `ks`, `(h, w)` uint8 ids, numbered in raster order.
 
     Raises:
         ImageError: a feature is NaN or infinite.
     """
     if features.ndim != 3:
         raise ValueError(f"features must be (D, h, w), not {tuple(features.shape)}")
-    broken = features.numel() - int(features.isfinite().sum())
-    if broken:
+    if not _all_finite(features):
+        broken = features.numel() - int(features.isfinite().sum())
         raise ImageError(
             f"{broken} of {features.numel()} features of the network are NaN or infinite: "
             "run the network in float32, and check the image and the checkpoint if that does not help"
@@ -100,7 +141,8 @@ def cluster_features(
     if normalize:
         # Rounded to float32 after, so that parallel vectors become equal ones.
         points = F.normalize(points.double(), dim=1).float()
-    return kmeans(points, k, seed=seed, n_init=n_init, backend=backend).numpy().reshape(features.shape[1:])
+    found = kmeans_of_each(points, ks, seeds, n_init=n_init, backend=backend)
+    return [labels.numpy().reshape(features.shape[1:]) for labels in found]
 
 
 def kmeans_seed(seed: int, image_id: str, k: int) -> int:
@@ -152,8 +194,13 @@ def _import_cuml() -> Any:
 def _check_points(points: Tensor) -> None:
     if points.ndim != 2 or not points.numel():
         raise ValueError(f"points must be (N, D) with at least one number, not {tuple(points.shape)}")
-    if not points.float().isfinite().all():
+    if not _all_finite(points.float()):
         raise ValueError("points must be finite in float32; some are NaN, infinite or too large")
+
+
+def _all_finite(values: Tensor) -> bool:
+    """In one pass, which makes no mask: the extremes of values with a NaN are NaN."""
+    return all(math.isfinite(extreme) for extreme in torch.stack(values.aminmax()).tolist())
 
 
 def _check_settings(k: int, seed: int, n_init: int, max_iter: int, backend: str) -> None:
@@ -189,9 +236,12 @@ def _standardised(points: Tensor) -> Tensor:
     Centring keeps ||x||² - 2xc + ||c||² accurate. The scale keeps squares inside float32, and makes `tol` the
     same to every backend, be it relative to the variance (scikit-learn) or absolute (cuML).
     """
-    centred = points.double() - points.double().mean(0)
-    scale = float(centred.square().mean().sqrt())
-    return (centred / (scale or 1.0)).float().contiguous()
+    # A power of 2 first, which rounds nothing, and keeps the sums inside float32.
+    _, exponent = torch.frexp(torch.stack(points.aminmax()).abs().amax().double())
+    scaled = torch.ldexp(points.double() if points.dtype == torch.float64 else points.float(), -exponent.int())
+    centred = (scaled - scaled.mean(0)).float().contiguous()
+    spread = centred.square().mean().sqrt()
+    return centred.div_(torch.where(spread > 0, spread, 1.0))
 
 
 def _by_first_appearance(labels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -202,31 +252,42 @@ def _by_first_appearance(labels: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(ids[inverse], dtype=np.uint8)
 
 
-def _cluster_sklearn(points: Tensor, k: int, *, seed: int, n_init: int, max_iter: int, tol: float) -> NDArray[np.int32]:
+def _cluster_sklearn(
+    points: Tensor, ks: Sequence[int], seeds: Sequence[int], *, n_init: int, max_iter: int, tol: float
+) -> list[NDArray[np.int32]]:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    model = KMeans(k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed)
+    models = [
+        KMeans(k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed)
+        for k, seed in zip(ks, seeds, strict=True)
+    ]
     with warnings.catch_warnings():
         # Fewer clusters than k is a result of ours, not a mistake.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return np.asarray(model.fit_predict(points.cpu().numpy()), dtype=np.int32)
+        return [np.asarray(model.fit_predict(points.cpu().numpy()), dtype=np.int32) for model in models]
 
 
-def _cluster_cuml(points: Tensor, k: int, *, seed: int, n_init: int, max_iter: int, tol: float) -> NDArray[np.int32]:
-    model = _import_cuml().KMeans(
-        n_clusters=k,
-        init="k-means++",
-        n_init=n_init,
-        max_iter=max_iter,
-        tol=tol,
-        random_state=seed,
-        output_type="numpy",
-    )
-    return np.asarray(model.fit_predict(points if points.is_cuda else points.numpy()), dtype=np.int32)
+def _cluster_cuml(
+    points: Tensor, ks: Sequence[int], seeds: Sequence[int], *, n_init: int, max_iter: int, tol: float
+) -> list[NDArray[np.int32]]:
+    models = [
+        _import_cuml().KMeans(
+            n_clusters=k,
+            init="k-means++",
+            n_init=n_init,
+            max_iter=max_iter,
+            tol=tol,
+            random_state=seed,
+            output_type="numpy",
+        )
+        for k, seed in zip(ks, seeds, strict=True)
+    ]
+    where = points if points.is_cuda else points.numpy()
+    return [np.asarray(model.fit_predict(where), dtype=np.int32) for model in models]
 
 
-_BACKENDS: dict[str, Callable[..., NDArray[Any]]] = {
+_BACKENDS: dict[str, Callable[..., list[NDArray[Any]]]] = {
     "torch": lloyd,
     "sklearn": _cluster_sklearn,
     "cuml": _cluster_cuml,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from oodray.errors import ConfigError, ImageError
 from oodray.method import kmeans as module
-from oodray.method.kmeans import cluster_features, kmeans, kmeans_seed, resolve_backend
+from oodray.method.kmeans import cluster_features, kmeans, kmeans_of_each, kmeans_seed, resolve_backend
 
 BACKENDS = ("torch", "sklearn")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -233,7 +233,7 @@ def test_seeds_are_stable_and_differ() -> None:
 def test_features_are_clustered_cell_by_cell() -> None:
     points, owners = blobs(6 * 9, 16, 4, spread=0.2)
     features = points.T.reshape(16, 6, 9)
-    clusters = cluster_features(features, 4, seed=0)
+    [clusters] = cluster_features(features, [4], seeds=[0])
     assert clusters.dtype == np.uint8
     assert clusters.tolist() == owners.reshape(6, 9).tolist()
     assert torch.equal(torch.from_numpy(clusters).flatten(), kmeans(points, 4, seed=0))
@@ -244,13 +244,13 @@ def test_normalised_features_compare_directions() -> None:
     which = torch.arange(60) % 3
     lengths = torch.logspace(-6, 4, 60)
     features = (directions[which] * lengths[:, None]).T.reshape(2, 6, 10)
-    assert cluster_features(features, 3, seed=0, normalize=True).flatten().tolist() == which.tolist()
-    assert cluster_features(features, 3, seed=0).flatten().tolist() != which.tolist()
+    assert cluster_features(features, [3], seeds=[0], normalize=True)[0].flatten().tolist() == which.tolist()
+    assert cluster_features(features, [3], seeds=[0])[0].flatten().tolist() != which.tolist()
 
 
 def test_half_precision_features_of_any_length_are_normalised() -> None:
     features = torch.tensor([[[60000.0, 1e-7]], [[60000.0, 1e-7]]], dtype=torch.float16)
-    assert cluster_features(features, 2, seed=0, normalize=True).tolist() == [[0, 0]]
+    assert cluster_features(features, [2], seeds=[0], normalize=True)[0].tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -259,12 +259,33 @@ def test_features_that_are_no_numbers_are_an_image_error(bad: float, normalize: 
     features = torch.ones(3, 4, 5)
     features[1, 2, 3] = bad
     with pytest.raises(ImageError, match=r"1 of 60 features.*float32"):
-        cluster_features(features, 2, seed=0, normalize=normalize)
+        cluster_features(features, [2], seeds=[0], normalize=normalize)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_k_at_once_are_as_one_by_one(backend: str) -> None:
+    points = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
+    ks, seeds = [6, 2, 4], [3, 0, 9]
+    found = kmeans_of_each(points, ks, seeds, backend=backend)
+    alone = [kmeans(points, k, seed=seed, backend=backend) for k, seed in zip(ks, seeds, strict=True)]
+    assert [labels.tolist() for labels in found] == [labels.tolist() for labels in alone]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_among_several_k_those_with_few_distinct_points_are_exact(backend: str) -> None:
+    points = torch.tensor([[0.0], [5.0], [0.0], [9.0], [5.0]])
+    found = kmeans_of_each(points, [4, 3, 2], [0, 0, 0], backend=backend)
+    assert [labels.tolist() for labels in found] == [[0, 1, 0, 2, 1], [0, 1, 0, 2, 1], [0, 1, 0, 1, 1]]
+
+
+def test_values_near_the_end_of_float32_are_clustered() -> None:
+    points = torch.tensor([[-3e38], [3e38], [-2.9e38], [2.9e38], [0.0]])
+    assert kmeans(points, 3, seed=0).tolist() == [0, 1, 0, 1, 2]
 
 
 def test_features_must_be_a_map() -> None:
     with pytest.raises(ValueError, match="features"):
-        cluster_features(torch.zeros(4, 5), 2, seed=0)
+        cluster_features(torch.zeros(4, 5), [2], seeds=[0])
 
 
 class FakeKMeans:

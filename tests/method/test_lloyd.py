@@ -12,7 +12,7 @@ from oodray.method.kmeans import kmeans
 def test_no_cluster_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where all centres but one start too far away for any point."""
     points = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(module, "_seed_centres", lambda *_: torch.arange(5.0)[:, None].expand(3, 5, 4) * 100)
+    monkeypatch.setattr(module, "_seed_centres", lambda *_: [torch.arange(5.0)[:, None].expand(4, 5, 4) * 100])
     assert set(kmeans(points, 5, seed=0).tolist()) == set(range(5))
 
 
@@ -35,6 +35,6 @@ def test_empty_clusters_take_the_farthest_points() -> None:
 
 
 def test_a_cluster_without_points_keeps_its_centre() -> None:
-    centres = torch.tensor([[[7.0], [8.0]]])
-    means = module._means(torch.tensor([[1.0], [3.0]]), torch.tensor([[0, 0]]), centres)
-    assert means.tolist() == [[[2.0], [8.0]]]
+    members = torch.tensor([[True, True], [False, False]])
+    means = module._means(torch.tensor([[1.0], [3.0]]), members, torch.tensor([[7.0], [8.0]]))
+    assert means.tolist() == [[2.0], [8.0]]
