@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -34,6 +35,8 @@ COMMANDS = (
     "calibrate",
     "evaluate",
     "sweep",
+    "import-scores",
+    "compare",
     "status",
     "show",
     "datasets",
@@ -507,6 +510,35 @@ class TestRun:
         elsewhere = call("sweep", out, "--tau", "-1:3:0.5", "--ood-ratio", "0:1:0.25", "--select-on", out)
         assert elsewhere.exit_code == 0
         assert "the same setting here" in " ".join(elsewhere.out.split())
+
+    def test_imported_scores_stand_beside_a_run(
+        self, finished: tuple[Done, Path, list[object]], tiny_dataset: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "theirs").mkdir()
+        for path in sorted((tiny_dataset / "annotations").iterdir()):
+            with Image.open(path) as codes:
+                scores = np.asarray(codes) == 1
+            np.save(tmp_path / "theirs" / f"{path.name[:2]}_dood_scores.npy", scores.astype(np.float32))
+        request = ("import-scores", tmp_path / "theirs", "--dataset", "ade-ood", "--root", tiny_dataset)
+        done = call(*request, "--out", tmp_path / "imported")
+        assert done.exit_code == 0
+        assert "100.00" in done.out
+        compared = call("compare", finished[1], tmp_path / "imported", "--like", "ade-ood")
+        assert (compared.exit_code, compared.err) == (0, "")
+        printed = " ".join(compared.out.split())
+        for text in (
+            "theirs",
+            "mask-then-logit",
+            "imported scores",
+            "published, Table 2",
+            "48.77",
+            "not measured here",
+        ):
+            assert text in printed
+        for command in ("show", "sweep"):
+            refused = call(command, tmp_path / "imported")
+            assert (refused.exit_code, refused.out) == (2, "")
+            assert "imported scores, which have no clusters" in refused.err
 
     def test_evaluate_as_others_do(self, finished: tuple[Done, Path, list[object]], tmp_path: Path) -> None:
         out = Path(shutil.copytree(finished[1], tmp_path / "copy"))

@@ -11,7 +11,9 @@ import typer
 import oodray
 from oodray.cli import datasets, models
 from oodray.cli.calibrate import calibrate
+from oodray.cli.compare import compare
 from oodray.cli.evaluate import evaluate
+from oodray.cli.import_scores import import_scores
 from oodray.cli.run import run
 from oodray.cli.show import show
 from oodray.cli.status import status
@@ -25,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, calibrate, evaluate, sweep, status, show):
+for command in (run, calibrate, evaluate, sweep, import_scores, compare, status, show):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")

@@ -68,7 +68,22 @@ class Evaluation:
 
 
 def evaluate_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0) -> Evaluation:
-    """Evaluate the finished files of a run, and write `metrics.parquet` and `metrics.json`.
+    """Evaluate the finished files of a run as `measure_run` does, and write `metrics.parquet` and `metrics.json`.
+
+    Raises:
+        DatasetError: an image lacks a class, which a convention refuses.
+        ResultsError: if the folder holds no results.
+    """
+    evaluation = measure_run(folder, conventions, resamples)
+    setting = _setting(folder, evaluation.rule)
+    rows = [asdict(metrics) | setting for metrics in evaluation.scores]
+    write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), folder.metrics)
+    write_json(folder.metrics_json, asdict(evaluation))
+    return evaluation
+
+
+def measure_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0) -> Evaluation:
+    """Evaluate the finished files of a run.
 
     Args:
         folder: of the run.
@@ -88,7 +103,7 @@ def evaluate_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), 
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
     scores = folder.read_run()["config"]["scores"] if totals.images else []  # else there is nothing to rank
     images = list(image_totals(parts, rule)) if resamples or any(map(_by_image, asked)) else []
-    evaluation = Evaluation(
+    return Evaluation(
         rule=rule,
         images=totals.images,
         failed=totals.failed,
@@ -105,11 +120,6 @@ def evaluate_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), 
         left=read_manifest(folder.manifest).num_rows - totals.images - totals.failed,
         conventions=asked,
     )
-    setting = _setting(folder, rule)
-    rows = [asdict(metrics) | setting for metrics in evaluation.scores]
-    write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), folder.metrics)
-    write_json(folder.metrics_json, asdict(evaluation))
-    return evaluation
 
 
 METRICS_SCHEMA = pa.schema(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import pyarrow as pa
 
 import oodray
 from oodray.datasets.manifest import write_manifest
@@ -86,17 +88,28 @@ def start_or_continue(plan: Plan, folder: ResultsFolder) -> None:
     Raises:
         ResultsError: naming what is different from the run in the folder.
     """
+    prepare_folder(folder, plan.manifest, plan.identity(), _description(plan))
+
+
+def prepare_folder(
+    folder: ResultsFolder, manifest: pa.Table, identity: Mapping[str, Any], description: Mapping[str, Any]
+) -> None:
+    """The same for whatever fills a results folder; `run.json` gets the description, and what `_made_by` adds.
+
+    Raises:
+        ResultsError: naming what is different from the run in the folder.
+    """
     if not folder.finished_units():
         if folder.run.exists():
             folder.read_run()  # refuses a file that is not ours, instead of writing over it
         folder.create()
         folder.remove_leftovers()
-        write_manifest(plan.manifest, folder.manifest)
-        folder.write_run(_description(plan))
+        write_manifest(manifest, folder.manifest)
+        folder.write_run(_made_by(identity) | dict(description))
         return
     if not folder.run.exists():
         raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
-    before, now = folder.read_run()["identity"], plan.identity()
+    before, now = folder.read_run()["identity"], identity
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         details = "; ".join(_difference(name, before.get(name), now[name]) for name in changed)
@@ -105,7 +118,7 @@ def start_or_continue(plan: Plan, folder: ResultsFolder) -> None:
             "Choose another --out, or delete the folder to start anew"
         )
     if not folder.manifest.exists():
-        write_manifest(plan.manifest, folder.manifest)
+        write_manifest(manifest, folder.manifest)
     folder.remove_leftovers()
 
 
@@ -121,14 +134,18 @@ def _difference(name: str, before: Any, now: Any) -> str:
 
 
 def _description(plan: Plan) -> dict[str, Any]:
-    identity = plan.identity()
     return {
-        "oodray": oodray.__version__,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
         "model": plan.model.name,
         "config": asdict(plan.config),
-        "identity": identity,
+    }
+
+
+def _made_by(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "oodray": oodray.__version__,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "identity": dict(identity),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from oodray.errors import ConfigError
 from oodray.metrics.conventions import DEFAULT, Convention
-from oodray.report.words import conventions_text, duration_text, rate_text
+from oodray.report.words import conventions_text, duration_text, percent, rate_text
 
 if TYPE_CHECKING:
     from oodray.datasets.layouts import Layout
@@ -51,7 +50,7 @@ def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> T
             _interval(metrics.auroc, metrics.auroc_low, metrics.auroc_high),
         ]
         if convention.tpr != DEFAULT.tpr:
-            cells.insert(2, _percent(metrics.fpr_at_tpr))
+            cells.insert(2, percent(metrics.fpr_at_tpr))
         table.add_row(Text(metrics.score), *cells)
     return table
 
@@ -61,7 +60,7 @@ def mask_table(evaluation: Evaluation, rule: Rule) -> Table:
     mask = evaluation.mask
     table = Table(caption=f"The mask at {_rule(rule)}.", caption_justify="left", min_width=60)
     _add_numbers(table, "precision %", "recall %", "FPR %", "F1 %", "IoU %")
-    table.add_row(*map(_percent, (mask.precision, mask.recall, mask.fpr, mask.f1, mask.iou)))
+    table.add_row(*map(percent, (mask.precision, mask.recall, mask.fpr, mask.f1, mask.iou)))
     return table
 
 
@@ -97,7 +96,7 @@ def _settings_table(caption: str, settings: Sequence[Mapping[str, Any]]) -> Tabl
     _add_numbers(table, "K", "tau", "T", "F1 %", "IoU %", "precision %", "recall %", "AP %", "FPR95 %")
     for row in settings:
         shares = (row[name] for name in ("f1", "iou", "precision", "recall", "ratio_ap", "ratio_fpr95"))
-        table.add_row(str(row["k"]), f"{row['tau']:g}", f"{row['ood_ratio']:g}", *map(_percent, shares))
+        table.add_row(str(row["k"]), f"{row['tau']:g}", f"{row['ood_ratio']:g}", *map(percent, shares))
     return table
 
 
@@ -117,7 +116,7 @@ def calibration_tables(calibration: Calibration) -> list[RenderableType]:
     _add_numbers(table, "T", "clusters %", "pixels %", "images %")
     for alarms in calibration.false_alarms:
         shares = (alarms.clusters, alarms.pixels, alarms.images)
-        table.add_row(f"{alarms.ood_ratio:g}", *map(_percent, shares))
+        table.add_row(f"{alarms.ood_ratio:g}", *map(percent, shares))
     return [tau, table]
 
 
@@ -193,7 +192,7 @@ def _has_intervals(evaluation: Evaluation) -> bool:
 
 
 def _interval(share: float, low: float | None, high: float | None) -> str:
-    return _percent(share) if low is None or high is None else f"{_percent(share)} [{100 * low:.1f}, {100 * high:.1f}]"
+    return percent(share) if low is None or high is None else f"{percent(share)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _images(evaluation: Evaluation) -> str:
@@ -214,7 +213,3 @@ def _rule(rule: Rule) -> str:
 def _add_numbers(table: Table, *names: str) -> None:
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
-
-
-def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.2f}"

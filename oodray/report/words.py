@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from oodray.metrics.conventions import Convention
 
 
@@ -64,3 +66,12 @@ def conventions_text(convention: Convention) -> str:
         missing = "; ".join(convention.not_reproduced) or "nothing"
         text = f"As {convention.like} measures. {text} Not reproduced: {missing}."
     return text
+
+
+def percent(share: float) -> str:
+    """A share in percent; `-` where it is of nothing.
+
+    >>> percent(0.12345), percent(math.nan)
+    ('12.35', '-')
+    """
+    return "-" if math.isnan(share) else f"{100 * share:.2f}"

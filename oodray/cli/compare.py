@@ -1,0 +1,26 @@
+"""`oodray compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oodray.cli.terminal import console
+
+
+def compare(
+    outs: Annotated[list[Path], typer.Argument(metavar="OUT1 OUT2 ...", help="Results folders.")],
+    like: Annotated[str | None, typer.Option(help="Measure as an evaluator does, see `oodray evaluate`.")] = None,
+) -> None:
+    """Put runs side by side, by dataset, with what the paper printed as cited rows."""
+    from oodray.job.compare import compare_runs
+    from oodray.job.results import ResultsFolder
+    from oodray.metrics.conventions import DEFAULT, like_evaluator
+    from oodray.report.comparison import comparison_tables
+
+    convention = DEFAULT if like is None else like_evaluator(like)
+    terminal = console()
+    for table in comparison_tables(compare_runs([ResultsFolder(out) for out in outs], convention), convention):
+        terminal.print(table)

@@ -1,0 +1,175 @@
+"""Scores of other methods, made a run of oodray: the same folder, tallies, metrics and tables.
+
+There is a row per image, with one tally: of the score, and no clusters. `run.json` says so under `imported`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from oodray.datasets.images import decode_image, decode_label, read_bytes
+from oodray.datasets.layouts import Layout, get_layout
+from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.score_maps import find_score_files, read_scores
+from oodray.errors import ConfigError, ImageError
+from oodray.job.results import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
+from oodray.job.run import UnitDone, prepare_folder
+from oodray.metrics.tally import IGNORE, Tally, score_keys
+
+RESIZES = ("nearest", "bilinear")
+"""How a score map of another size than its label is brought to it; without one of them it is an error."""
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Import:
+    """What to import.
+
+    Attributes:
+        layout: the dataset's layout.
+        root: the dataset's folder.
+        manifest: one row per image.
+        files: the score file of each image that has one.
+        score: the name that the scores get.
+        folder: where they are from.
+        resize: one of `RESIZES`, or None.
+    """
+
+    layout: Layout
+    root: Path
+    manifest: pa.Table
+    files: dict[str, Path]
+    score: str
+    folder: Path
+    resize: str | None
+
+    def identity(self) -> dict[str, Any]:
+        """What a continued import must share with the one that it continues."""
+        return {
+            "dataset": self.layout.name,
+            "manifest": manifest_digest(self.manifest),
+            "imported_from": str(self.folder),
+            "score": self.score,
+            "resize": self.resize,
+        }
+
+
+def make_import(dataset: str, root: Path, scores: Path, *, score: str | None, resize: str | None) -> Import:
+    """Find images, labels and score maps.
+
+    Raises:
+        ConfigError: the rule of resizing is unknown.
+        DatasetError: the dataset or the score maps are not there.
+    """
+    if resize is not None and resize not in RESIZES:
+        raise ConfigError(f"--resize must be one of {', '.join(RESIZES)}, not {resize!r}")
+    layout = get_layout(dataset)
+    manifest = build_manifest(layout, root.absolute())
+    files = find_score_files(scores.absolute(), manifest["image_id"].to_pylist())
+    name = score or scores.absolute().name
+    return Import(layout, root.absolute(), manifest, files, name, scores.absolute(), resize)
+
+
+def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> None:
+    """Write the rows of all images that are not there yet.
+
+    Raises:
+        ResultsError: the folder holds something else.
+        RunError: a file cannot be written.
+    """
+    description = {
+        "dataset": {"name": request.layout.name, "root": str(request.root), "images": request.manifest.num_rows},
+        "model": None,
+        "config": {"dataset": request.layout.name, "root": str(request.root), "scores": [request.score]},
+        "imported": {"folder": str(request.folder), "resize": request.resize},
+    }
+    prepare_folder(folder, request.manifest, request.identity(), description)
+    for unit, rows in _units(request, folder.finished_units()):
+        finished = [_row(request, row) for row in rows]
+        write_part(folder, unit, finished)
+        errors = [f"{row['image_id']}: {row['error']}" for row in finished if row["status"] == ERROR]
+        on_unit(UnitDone(len(finished) - len(errors), len(errors), errors))
+
+
+def _units(request: Import, finished: set[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    rows = request.manifest.to_pylist()
+    for unit in dict.fromkeys(row["unit"] for row in rows):
+        if unit not in finished:
+            yield unit, [row for row in rows if row["unit"] == unit]
+
+
+def _row(request: Import, listed: dict[str, Any]) -> dict[str, Any]:
+    """A row of the results."""
+    start = time.perf_counter()
+    row = dict.fromkeys(RESULT_SCHEMA.names) | listed
+    try:
+        row |= _content(request, listed) | {"status": OK}
+    except ImageError as error:
+        row |= {"status": ERROR, "error": str(error)}
+    return row | {"seconds_finish": time.perf_counter() - start}
+
+
+def _content(request: Import, listed: dict[str, Any]) -> dict[str, Any]:
+    path = request.files.get(listed["image_id"])
+    if path is None:
+        raise ImageError(f"no score map below {request.folder} is named after this image")
+    scores = read_scores(path)
+    if listed["label_uri"] is None:
+        image = decode_image(read_bytes(listed["image_uri"]))
+        labels = np.full((image.shape[0], image.shape[1]), IGNORE, np.uint8)
+    else:
+        labels = decode_label(read_bytes(listed["label_uri"]), request.layout.label_codes)
+    height, width = labels.shape[0], labels.shape[1]
+    values = _rounded(path, _resized(path, scores, (height, width), request.resize))
+    tally = Tally.of(score_keys(values), labels)
+    return {
+        "height": height,
+        "width": width,
+        "image_score": float(values.max()),
+        "clusters": [],
+        "tallies": [{"score": request.score, "keys": tally.keys, "labels": tally.labels, "counts": tally.counts}],
+    }
+
+
+def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str | None) -> NDArray[Any]:
+    """The scores at the size of the label."""
+    if scores.shape == size:
+        return scores
+    if rule is None:
+        raise ImageError(
+            f"the score map {path} is {scores.shape[1]}x{scores.shape[0]}, the label {size[1]}x{size[0]}: "
+            "pass --resize bilinear or --resize nearest, whichever its method uses"
+        )
+    import torch
+    from torch.nn.functional import interpolate
+
+    # nearest-exact takes the cell that a pixel's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
+    mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}[rule]
+    tensor = torch.from_numpy(np.ascontiguousarray(scores))[None, None]
+    return np.asarray(interpolate(tensor, size, mode=mode)[0, 0].numpy())
+
+
+def _rounded(path: Path, scores: NDArray[Any]) -> NDArray[np.float16]:
+    """The scores as float16, which tallies count exactly."""
+    if np.abs(scores).max() > _LARGEST:
+        raise ImageError(
+            f"{path} holds scores beyond {_LARGEST:g}, the largest float16; divide all of them by a number"
+        )
+    return scores.astype(np.float16) + np.float16(0)  # -0 becomes +0
+
+
+def missing_warning(request: Import) -> str | None:
+    """What to say if images lack a score map."""
+    lacking = [name for name in request.manifest["image_id"].to_pylist() if name not in request.files]
+    if not lacking:
+        return None
+    return f"{len(lacking)} of {request.manifest.num_rows} images have no score map, the first is {lacking[0]}"

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from oodray.errors import ConfigError, ResultsError
+from oodray.job.importing import Import, import_scores, make_import, missing_warning
+from oodray.job.reduce import evaluate_run
+from oodray.job.results import ResultsFolder
+from oodray.job.run import UnitDone
+
+Maps = dict[str, NDArray[Any]]
+
+
+def label_codes(root: Path) -> Maps:
+    return {path.name[:2]: np.asarray(Image.open(path)) for path in sorted((root / "annotations").iterdir())}
+
+
+@pytest.fixture
+def maps(tiny_dataset: Path, tmp_path: Path) -> Maps:
+    """Scores of a method that is right more often than not, one file an image."""
+    random = np.random.default_rng(5)
+    found = {
+        name: (random.normal(size=codes.shape) + (codes == 1)).astype(np.float16).astype(np.float32)
+        for name, codes in label_codes(tiny_dataset).items()
+    }
+    (tmp_path / "mine").mkdir()
+    for name, scores in found.items():
+        np.save(tmp_path / "mine" / f"{name}.npy", scores)
+    return found
+
+
+def request(root: Path, tmp_path: Path, resize: str | None = None) -> Import:
+    return make_import("ade-ood", root, tmp_path / "mine", score=None, resize=resize)
+
+
+def imported(request: Import, out: Path) -> tuple[ResultsFolder, list[UnitDone]]:
+    folder, done = ResultsFolder(out), list[UnitDone]()
+    import_scores(request, folder, done.append)
+    return folder, done
+
+
+def test_scores_are_measured_as_scikit_learn_does(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    folder, done = imported(request(tiny_dataset, tmp_path), tmp_path / "out")
+    assert sum(unit.ok for unit in done) == 10
+    [metrics] = evaluate_run(folder).scores
+    codes = np.concatenate([codes.ravel() for codes in label_codes(tiny_dataset).values()])
+    values = np.concatenate([scores.ravel() for scores in maps.values()])[codes != 255]
+    truth = codes[codes != 255] == 1
+    assert metrics.score == "mine"
+    assert metrics.ap == pytest.approx(average_precision_score(truth, values), abs=1e-12)
+    assert metrics.auroc == pytest.approx(roc_auc_score(truth, values), abs=1e-12)
+    [row] = pq.read_table(folder.metrics).to_pylist()
+    assert (row["k"], row["tau"], row["ood_ratio"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(("rule", "size"), [("nearest", 2), ("bilinear", 2)])
+def test_maps_of_another_size_need_a_named_rule(
+    rule: str, size: int, maps: Maps, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    for name, scores in maps.items():
+        np.save(tmp_path / "mine" / f"{name}.npy", scores[::size, ::size])
+    _, done = imported(request(tiny_dataset, tmp_path), tmp_path / "refused")
+    assert sum(unit.failed for unit in done) == 10
+    assert "pass --resize bilinear or --resize nearest" in done[0].errors[0]
+    folder, done = imported(request(tiny_dataset, tmp_path, rule), tmp_path / "out")
+    assert sum(unit.failed for unit in done) == 0
+    codes = label_codes(tiny_dataset)
+    values = []
+    for name, scores in maps.items():
+        small = scores[::size, ::size]
+        if rule == "nearest":
+            values.append(np.repeat(np.repeat(small, size, 0), size, 1))
+        else:
+            image = Image.fromarray(small).resize(codes[name].shape[::-1], Image.Resampling.BILINEAR)
+            values.append(np.asarray(image).astype(np.float16).astype(np.float32))
+    flat = np.concatenate([found.ravel() for found in values])
+    everything = np.concatenate([found.ravel() for found in codes.values()])
+    expected = average_precision_score(everything[everything != 255] == 1, flat[everything != 255])
+    assert evaluate_run(folder).scores[0].ap == pytest.approx(expected, abs=1e-9 if rule == "nearest" else 1e-4)
+
+
+def test_an_image_without_a_map_is_an_error_row(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "03.npy").unlink()
+    np.save(tmp_path / "mine" / "04.npy", maps["04"] * 1e6)
+    asked = request(tiny_dataset, tmp_path)
+    assert missing_warning(asked) == "1 of 10 images have no score map, the first is images/03"
+    folder, done = imported(asked, tmp_path / "out")
+    errors = [error for unit in done for error in unit.errors]
+    assert [error.partition(":")[0] for error in errors] == ["images/03", "images/04"]
+    assert "beyond 65504" in errors[1]
+    assert (evaluate_run(folder).images, evaluate_run(folder).failed) == (8, 2)
+
+
+def test_it_continues_and_refuses_another_import(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    asked = request(tiny_dataset, tmp_path)
+    folder, _ = imported(asked, tmp_path / "out")
+    before = {part: part.read_bytes() for part in folder.parts()[1:]}
+    folder.parts()[0].unlink()
+    _, done = imported(asked, tmp_path / "out")
+    assert len(done) == 1
+    assert {part: part.read_bytes() for part in folder.parts()[1:]} == before
+    with pytest.raises(ResultsError, match="resize was None, is 'nearest'"):
+        imported(request(tiny_dataset, tmp_path, "nearest"), tmp_path / "out")
+
+
+def test_what_needs_clusters_says_that_there_are_none(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    folder, _ = imported(request(tiny_dataset, tmp_path), tmp_path / "out")
+    with pytest.raises(ResultsError, match="imported scores, which have no clusters"):
+        folder.clustering_rule()
+
+
+def test_an_unknown_rule_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--resize must be one of nearest, bilinear, not 'cubic'"):
+        request(tiny_dataset, tmp_path, "cubic")
