@@ -12,7 +12,7 @@ import torch
 
 from oodray.errors import ModelError
 from oodray.models import zoo
-from oodray.models.checkpoints import file_sha256
+from oodray.models.checkpoints import StateDict, file_sha256
 from oodray.models.input_rule import InputRule
 from oodray.models.mmseg import build_network
 from oodray.models.segmenter import load_segmenter, resolve_model
@@ -129,6 +129,45 @@ def test_every_architecture_builds_with_an_output_for_every_class(architecture: 
         network = build_network(models[0].config)
     outputs = network.get_parameter("decode_head.conv_seg.weight").shape[0]
     assert outputs >= max(model.classes for model in models)
+
+
+@pytest.fixture(scope="module")
+def state() -> StateDict:
+    """Float16, an auxiliary head, counters that overflowed."""
+    state = build_network(get_model("internimage-t-cityscapes").config).half().state_dict()
+    counters = [key for key in state if key.endswith("num_batches_tracked")]
+    auxiliary = {"auxiliary_head.conv_seg.weight": torch.zeros(150, 256, 1, 1, dtype=torch.float16)}
+    return state | auxiliary | dict.fromkeys(counters, torch.tensor(float("inf")).half())
+
+
+class TestAsPublished:
+    """Files made as the published ones are, as far as their sizes tell, and some that others would make."""
+
+    @pytest.mark.parametrize("outputs", [150, 19])
+    def test_a_file_makes_a_segmenter_of_nineteen_classes(self, state: StateDict, outputs: int, tmp_path: Path) -> None:
+        path = tmp_path / "weights.pth"
+        head = {key: value[:outputs].clone() for key, value in state.items() if key.startswith("decode_head.conv_seg")}
+        torch.save({"state_dict": state | head, "meta": {"CLASSES": ["road"]}}, path)
+        segmenter = load_segmenter(resolve_model("internimage-t-cityscapes", str(path)))
+        path.unlink()
+        image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        (segmentation,) = segmenter.segment([image])
+        assert segmentation.logits.shape == (19, 16, 24)
+        assert segmentation.features.shape == (256, 4, 6)
+        assert segmentation.logits.isfinite().all()
+
+    def test_the_ade20k_network_sees_a_larger_image_and_covers_the_given_one(
+        self, state: StateDict, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "weights.pth"
+        torch.save(state, path)
+        segmenter = load_segmenter(resolve_model("internimage-t-ade20k", str(path)))
+        path.unlink()
+        image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
+        (segmentation,) = segmenter.segment([image])
+        # 512 x 819 just fits, 512 x 832 is the next multiple of 32; the strides are 4 and 16.
+        assert segmentation.logits.shape == (150, 128, 208)
+        assert segmentation.features.shape == (256, 32, 52)
 
 
 class TestLookup:
