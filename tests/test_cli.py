@@ -22,8 +22,10 @@ from oodray.cli import main
 from oodray.config import RunConfig, read_settings
 from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import DatasetError, OodrayError, RunError
+from oodray.job import machine
 from oodray.job import plan as plan_module
 from oodray.job import run as run_module
+from oodray.job.machine import Finding
 from oodray.job.plan import Plan
 from oodray.job.results import ResultsFolder
 from oodray.models.zoo import get_model, model_names
@@ -44,6 +46,7 @@ COMMANDS = (
     "models",
     "models fetch",
     "models verify",
+    "doctor",
 )
 
 
@@ -281,6 +284,22 @@ class TestRunRequest:
         assert ": oodray models fetch internimage-l-ade20k\n" in done.err
         assert call("run", "--dataset", "ade-ood") == done  # before anything is said of the dataset
         assert "--model internimage-n-demo" in done.err
+
+
+class TestDoctor:
+    def test_everything_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OODRAY_CACHE", str(tmp_path))
+        done = call("doctor")
+        assert (done.exit_code, done.err) == (0, "")
+        lines = done.out.splitlines()
+        assert lines[0] == f"oodray          {oodray.__version__}"
+        assert f"cache           {tmp_path}: 0 of 12 published networks" in lines
+        assert "                oodray models fetch NAME, see `oodray models`" in lines
+
+    def test_what_is_needed_and_missing_is_exit_code_1(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        finding = Finding("ray", None, "pip install oodray", needed=True)
+        monkeypatch.setattr(machine, "look_around", lambda: iter([finding]))
+        assert call("doctor") == Done(1, "ray             missing\n                pip install oodray\n", "")
 
 
 class TestModels:

@@ -161,13 +161,15 @@ class TestAsPublished:
     ) -> None:
         path = tmp_path / "weights.pth"
         torch.save(state, path)
-        segmenter = load_segmenter(resolve_model("internimage-t-ade20k", str(path)))
+        source = resolve_model("internimage-t-ade20k", str(path))
+        assert source.input_rule == InputRule(512, 2048)
+        segmenter = load_segmenter(replace(source, input_rule=InputRule(64, 256)))
         path.unlink()
         image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
         (segmentation,) = segmenter.segment([image])
-        # 512 x 819 just fits, 512 x 832 is the next multiple of 32; the strides are 4 and 16.
-        assert segmentation.logits.shape == (150, 128, 208)
-        assert segmentation.features.shape == (256, 32, 52)
+        # 64 x 102 just fits, 64 x 128 is the next multiple of 32; the strides are 4 and 16.
+        assert segmentation.logits.shape == (150, 16, 32)
+        assert segmentation.features.shape == (256, 4, 8)
 
 
 class TestLookup:
