@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
 import oodray
 from oodray.models.zoo import ZooModel, cache_folder, get_model, model_names
 
-_INSTALL_AGAIN = "pip install oodray"
 _GPU_PAGE = "https://pytorch.org/get-started/locally"
 
 
@@ -56,7 +56,7 @@ def look_around() -> Iterator[Finding]:
 
 def _package(name: str, *, module: str | None = None, needed: bool = False, remedy: str | None = None) -> Finding:
     """A package that is installed and can be imported."""
-    remedy = remedy or _INSTALL_AGAIN
+    remedy = remedy or f"pip install '{_requirement(name)}'"
     try:
         found = version(name)
         import_module(module or name)
@@ -67,6 +67,17 @@ def _package(name: str, *, module: str | None = None, needed: bool = False, reme
         reason = f"{found} cannot be imported, {type(error).__name__}: {error}"
         return Finding(name, None, f"{reason}. Install it again: {remedy}", needed)
     return Finding(name, found, needed=needed)
+
+
+def _requirement(name: str) -> str:
+    """A package as pip is asked for it: with the versions that this one says it needs."""
+    try:
+        requirements = requires("oodray") or []
+    except PackageNotFoundError:
+        # Run from its sources.
+        requirements = []
+    own = (requirement.split(";")[0].strip() for requirement in requirements)
+    return next((found for found in own if re.fullmatch(rf"{re.escape(name)}(\[.*\])?[<>=!~].*", found)), name)
 
 
 def _devices() -> Iterator[Finding]:

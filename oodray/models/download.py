@@ -54,6 +54,8 @@ def download(url: str, target: Path, *, sha256: str, report: Report) -> None:
     Raises:
         DownloadError: if the file cannot be had, or has another sha256.
     """
+    if not url.startswith(("https://", "http://")):
+        raise DownloadError(f"{url} is not an address of the web; it must begin with https:// or http://")
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -324,6 +324,12 @@ class TestNoNetwork:
             download("https://hub.invalid/a.pth", target, sha256=SHA256, report=lambda done, total: None)
         assert waits == []
 
+    @pytest.mark.parametrize("url", ["mirror/a.pth", "file:///etc/hostname", ""])
+    def test_what_is_no_address_of_the_web(self, target: Path, url: str) -> None:
+        with pytest.raises(DownloadError, match="is not an address of the web"):
+            download(url, target, sha256=SHA256, report=lambda done, total: None)
+        assert not target.parent.exists()
+
 
 class TestFiles:
     def test_one_process_at_a_time(self, get: Get, part: Path, server: FileServer) -> None:
