@@ -20,11 +20,11 @@ check: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
 
-# Needs torch with CUDA and triton, not the rest: run it in their environment.
 # At full size, half an hour; needs torchmetrics for two of its rows.
 bench-metrics: $(VENV)/installed
 	$(BIN)/python -m benchmarks.metrics
 
+# Needs torch with CUDA and triton, not the rest: run it in their environment.
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu
 
