@@ -27,7 +27,7 @@ from oodray.job.stages import Method
 from oodray.method.kmeans import resolve_backend
 from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
-from oodray.models.checkpoints import file_sha256
+from oodray.models.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.segmenter import ModelSource, resolve_model
 
 METHOD_VERSION = 2
@@ -119,6 +119,8 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     if config.model is None:
         raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
     model = resolve_model(config.model, config.checkpoint)
+    if model.checkpoint is not None:
+        refuse_wrong_file(model.checkpoint)
     root = _dataset_root(config, layout, folder)
     # What has to be drawn is drawn last: a refused request leaves nothing behind.
     manifest = None if layout.drawn else build_manifest(layout, root)

@@ -71,13 +71,9 @@ def read_state_dict(path: Path) -> StateDict:
     Raises:
         ModelError: if the file is missing, is no checkpoint, or holds code.
     """
+    refuse_wrong_file(path)
     try:
-        wrong = describe_wrong_file(path)
-        if wrong is not None:
-            raise ModelError(f"{path} is not a checkpoint: {wrong}")
         content = _read(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"the checkpoint {path} does not exist") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content
@@ -101,6 +97,22 @@ def file_sha256(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise ModelError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+
+
+def refuse_wrong_file(path: Path) -> None:
+    """Find out by a look at its ends that a file is no checkpoint, as after a download that failed.
+
+    Raises:
+        ModelError: if it is none, or cannot be read.
+    """
+    try:
+        wrong = describe_wrong_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"the checkpoint {path} does not exist") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
+    if wrong is not None:
+        raise ModelError(f"{path} is not a checkpoint: {wrong}")
 
 
 def is_mapped(path: Path) -> bool:

@@ -195,6 +195,13 @@ class TestModel:
         )
         assert not any("sha256" in text for text in make(model=model, checkpoint=str(path)).warnings)
 
+    def test_a_file_that_is_no_checkpoint_is_refused_before_anything_starts(self, make: Make, tmp_path: Path) -> None:
+        path = tmp_path / "cache" / "models" / "upernet_internimage_b_512x1024_160k_cityscapes.pth"
+        path.parent.mkdir(parents=True)
+        path.write_text("<!DOCTYPE html>")
+        with pytest.raises(ModelError, match="is not a checkpoint: it is a web page"):
+            make(model="internimage-b-cityscapes")
+
     def test_what_users_report_of_a_network_is_a_warning(self, make: Make, tmp_path: Path) -> None:
         options = {"checkpoint": weights(tmp_path), "tau": 1.1}
         found = make(model="internimage-xl-mapillary2cityscapes", **options).warnings

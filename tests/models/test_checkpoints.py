@@ -217,6 +217,13 @@ class TestRefusedFiles:
         torch.load(path, weights_only=False)
         assert target.exists()
 
+    def test_nor_where_the_environment_tells_torch_to(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+        path = save(tmp_path, {"state_dict": STATE, "meta": Attack(tmp_path / "harm")})
+        with pytest.raises(ModelError, match="code in it is not executed"):
+            read_state_dict(path)
+        assert not (tmp_path / "harm").exists()
+
     def test_a_plain_pickle_is_not_executed(self, tmp_path: Path) -> None:
         path = tmp_path / "weights.pth"
         path.write_bytes(pickle.dumps(Attack(tmp_path / "harm")))
