@@ -22,8 +22,11 @@ class RunConfig:
     Attributes:
         dataset: name of the dataset's layout, see `oodray datasets`.
         root: the dataset's own folder; the demo draws itself into the results folder when None.
-        model: a name, an mmsegmentation config path (with `checkpoint`), or `package.module:factory`.
+        model: a name, an mmsegmentation config (with `checkpoint`), `hf:ORG/NAME` or a folder with a Hugging Face
+            model, or `package.module:factory`.
         checkpoint: weights for `model`; None takes those that belong to its name.
+        feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
+        features: a Hugging Face model, whose features are clustered instead of the segmenter's own.
         k: clusters per image.
         tau: a pixel with a confidence below it, strictly, is unsure. None takes the value known for `model`.
         ood_ratio: a cluster with a larger share of unsure pixels, strictly, is OoD.
@@ -45,6 +48,8 @@ class RunConfig:
     root: str | None = None
     model: str | None = None
     checkpoint: str | None = None
+    feature_stage: int | None = None
+    features: str | None = None
     k: int = 5
     tau: float | None = None
     ood_ratio: float = 0.3
@@ -71,6 +76,7 @@ class RunConfig:
 KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "feature_stage": (lambda v: v >= 0, "a whole number of at least 0"),
     "k": (lambda v: 1 <= v <= 255, "a whole number from 1 to 255"),
     "tau": (math.isfinite, "a finite number"),
     "ood_ratio": (lambda v: 0 <= v <= 1, "a share from 0 to 1"),

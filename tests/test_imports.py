@@ -28,7 +28,20 @@ STEPS = (
     {"cli"},
 )
 
-HEAVY = {"torch", "ray", "mmseg", "mmengine", "mmcv", "pandas", "pyarrow", "sklearn", "cuml", "triton", "numba"}
+HEAVY = {
+    "torch",
+    "ray",
+    "mmseg",
+    "mmengine",
+    "mmcv",
+    "pandas",
+    "pyarrow",
+    "sklearn",
+    "cuml",
+    "triton",
+    "numba",
+    "transformers",
+}
 
 HOMES = {
     "ray": {"job"},
@@ -40,6 +53,8 @@ HOMES = {
     "cuml": {"method"},
     "triton": {"models"},
     "numba": {"metrics", "models"},
+    "transformers": {"models"},
+    "huggingface_hub": {"models"},
     "llvmlite": {"models"},
     "safetensors": {"models"},
     "cv2": {"models"},

@@ -17,6 +17,8 @@ def calibrate(
     out: Annotated[Path | None, typer.Option(help="Results folder; by default runs/calibrate-DATASET.")] = None,
     model: shared.Model = None,
     checkpoint: shared.Checkpoint = None,
+    feature_stage: shared.FeatureStage = None,
+    features: shared.Features = None,
     quantile: Annotated[
         float, typer.Option(min=0, max=0.999, help="Share of in-distribution pixels that may be unsure.")
     ] = 0.05,

@@ -9,9 +9,16 @@ import typer
 Dataset = Annotated[str | None, typer.Option(help="Name of the dataset, see `oodray datasets`.")]
 Root = Annotated[str | None, typer.Option(help="The dataset's own folder.")]
 Model = Annotated[
-    str | None, typer.Option(help="A model's name, an mmsegmentation config (.py), or package.module:factory.")
+    str | None,
+    typer.Option(help="A model's name, an mmsegmentation config (.py), hf:ORG/NAME, or package.module:factory."),
 ]
 Checkpoint = Annotated[str | None, typer.Option(help="Weights for --model.")]
+FeatureStage = Annotated[
+    int | None, typer.Option(help="Map of the network to cluster, counted from 0; by default that of stride 16.")
+]
+Features = Annotated[
+    str | None, typer.Option(help="Cluster the features of another network: hf:ORG/NAME, or a folder.")
+]
 K = Annotated[int | None, typer.Option("--k", help="Clusters per image.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the K-Means.")]
 NormalizeFeatures = Annotated[

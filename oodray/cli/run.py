@@ -18,6 +18,8 @@ def run(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options win over it.")] = None,
     model: shared.Model = None,
     checkpoint: shared.Checkpoint = None,
+    feature_stage: shared.FeatureStage = None,
+    features: shared.Features = None,
     k: shared.K = None,
     tau: Annotated[float | None, typer.Option(help="Pixels with a smaller max-logit are unsure.")] = None,
     ood_ratio: Annotated[

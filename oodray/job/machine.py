@@ -49,6 +49,7 @@ def look_around() -> Iterator[Finding]:
     yield _package("mmengine", needed=True)
     yield _package("mmsegmentation", module="oodray.models.mmseg", needed=True)
     yield _mmcv()
+    yield _package("transformers", remedy="for models of Hugging Face: pip install 'oodray[hf]'")
     yield from _accelerators() if torch.found else ()
     yield from _kernels() if torch.found else ()
     yield _cache()

@@ -93,6 +93,7 @@ class Plan:
         return fingerprint(self.config) | {
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
+            "features_sha256": self.model.features_sha256(),
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -118,7 +119,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
 
     if config.model is None:
         raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
-    model = resolve_model(config.model, config.checkpoint)
+    model = resolve_model(config.model, config.checkpoint, feature_stage=config.feature_stage, features=config.features)
     if model.checkpoint is not None:
         refuse_wrong_file(model.checkpoint)
     root = _dataset_root(config, layout, folder)
@@ -136,7 +137,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     if manifest is None:
         layout.prepare(root)
         manifest = build_manifest(layout, root)
-    sha256 = None if model.checkpoint is None else file_sha256(model.checkpoint)
+    sha256 = model.weights_sha256()
     shortfall = count_warning(layout, manifest)
     return Plan(
         config=replace(

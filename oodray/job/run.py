@@ -125,6 +125,7 @@ def prepare_folder(
 _DIGESTS = {
     "manifest": "the dataset lists other images or labels",
     "model_sha256": "the weights have another content",
+    "features_sha256": "the network of the features has another content",
     "code_sha256": "the file that makes the network has another content",
 }
 

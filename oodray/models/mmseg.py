@@ -5,17 +5,21 @@ This is the only module that imports mmseg or mmengine at run time. Neither need
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from oodray.errors import ModelError
 from oodray.models.checkpoints import StateDict, read_state_dict
+from oodray.models.feature_stage import nearest_to_stride_16
 from oodray.models.input_rule import InputRule
 from oodray.models.internimage import InternImage
 from oodray.models.mmcv_ops import ensure_mmcv_ops
@@ -37,13 +41,11 @@ with warnings.catch_warnings():
     register_all_modules(init_default_scope=False)
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 Size = tuple[int, int]  # height, width
 
-FEATURE_STRIDE = 16
-FEATURE_STAGE = 2  # counted from 0
+TRIED_SIDE = 128  # of an image to try a network out on, in pixels
 
 if "InternImage" not in MODELS.module_dict:
     MODELS.register_module(name="InternImage", module=InternImage)
@@ -63,6 +65,7 @@ def build_network(config: Path) -> nn.Module:
         # For training only.
         model_config.pop("auxiliary_head", None)
     except Exception as error:
+        _require_packages(config)
         raise ModelError(f"cannot read the mmsegmentation config {config}: {error}") from error
     if "data_preprocessor" not in model_config:
         raise ModelError(
@@ -75,6 +78,7 @@ def build_network(config: Path) -> nn.Module:
             warnings.filterwarnings("ignore", category=UserWarning, module="mmseg")
             network: nn.Module = MODELS.build(model_config)
     except Exception as error:
+        _require_packages(config)
         raise ModelError(f"cannot build the network of {config}: {error}") from error
     if not isinstance(getattr(network, "decode_head", None), BaseDecodeHead):
         raise ModelError(
@@ -84,8 +88,29 @@ def build_network(config: Path) -> nn.Module:
     return network
 
 
+def _require_packages(config: Path) -> None:
+    """Name the OpenMMLab package that a config needs and that is not here."""
+    try:
+        text = Config.fromfile(str(config), import_custom_modules=False).pretty_text
+    except Exception:  # the config itself is wrong, which the caller says
+        return
+    for package, what in _OTHER_PACKAGES.items():
+        if re.search(rf"['\"]{package}\b", text) and importlib.util.find_spec(package) is None:
+            raise ModelError(f"{config} takes parts from the package {package}, which is not here: pip install {what}")
+
+
+_OTHER_PACKAGES = {"mmdet": "mmdet", "mmpretrain": "mmpretrain", "mmcls": "mmcls"}
+"""Packages that configs of mmsegmentation name, and what pip calls them."""
+
+
 def load_mmseg_segmenter(
-    config: Path, checkpoint: Path, *, classes: int | None, device: str, input_rule: InputRule | None = None
+    config: Path,
+    checkpoint: Path,
+    *,
+    classes: int | None,
+    device: str,
+    input_rule: InputRule | None = None,
+    feature_stage: int | None = None,
 ) -> MMSegSegmenter:
     """A segmenter from an mmsegmentation config and a checkpoint.
 
@@ -95,6 +120,7 @@ def load_mmseg_segmenter(
         classes: use the first `classes` channels of the logits, or all when None.
         device: where to run, `"cpu"` or `"cuda"`.
         input_rule: the size at which the network sees an image, its own when None.
+        feature_stage: which of the backbone's maps is clustered, see `MMSegSegmenter`.
 
     Raises:
         ModelError: if config or checkpoint cannot be used or do not belong together.
@@ -102,7 +128,7 @@ def load_mmseg_segmenter(
     network = build_network(config)
     match_outputs(network, read_state_dict(checkpoint), classes)
     load_weights_from(network, checkpoint)
-    return MMSegSegmenter(network, classes=classes, device=device, input_rule=input_rule)
+    return MMSegSegmenter(network, classes=classes, device=device, input_rule=input_rule, feature_stage=feature_stage)
 
 
 def match_outputs(network: nn.Module, state: StateDict, classes: int | None) -> None:
@@ -130,6 +156,7 @@ class MMSegSegmenter:
         classes: use the first `classes` channels of the logits, or all when None.
         device: where to run, `"cpu"` or `"cuda"`.
         input_rule: the size at which the network sees an image, its own when None.
+        feature_stage: which of the backbone's maps is clustered, counted from 0, instead of that default.
 
     Raises:
         ModelError: if the network's `test_cfg` cannot be followed.
@@ -142,10 +169,12 @@ class MMSegSegmenter:
         classes: int | None = None,
         device: str = "cpu",
         input_rule: InputRule | None = None,
+        feature_stage: int | None = None,
     ) -> None:
         self.network = cast("Any", network.to(device).eval())
         self.classes = classes
         self.input_rule = input_rule
+        self.feature_stage = feature_stage
         self.align_corners = bool(self.network.decode_head.align_corners)
         self.sliding = _sliding_windows(self.network.test_cfg)
 
@@ -168,6 +197,22 @@ class MMSegSegmenter:
         logits, features = _crop_padding(logits, features, padded, (height, width))
         return [Segmentation(*maps) for maps in zip(logits, features, strict=True)]
 
+    def try_out(self) -> None:
+        """Segment a small black image, to find out at once whether the network can be used.
+
+        Raises:
+            ModelError: it cannot, and why.
+        """
+        height, width = self.sliding[0] if self.sliding else (TRIED_SIDE, TRIED_SIDE)
+        try:
+            self.segment([np.zeros((height, width, 3), np.uint8)])
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"the network cannot segment an image of {width}x{height} pixels: {type(error).__name__}: {error}"
+            ) from error
+
     def _preprocess(self, images: list[NDArray[np.uint8]]) -> Tensor:
         # mmsegmentation's loaders give BGR; each config says for itself whether to swap.
         tensors = [torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1) for image in images]
@@ -178,9 +223,15 @@ class MMSegSegmenter:
     def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at the head's stride and the clustered features, of network input `(N, 3, H, W)`."""
         stages = self.network.backbone(inputs)
-        features = _clustered_stage(stages, inputs.shape[-2:])
+        maps = [stage for stage in stages if isinstance(stage, Tensor) and stage.ndim == 4]
+        features = nearest_to_stride_16(maps, inputs.shape[-2:], self.feature_stage)
         head_inputs = self.network.neck(stages) if self.network.with_neck else stages
-        logits: Tensor = self.network.decode_head(head_inputs)
+        logits = self.network.decode_head(head_inputs)
+        if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] < 2:
+            raise ModelError(
+                f"the head {type(self.network.decode_head).__name__} gives {_described(logits)}, not one map of logits "
+                "with a channel for each of two classes or more; oodray needs those"
+            )
         return logits[:, : self.classes], features
 
     def _forward_resized(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,16 +255,10 @@ def _sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | 
     return (height, width), (down, right)
 
 
-def _clustered_stage(stages: Sequence[Tensor], image: Sequence[int]) -> Tensor:
-    """The map whose stride is nearest to 16; of equals, as in dilated backbones, the third or next to it."""
-
-    def distance(index: int) -> tuple[int, int]:
-        cells = zip(stages[index].shape[-2:], image, strict=True)
-        # Strided convolutions round up, so small images do not have the size over the stride.
-        wrong = sum(abs(count - math.ceil(size / FEATURE_STRIDE)) for count, size in cells)
-        return wrong, abs(index - FEATURE_STAGE)
-
-    return stages[min(range(len(stages)), key=distance)]
+def _described(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    return f"a {type(output).__name__}" + (f" of {len(output)}" if isinstance(output, Sequence) else "")
 
 
 def _crop_padding(logits: Tensor, features: Tensor, padded: Size, image: Size) -> tuple[Tensor, Tensor]:

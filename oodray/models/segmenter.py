@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from oodray.errors import ImageError, ModelError
+from oodray.models.checkpoints import file_sha256
+from oodray.models.hub import folder_sha256, is_hugging_face, model_folder
 from oodray.models.input_rule import InputRule
 from oodray.models.zoo import find_checkpoint, get_model
 
@@ -58,6 +61,9 @@ class ModelSource:
         search_path: folder to import a factory from, the driver's working directory.
         code: the file of yours that makes the network, a config or the module of a factory; None for a name.
         sha256: of the checkpoint as published, None where nothing was.
+        folder: the files of a Hugging Face model, None for everything else.
+        feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
+        features: the files of another Hugging Face model, whose features are clustered instead.
         tau: the threshold known for this network, if any.
         remark: what the user should know of this network, if anything.
     """
@@ -72,14 +78,51 @@ class ModelSource:
     sha256: str | None = None
     tau: float | None = None
     remark: str | None = None
+    folder: Path | None = None
+    feature_stage: int | None = None
+    features: Path | None = None
+
+    def weights_sha256(self) -> str | None:
+        """Of whatever holds the weights; None for a factory."""
+        if self.folder is not None:
+            return folder_sha256(self.folder)
+        return None if self.checkpoint is None else file_sha256(self.checkpoint)
+
+    def features_sha256(self) -> str | None:
+        """Of the network that the features are from; None where it is the segmenter itself."""
+        return None if self.features is None else folder_sha256(self.features)
 
 
-def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
-    """What `--model` and `--checkpoint` mean: a name, an mmsegmentation config, or `package.module:factory`.
+def resolve_model(
+    model: str, checkpoint: str | None = None, *, feature_stage: int | None = None, features: str | None = None
+) -> ModelSource:
+    """What `--model` and the options beside it mean.
+
+    Args:
+        model: a name, an mmsegmentation config, a Hugging Face model, or `package.module:factory`.
+        checkpoint: weights for a name or a config.
+        feature_stage: which of the network's maps is clustered.
+        features: a Hugging Face model, whose features are clustered instead.
 
     Raises:
-        ModelError: if there is no such model or its weights are not here.
+        ModelError: if there is no such model, its weights are not here, or options do not go together.
     """
+    if features is not None and feature_stage is not None:
+        raise ModelError("--feature-stage chooses a map of the segmenter, --features takes another network: pass one")
+    source = _resolve_segmenter(model, checkpoint)
+    if feature_stage is not None and source.search_path is not None:
+        raise ModelError(f"--feature-stage does not go with the factory {model}: the factory chooses its features")
+    folder = None if features is None else model_folder(features)
+    return replace(source, feature_stage=feature_stage, features=folder)
+
+
+def _resolve_segmenter(model: str, checkpoint: str | None) -> ModelSource:
+    if is_hugging_face(model):
+        if checkpoint is not None:
+            raise ModelError(
+                f"--checkpoint does not go with the Hugging Face model {model}: its folder has the weights"
+            )
+        return ModelSource(model, folder=model_folder(model))
     if ":" in model and not model.endswith(".py"):
         if checkpoint is not None:
             raise ModelError(f"--checkpoint does not go with the factory {model}: the factory loads its own weights")
@@ -89,7 +132,7 @@ def resolve_model(model: str, checkpoint: str | None = None) -> ModelSource:
     if model.endswith(".py"):
         if checkpoint is None:
             raise ModelError(f"the config {model} needs weights: pass --checkpoint FILE")
-        config = _existing(model, "config")
+        config = _config_file(model)
         return ModelSource(str(config), config=config, checkpoint=_existing(checkpoint, "checkpoint"), code=config)
 
     known = get_model(model)
@@ -113,14 +156,36 @@ def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
     Raises:
         ModelError: if it cannot be built.
     """
+    segmenter = _load(source, device)
+    if source.features is None:
+        return segmenter
+    from oodray.models.hugging_face import HuggingFaceFeatures, WithFeatures
+
+    return WithFeatures(segmenter, HuggingFaceFeatures(source.features, device=device))
+
+
+def _load(source: ModelSource, device: str) -> Segmenter:
+    if source.folder is not None:
+        from oodray.models.hugging_face import HuggingFaceSegmenter
+
+        return HuggingFaceSegmenter(source.folder, device=device, feature_stage=source.feature_stage)
     if source.config is None or source.checkpoint is None:
         return _call_factory(source)
 
     from oodray.models.mmseg import load_mmseg_segmenter
 
-    return load_mmseg_segmenter(
-        source.config, source.checkpoint, classes=source.classes, device=device, input_rule=source.input_rule
+    segmenter = load_mmseg_segmenter(
+        source.config,
+        source.checkpoint,
+        classes=source.classes,
+        device=device,
+        input_rule=source.input_rule,
+        feature_stage=source.feature_stage,
     )
+    if source.code is not None or source.feature_stage is not None:
+        # A network that nobody here has run: what it cannot do shows now, not with every image.
+        segmenter.try_out()
+    return segmenter
 
 
 def check_segmentations(segmentations: list[Segmentation], images: int) -> list[Segmentation]:
@@ -180,6 +245,16 @@ def _call_factory(source: ModelSource) -> Segmenter:
             "segment(images), see oodray.Segmenter"
         )
     return segmenter
+
+
+def _config_file(name: str) -> Path:
+    """A config of mmsegmentation: a file, or one that its package ships, such as `segformer/NAME.py`."""
+    package = importlib.util.find_spec("mmseg")
+    for folder in package.submodule_search_locations or () if package else ():
+        shipped = Path(folder) / ".mim" / "configs" / name
+        if not Path(name).expanduser().is_file() and shipped.is_file():
+            return shipped
+    return _existing(name, "config")
 
 
 def _existing(path: str, what: str) -> Path:

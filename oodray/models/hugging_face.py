@@ -1,0 +1,181 @@
+"""Networks of Hugging Face's transformers: segmenters, and feature extractors beside another segmenter.
+
+Images reach a segmenter through its own image processor, resized as its authors had it but never cropped or padded:
+logits and features cover exactly the image. A feature extractor sees the image at its own size, brought to whole
+patches.
+
+No code of a repository is executed, and weights are read from safetensors or through torch's restricted unpickler.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from oodray.errors import ModelError
+from oodray.models.feature_stage import nearest_to_stride_16
+from oodray.models.segmenter import Segmentation, Segmenter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Of DINOv2, CLIP and most others: ImageNet's.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_WHOLE_IMAGE = {"do_center_crop": False, "do_pad": False}
+"""What an image processor must not do: what it cuts off has no logits."""
+
+
+class HuggingFaceSegmenter:
+    """A model for semantic segmentation as a `Segmenter`.
+
+    Features are the hidden state whose stride is nearest to 16, of several, as in plain transformers, the last;
+    class tokens are left out.
+
+    Args:
+        folder: of the model's files.
+        device: where to run, `"cpu"` or `"cuda"`.
+        feature_stage: the hidden state to take instead, counted from 0.
+
+    Raises:
+        ModelError: if the folder holds no such model.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "cpu", feature_stage: int | None = None) -> None:
+        transformers = _transformers()
+        self.device, self.feature_stage = device, feature_stage
+        network = _load(transformers.AutoModelForSemanticSegmentation, folder)
+        self.network = network.to(device).eval()
+        self.processor = _load(transformers.AutoImageProcessor, folder)
+        self.options = _position_options(network)
+
+    @torch.inference_mode()
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        """See `Segmenter.segment`."""
+        pixels = self.processor(images, return_tensors="pt", **_WHOLE_IMAGE)["pixel_values"].to(self.device)
+        found = self.network(pixels, output_hidden_states=True, **self.options)
+        stages = [as_map(state, pixels.shape[-2:], self.network.config) for state in found.hidden_states or ()]
+        features = nearest_to_stride_16(stages, pixels.shape[-2:], self.feature_stage, tie="last")
+        return [Segmentation(*maps) for maps in zip(found.logits, features, strict=True)]
+
+
+class HuggingFaceFeatures:
+    """Patch features of a vision transformer, such as DINOv2 or CLIP, or the last map of a convolutional network.
+
+    Args:
+        folder: of the model's files.
+        device: where to run, `"cpu"` or `"cuda"`.
+
+    Raises:
+        ModelError: if the folder holds no model of images.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+        transformers = _transformers()
+        self.device = device
+        config = _load(transformers.AutoConfig, folder)
+        # CLIP and SigLIP come as a pair of encoders, of which the vision part is loaded.
+        two_towers = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
+        kind = getattr(transformers, two_towers.get(config.model_type, "AutoModel"))
+        self.network = _load(kind, folder).to(device).eval()
+        self.config = getattr(config, "vision_config", config)
+        self.mean, self.std = _normalisation(transformers, folder)
+        self.options = _position_options(self.network)
+
+    @torch.inference_mode()
+    def features(self, images: list[NDArray[np.uint8]]) -> Tensor:
+        """Features `(N, D, h, w)` of images of one size, each `(H, W, 3)` uint8 RGB; they cover exactly the image."""
+        pixels = torch.stack([torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images])
+        pixels = pixels.to(self.device, torch.float32) / 255
+        patch = _patch_size(self.config)
+        size = [max(1, round(side / patch)) * patch for side in pixels.shape[-2:]]
+        if size != list(pixels.shape[-2:]):
+            pixels = interpolate(pixels, size, mode="bilinear", align_corners=False)
+        mean, std = (torch.tensor(values, device=self.device)[:, None, None] for values in (self.mean, self.std))
+        state = self.network((pixels - mean) / std, **self.options).last_hidden_state
+        return as_map(state, size, self.config)
+
+
+class WithFeatures:
+    """A segmenter whose features are replaced by those of another network; its logits stay."""
+
+    def __init__(self, segmenter: Segmenter, extractor: HuggingFaceFeatures) -> None:
+        self.segmenter, self.extractor = segmenter, extractor
+
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        """See `Segmenter.segment`."""
+        segmentations = self.segmenter.segment(images)
+        features = self.extractor.features(images)
+        return [
+            Segmentation(segmentation.logits, own) for segmentation, own in zip(segmentations, features, strict=True)
+        ]
+
+
+def as_map(state: Tensor, image: Sequence[int], config: Any) -> Tensor:
+    """A hidden state as a map `(N, D, h, w)`: of tokens, those of the patches, row by row, without the ones before.
+
+    Raises:
+        ModelError: if the tokens are not those of the patches of an image of that size.
+    """
+    if state.ndim == 4:
+        return state
+    patch = _patch_size(config)
+    rows, columns = image[0] // patch, image[1] // patch
+    others = state.shape[1] - rows * columns
+    if state.ndim != 3 or others < 0:
+        raise ModelError(
+            f"a hidden state of shape {tuple(state.shape)} is no map of an image of {image[1]}x{image[0]} pixels in "
+            f"patches of {patch}"
+        )
+    return state[:, others:].transpose(1, 2).reshape(state.shape[0], -1, rows, columns)
+
+
+def _patch_size(config: Any) -> int:
+    size = getattr(config, "patch_size", None)
+    size = size[0] if isinstance(size, list | tuple) else size
+    # Networks without patches give maps; 32 is what most of them divide a side by.
+    return int(size) if size else 32
+
+
+def _position_options(network: Any) -> dict[str, bool]:
+    """What makes learned positions fit images of any size."""
+    accepted = inspect.signature(network.forward).parameters
+    return {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in accepted else {}
+
+
+def _normalisation(transformers: Any, folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not (folder / "preprocessor_config.json").is_file():
+        return _MEAN, _STD
+    processor = _load(transformers.AutoImageProcessor, folder)
+    return tuple(processor.image_mean or _MEAN), tuple(processor.image_std or _STD)
+
+
+def _load(kind: Any, folder: Path) -> Any:
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if any(folder.glob("*.safetensors")) and hasattr(kind, "from_config"):
+        options["use_safetensors"] = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return kind.from_pretrained(str(folder), **options)
+    except Exception as error:  # whatever is wrong with files of others: OSError, ValueError, KeyError, ImportError ...
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{folder} cannot be used as a {kind.__name__}: {reason}") from error
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise ModelError("models of Hugging Face need the package transformers: pip install 'oodray[hf]'") from None
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
