@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from oodray.errors import ModelError
-from oodray.models.checkpoints import file_sha256
+from oodray.files import sha256_of
 
 PREFIX = "hf:"
 
@@ -43,7 +43,7 @@ def folder_sha256(folder: Path) -> str:
     """One digest for everything that decides what the model computes: weights and settings."""
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*.json")), *weight_files(folder)]:
-        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from oodray.errors import ImageError, ModelError
-from oodray.models.checkpoints import file_sha256
 from oodray.models.hub import folder_sha256, is_hugging_face, model_folder
 from oodray.models.input_rule import InputRule
 from oodray.models.zoo import find_checkpoint, get_model
@@ -86,7 +85,11 @@ class ModelSource:
         """Of whatever holds the weights; None for a factory."""
         if self.folder is not None:
             return folder_sha256(self.folder)
-        return None if self.checkpoint is None else file_sha256(self.checkpoint)
+        if self.checkpoint is None:
+            return None
+        from oodray.models.checkpoints import file_sha256
+
+        return file_sha256(self.checkpoint)
 
     def features_sha256(self) -> str | None:
         """Of the network that the features are from; None where it is the segmenter itself."""
