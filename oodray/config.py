@@ -22,8 +22,8 @@ class RunConfig:
     Attributes:
         dataset: name of the dataset's layout, see `oodray datasets`.
         root: the dataset's own folder; the demo draws itself into the results folder when None.
-        model: a name, an mmsegmentation config (with `checkpoint`), `hf:ORG/NAME`, `package.module:factory`, or a folder
-            with a Hugging Face model.
+        model: a name, an mmsegmentation config (with `checkpoint`), `hf:ORG/NAME`, `package.module:factory`, or a
+            folder with a Hugging Face model.
         checkpoint: weights for `model`; None takes those that belong to its name.
         feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
         features: a Hugging Face model, whose features are clustered instead of the segmenter's own.
