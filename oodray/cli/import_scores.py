@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oodray.cli.terminal import console, print_evaluation
+from oodray.cli.terminal import console, print_evaluation, warn
 
 
 def import_scores(
@@ -23,6 +23,7 @@ def import_scores(
     """Make a results folder of another method's score maps, and measure them as a run's."""
     from oodray.job.importing import import_scores as import_maps
     from oodray.job.importing import make_import, missing_warning
+    from oodray.job.lease import Lease
     from oodray.job.reduce import evaluate_run
     from oodray.job.results import ResultsFolder
     from oodray.report.progress import Progress
@@ -31,7 +32,7 @@ def import_scores(
     request = make_import(dataset, root, scores, score=name, resize=resize)
     warning = missing_warning(request)
     if warning:
-        errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    with Progress(total=request.manifest.num_rows, done=0, console=errors) as progress:
+        warn(errors, warning)
+    with Lease(folder), Progress(total=request.manifest.num_rows, done=0, console=errors) as progress:
         import_maps(request, folder, progress.update)
     print_evaluation(evaluate_run(folder), folder.path)

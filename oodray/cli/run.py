@@ -10,6 +10,8 @@ import typer
 from oodray.cli import options as shared
 from oodray.cli.terminal import print_evaluation, stream_plan
 
+NOT_SETTINGS = ("out", "config", "retry_errors", "overwrite")
+
 
 def run(
     dataset: shared.Dataset = None,
@@ -41,9 +43,11 @@ def run(
     workers: shared.Workers = None,
     gpus_per_worker: shared.GpusPerWorker = None,
     ray_address: shared.RayAddress = None,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try images with an error again.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where OUT holds a run.")] = False,
 ) -> None:
     """Segment and cluster every image of a dataset, write masks and tallies, print AP and FPR95."""
-    options: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("out", "config")}
+    options: dict[str, Any] = {name: value for name, value in locals().items() if name not in NOT_SETTINGS}
     if scores is not None:
         options["scores"] = tuple(name.strip() for name in scores.split(","))
 
@@ -56,4 +60,5 @@ def run(
         options["sweep_k"] = whole_range(sweep_k)
     named = dataset or (read_settings(config).get("dataset") if config is not None else None)
     folder = ResultsFolder(out or Path("runs") / str(named))
-    print_evaluation(stream_plan(make_plan(options, config, folder), folder), folder.path)
+    plan = make_plan(options, config, folder)
+    print_evaluation(stream_plan(plan, folder, retry_errors=retry_errors, overwrite=overwrite), folder.path)

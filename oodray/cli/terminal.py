@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,17 +18,33 @@ if TYPE_CHECKING:
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
 
 
-def stream_plan(plan: Plan, folder: ResultsFolder) -> Evaluation:
+def stream_plan(
+    plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False, overwrite: bool = False
+) -> Evaluation:
     """Start or continue a run, with warnings and progress on standard error."""
-    from oodray.job.run import images_done, run, start_or_continue
+    from oodray.job.lease import Lease
+    from oodray.job.run import images_done, run, start_anew, start_or_continue
     from oodray.report.progress import Progress
 
     errors = console(stderr=True)
     for warning in plan.warnings:
-        errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    start_or_continue(plan, folder)
-    with Progress(total=plan.manifest.num_rows, done=images_done(plan, folder), console=errors) as progress:
-        return run(plan, folder, progress.update)
+        warn(errors, warning)
+    if overwrite and folder.finished_units() and sys.stdin.isatty():
+        typer.confirm(f"Remove the run in {folder.path}, {len(folder.finished_units())} files?", abort=True, err=True)
+    with Lease(folder) as lease:
+        if lease.taken_over is not None:
+            warn(errors, f"{folder.path} was left by {lease.taken_over}, which is gone: its work is continued")
+        if overwrite:
+            start_anew(folder)
+        start_or_continue(plan, folder)
+        done = images_done(plan, folder, retry_errors=retry_errors)
+        with Progress(total=plan.manifest.num_rows, done=done, console=errors) as progress:
+            return run(plan, folder, progress.update, retry_errors=retry_errors)
+
+
+def warn(terminal: Console, text: str) -> None:
+    """A line that stands out."""
+    terminal.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation, path: Path) -> None:

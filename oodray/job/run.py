@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +23,9 @@ from oodray.errors import ResultsError, RunError
 from oodray.job.cluster import connected
 from oodray.job.pipeline import stream
 from oodray.job.plan import Plan
+from oodray.job.reading import read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
-from oodray.job.results import ResultsFolder
+from oodray.job.results import ERROR, ResultsFolder
 
 PACKAGES = (
     "ray",
@@ -44,18 +50,25 @@ class UnitDone:
     errors: list[str]
 
 
-def run(plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> Evaluation:
+def run(
+    plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None], *, retry_errors: bool = False
+) -> Evaluation:
     """Compute what is not there yet, then evaluate everything; `start_or_continue` comes before.
+
+    With `retry_errors`, what is there with an error counts as not there.
 
     Raises:
         RunError: if the run fails, all images failing included.
     """
-    units = left_units(plan, folder)
+    units = left_units(plan, folder, retry_errors=retry_errors)
     started = time.monotonic()
     if units:
         with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
-            for summary in stream(plan, units, folder):
-                on_unit(UnitDone(summary["ok"], summary["failed"], summary["errors"]))
+            with _interruptible() as interrupted:
+                for summary in stream(plan, units, folder):
+                    on_unit(UnitDone(summary["ok"], summary["failed"], summary["errors"]))
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
             evaluation = evaluate_run(folder)
     else:
         evaluation = evaluate_run(folder)
@@ -69,15 +82,67 @@ def run(plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) 
     return evaluation
 
 
-def left_units(plan: Plan, folder: ResultsFolder) -> set[int]:
-    """Units of the manifest that have no file yet."""
-    return set(plan.manifest["unit"].unique().to_pylist()) - folder.finished_units()
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, beside raising KeyboardInterrupt, which gets lost inside a callback of Ray's."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def images_done(plan: Plan, folder: ResultsFolder) -> int:
-    """Images of the manifest that have a row already."""
-    left = left_units(plan, folder)
+def left_units(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) -> set[int]:
+    """Units of the manifest that have no file yet; with `retry_errors`, those too whose file has an error row.
+
+    A unit is computed as a whole, so its other images are computed again, and come out the same.
+    """
+    finished = folder.finished_units()
+    if retry_errors:
+        finished = {unit for unit in finished if not _has_errors(folder, unit)}
+    return set(plan.manifest["unit"].unique().to_pylist()) - finished
+
+
+def images_done(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) -> int:
+    """Images of the manifest that need not be computed."""
+    left = left_units(plan, folder, retry_errors=retry_errors)
     return sum(unit not in left for unit in plan.manifest["unit"].to_pylist())
+
+
+def _has_errors(folder: ResultsFolder, unit: int) -> bool:
+    return ERROR in read_rows([folder.part(unit)], ["status"])["status"].to_pylist()
+
+
+def start_anew(folder: ResultsFolder) -> None:
+    """Remove the run that a folder holds, and nothing else.
+
+    Raises:
+        ResultsError: the folder holds results, and no run of oodray that they belong to.
+        RunError: a file cannot be removed.
+    """
+    if not folder.run.exists():
+        if folder.finished_units():
+            raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
+        return
+    folder.read_run()  # refuses a file that is not ours
+    files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest)
+    try:
+        # run.json goes last: as long as a result is there, it says what it belongs to.
+        for path in (*folder.parts(), *files, folder.run):
+            path.unlink(missing_ok=True)
+        for pictures in (folder.pictures, folder.heat_maps):
+            shutil.rmtree(pictures, ignore_errors=True)
+    except OSError as error:
+        raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 def start_or_continue(plan: Plan, folder: ResultsFolder) -> None:
@@ -115,7 +180,7 @@ def prepare_folder(
         details = "; ".join(_difference(name, before.get(name), now[name]) for name in changed)
         raise ResultsError(
             f"{folder.path} holds a run with other settings: {details}. "
-            "Choose another --out, or delete the folder to start anew"
+            "Choose another --out, or pass --overwrite to start anew"
         )
     if not folder.manifest.exists():
         write_manifest(manifest, folder.manifest)

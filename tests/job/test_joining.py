@@ -68,9 +68,9 @@ NOTE = Path("reducer").absolute()
 total_files = reduce.total_files
 
 
-def witness(parts, rule):
+def witness(*arguments):
     NOTE.write_text(ray.get_runtime_context().gcs_address)
-    return total_files(parts, rule)
+    return total_files(*arguments)
 
 
 reduce.FILES_PER_TASK = 1

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from pixel_oracles import random_images, write_results
 
 from oodray.datasets import manifest as manifest_module
 from oodray.errors import ConfigError, ResultsError, RunError
@@ -25,7 +26,7 @@ from oodray.job.plan import make_plan
 from oodray.job.reading import read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ResultsFolder
-from oodray.job.run import UnitDone, run, start_or_continue
+from oodray.job.run import UnitDone, run, start_anew, start_or_continue
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
 from oodray.job.worker import SegmentAndCluster
@@ -383,3 +384,41 @@ def test_more_than_ray_has_is_refused(start: Start) -> None:
     greedy = start(workers=100)
     with pytest.raises(ConfigError, match=r"100 workers, .* need 101 CPUs"):
         list(stream(greedy.plan, {0}, greedy.folder))
+
+
+def test_errors_are_tried_again_only_when_asked(
+    clean: Run, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(HERE)
+    spoilt = tiny_root / "images" / "03.png"
+    content = spoilt.read_bytes()
+    spoilt.write_bytes(content[:100])
+    first = Run(tiny_root, tmp_path / "out")
+    assert (first.go().images, first.go().failed) == (9, 1)
+    spoilt.write_bytes(content)
+    assert first.go().failed == 1
+    before = first.files()
+    evaluation = run(first.plan, first.folder, first.heard.append, retry_errors=True)
+    assert (evaluation.images, evaluation.failed) == (10, 0)
+    after = first.files()
+    parts = {name for name in before if name.startswith("results/")}
+    assert len([name for name in parts if before[name] != after[name]]) == 1
+    assert first.rows().equals(clean.rows())
+
+
+def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "out", [random_images(0, 2)])
+    (folder.path / "notes.txt").write_text("mine")
+    (folder.results / "mine.txt").write_text("mine")
+    evaluate_run(folder)
+    start_anew(folder)
+    left = sorted(path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*") if path.is_file())
+    assert left == ["notes.txt", "results/mine.txt"]
+
+
+def test_results_that_belong_to_no_run_are_not_removed(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "out", [random_images(0, 2)])
+    folder.run.unlink()
+    with pytest.raises(ResultsError, match="so they stay"):
+        start_anew(folder)
+    assert folder.parts()

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oodray.errors import ResultsError, RunError
+from oodray.job import lease as lease_module
+from oodray.job.lease import DEAD_AFTER_SECONDS, Holder, Lease
+from oodray.job.results import ResultsFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ResultsFolder:
+    return ResultsFolder(tmp_path / "out")
+
+
+def leave(folder: ResultsFolder, holder: Holder, *, age: float = 0) -> None:
+    """The lease of a run that did not take it along."""
+    folder.path.mkdir(exist_ok=True)
+    path = folder.path / "lease.json"
+    path.write_text(json.dumps(asdict(holder)))
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
+
+
+def ended() -> Holder:
+    """A process that was here and is gone."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    return replace(Holder.this_process(), pid=process.pid, born=1)
+
+
+def test_a_second_run_is_refused_while_the_first_is_alive(folder: ResultsFolder) -> None:
+    with Lease(folder), pytest.raises(ResultsError, match=f"at work on .*: process {os.getpid()} on"), Lease(folder):
+        pass
+    assert list(folder.path.iterdir()) == []
+    with Lease(folder) as again:
+        assert again.taken_over is None
+
+
+def test_a_run_that_is_gone_is_taken_over_at_once(folder: ResultsFolder) -> None:
+    gone = ended()
+    leave(folder, gone)
+    with Lease(folder) as lease:
+        assert lease.taken_over == gone
+    assert list(folder.path.iterdir()) == []
+
+
+def test_a_number_that_went_to_another_process_does_not_keep_it(folder: ResultsFolder) -> None:
+    leave(folder, replace(Holder.this_process(), born=1))
+    with Lease(folder) as lease:
+        assert lease.taken_over is not None
+
+
+def test_on_another_host_its_age_decides(folder: ResultsFolder) -> None:
+    elsewhere = replace(Holder.this_process(), host=f"not-{socket.gethostname()}")
+    leave(folder, elsewhere, age=DEAD_AFTER_SECONDS / 2)
+    with pytest.raises(ResultsError, match="counts as dead 120 s after"), Lease(folder):
+        pass
+    leave(folder, elsewhere, age=DEAD_AFTER_SECONDS * 2)
+    with Lease(folder) as lease:
+        assert lease.taken_over == elsewhere
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}'])
+def test_a_damaged_lease_is_taken_over_when_it_is_old(content: str, folder: ResultsFolder) -> None:
+    leave(folder, ended(), age=DEAD_AFTER_SECONDS * 2)
+    path = folder.path / "lease.json"
+    age = path.stat().st_mtime
+    path.write_text(content)
+    with pytest.raises(ResultsError, match="one that cannot be read"), Lease(folder):
+        pass
+    os.utime(path, (age, age))
+    with Lease(folder) as lease:
+        assert lease.taken_over is None
+
+
+def test_it_gives_signs_of_life(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "SECONDS_BETWEEN_BEATS", 0.01)
+    beat = threading.Event()
+    real = os.utime
+
+    def utime(path: Any, *rest: Any) -> None:
+        real(path, *rest)
+        beat.set()
+
+    monkeypatch.setattr(os, "utime", utime)
+    with Lease(folder):
+        assert beat.wait(30)
+
+
+def test_of_many_that_find_it_dead_one_gets_it(folder: ResultsFolder) -> None:
+    leave(folder, ended())
+    got: list[str] = []
+    start = threading.Barrier(8)
+    hold = threading.Event()
+
+    def ask() -> None:
+        start.wait()
+        try:
+            with Lease(folder):
+                got.append("taken")
+                hold.wait(30)
+        except ResultsError:
+            got.append("refused")
+            if got.count("refused") == 7:
+                hold.set()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == ["refused"] * 7 + ["taken"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot write to"), Lease(ResultsFolder(tmp_path / "file" / "out")):
+        pass
