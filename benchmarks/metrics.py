@@ -1,9 +1,14 @@
-"""Everything that counts pixels, at the sizes it is made for: `python -m benchmarks.metrics`, about half an hour."""
+"""Everything that counts pixels, at the sizes it is made for: `python -m benchmarks.metrics`, about half an hour.
+
+`python -m benchmarks.metrics reducer`, for example, measures that part alone and leaves the others as they are.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,19 +22,29 @@ PACKAGES = ("numpy", "numba", "scikit-learn", "torchmetrics", "ray", "pyarrow")
 
 
 def main() -> None:
-    """Measure, and write the file part by part: what is measured is not lost."""
-    parts = [_head()]
-    for part in (_evaluation, _sweep, _reducer):
-        parts.append(part())
-        RESULTS.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-        print(parts[-1])
+    """Measure the parts named on the command line, or all, and write each as soon as it is measured."""
+    measures = {"evaluation": _evaluation, "sweep": _sweep, "reducer": _reducer}
+    for name in sys.argv[1:] or measures:
+        part = f"{measures[name]()}\n\n{_conditions()}"
+        print(part)
+        _write(part)
 
 
-def _head() -> str:
+def _write(part: str) -> None:
+    """Replace the part with the same heading, or add it."""
+    title = "# Benchmarks of metrics\n\nWritten by `make bench-metrics`."
+    before = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else title
+    _, *parts = re.split(r"^(?=## )", before, flags=re.MULTILINE)
+    by_heading = {found.partition("\n")[0]: found.rstrip() for found in parts}
+    by_heading[part.partition("\n")[0]] = part
+    RESULTS.write_text("\n\n".join([title, *by_heading.values()]) + "\n", encoding="utf-8")
+
+
+def _conditions() -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return (
-        f"# Benchmarks of metrics\n\nWritten by `make bench-metrics`, at a load of {os.getloadavg()[0]:.1f}. "
-        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {versions}."
+        f"At a load of {os.getloadavg()[0]:.1f} in the end, on {os.cpu_count()} cores ({platform.machine()}), "
+        f"Python {platform.python_version()}, {versions}."
     )
 
 
