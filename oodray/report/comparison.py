@@ -27,32 +27,39 @@ def _table(dataset: str, runs: Sequence[Compared], convention: Convention) -> Ta
     table.add_column("score", overflow="fold")
     for name in ("AP %", "FPR95 %", "AUROC %"):
         table.add_column(name, justify="right", overflow="fold")
-    for run in runs:
+    names = _names(runs)
+    for run, name in zip(runs, names, strict=True):
         for metrics in run.evaluation.of(convention):
             numbers = map(percent, (metrics.ap, metrics.fpr95, metrics.auroc))
-            table.add_row(Text(run.path.name), Text(metrics.score), *numbers)
+            table.add_row(Text(name), Text(metrics.score), *numbers)
         table.add_section()
-    notes = [*map(_note, runs), *_different(runs), conventions_text(convention)]
+    notes = [*map(_note, runs, names), *_different(runs), conventions_text(convention)]
     if dataset in TABLES:
-        name, rows = TABLES[dataset]
+        cited, rows = TABLES[dataset]
         for row in rows:
-            cells = (row.method, f"published, {name}", f"{row.ap:.2f}", f"{row.fpr95:.2f}", "")
+            cells = (row.method, f"published, {cited}", f"{row.ap:.2f}", f"{row.fpr95:.2f}", "")
             table.add_row(*map(Text, cells), style="dim")
         notes.append(
-            f"Rows marked as published are cited from {name} of arXiv 2510.02909: not measured here, and without the "
+            f"Rows marked as published are cited from {cited} of arXiv 2510.02909: not measured here, and without the "
             "conventions that they follow."
         )
     table.caption = Text("\n".join(notes), overflow="fold")
     return table
 
 
-def _note(run: Compared) -> str:
+def _names(runs: Sequence[Compared]) -> list[str]:
+    """The folders' names; whole paths where two have one name."""
+    names = [run.path.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def _note(run: Compared, name: str) -> str:
     evaluation = run.evaluation
     failed = f", {evaluation.failed} failed" if evaluation.failed else ""
     left = f", {evaluation.left} not done yet" if evaluation.left else ""
     setting = run.evaluation.rule
     how = f"K = {setting.k}, tau = {setting.tau}, T = {setting.ood_ratio}" if setting else "imported scores"
-    return f"{run.path.name}: {run.model + ', ' if run.model else ''}{how}; {evaluation.images} images{failed}{left}."
+    return f"{name}: {run.model + ', ' if run.model else ''}{how}; {evaluation.images} images{failed}{left}."
 
 
 def _different(runs: Sequence[Compared]) -> list[str]:
