@@ -163,7 +163,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
     """The plans and folders of the runs that began, none of which goes on."""
     seen: list[tuple[Plan, Path]] = []
 
-    def stop(plan: Plan, folder: ResultsFolder, on_unit: object) -> None:
+    def stop(plan: Plan, folder: ResultsFolder, on_unit: object, **_: object) -> None:
         seen.append((plan, folder.path))
         raise RunError("seen enough")
 
