@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.results_folders import write_large_folder
 from oodray.job.cluster import connected
-from oodray.job.reduce import total
+from oodray.job.reduce import repeated_rows, total
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def run(images: int) -> Reduced:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
             before = _peak(Path("/proc/self"))
             start = time.perf_counter()
-            totals = total(parts, folder.rule())
+            totals = total(parts, folder.rule(), repeated_rows(parts))
             seconds = time.perf_counter() - start
             assert totals.images == images
             workers = [_peak(process) for process in Path("/proc").glob("[0-9]*") if _is_worker(process)]

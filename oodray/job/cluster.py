@@ -53,6 +53,19 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def tasks() -> Iterator[None]:
+    """Ray as `connected` gives it, for tasks of our own: what one of them raises is raised as it was."""
+    from ray.exceptions import RayTaskError
+
+    with connected():
+        try:
+            yield
+        except RayTaskError as error:
+            # Ray's own message holds a traceback; the cause is that of a file.
+            raise error.cause from error
+
+
 def cluster_address(address: str | None) -> str | None:
     """The cluster to join, from the option or `RAY_ADDRESS`; None for a local Ray."""
     address = address or os.environ.get("RAY_ADDRESS")

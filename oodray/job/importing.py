@@ -6,7 +6,7 @@ There is a row per image, with one tally: of the score, and no clusters. `run.js
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
 from oodray.job.results import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
 from oodray.job.run import UnitDone, prepare_folder
+from oodray.job.stages import summary, tally_columns
+from oodray.job.units import rows_by_unit
 from oodray.metrics.tally import IGNORE, Tally, score_keys
 
 RESIZES = ("nearest", "bilinear")
@@ -93,18 +95,12 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         "imported": {"folder": str(request.folder), "resize": request.resize},
     }
     prepare_folder(folder, request.manifest, request.identity(), description)
-    for unit, rows in _units(request, folder.finished_units()):
+    left = set(request.manifest["unit"].to_pylist()) - folder.finished_units()
+    for unit, rows in rows_by_unit(request.manifest, left).items():
         finished = [_row(request, row) for row in rows]
         write_part(folder, unit, finished)
-        errors = [f"{row['image_id']}: {row['error']}" for row in finished if row["status"] == ERROR]
-        on_unit(UnitDone(len(finished) - len(errors), len(errors), errors))
-
-
-def _units(request: Import, finished: set[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    rows = request.manifest.to_pylist()
-    for unit in dict.fromkeys(row["unit"] for row in rows):
-        if unit not in finished:
-            yield unit, [row for row in rows if row["unit"] == unit]
+        done = summary(unit, finished)
+        on_unit(UnitDone(done["ok"], done["failed"], done["errors"]))
 
 
 def _row(request: Import, listed: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +132,7 @@ def _content(request: Import, listed: dict[str, Any]) -> dict[str, Any]:
         "width": width,
         "image_score": float(values.max()),
         "clusters": [],
-        "tallies": [{"score": request.score, "keys": tally.keys, "labels": tally.labels, "counts": tally.counts}],
+        "tallies": [{"score": request.score} | tally_columns(tally)],
     }
 
 

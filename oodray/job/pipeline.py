@@ -6,14 +6,12 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from oodray.errors import ConfigError, RunError
 from oodray.job.cluster import gpu_count
 from oodray.job.plan import Plan, worker_count
 from oodray.job.results import ResultsFolder
 from oodray.job.stages import Decoder, Finisher
-from oodray.job.units import LISTED, pack
+from oodray.job.units import LISTED, pack, rows_by_unit
 from oodray.job.worker import SegmentAndCluster
 
 if TYPE_CHECKING:
@@ -52,7 +50,8 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Datas
     _configure(ray.data.DataContext.get_current())
     workers, gpus = _workers(plan, len(units))
     # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file.
-    source = ray.data.from_arrow(list(_unit_tables(plan.manifest, units)))
+    rows_of = rows_by_unit(plan.manifest, units)
+    source = ray.data.from_arrow([pack(unit, rows, LISTED) for unit, rows in rows_of.items()])
     return (
         source.map_batches(Decoder(plan.layout.label_codes), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
         .map_batches(
@@ -70,15 +69,6 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Datas
             num_cpus=TASK_CPUS,
         )
     )
-
-
-def _unit_tables(manifest: pa.Table, units: set[int]) -> Iterator[pa.Table]:
-    rows_of: dict[int, list[dict[str, Any]]] = {}
-    for row in manifest.to_pylist():
-        if row["unit"] in units:
-            rows_of.setdefault(row["unit"], []).append(row)
-    for unit, rows in rows_of.items():
-        yield pack(unit, rows, LISTED)
 
 
 def _workers(plan: Plan, units: int) -> tuple[int, float]:

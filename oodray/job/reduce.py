@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,8 @@ A megapixel image takes 20 ms, and starting Ray five seconds.
 
 MERGED_AT_ONCE = 8
 """Totals that one task adds up: the driver never holds more than one."""
+
+Item = TypeVar("Item")
 
 Repeated = Mapping[Path, frozenset[int]]
 """Rows of each file whose image another row has before them."""
@@ -99,10 +101,11 @@ def measure_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), r
     parts = folder.parts()
     if not parts:
         raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
-    totals = total(parts, rule)
+    repeated = repeated_rows(parts)
+    totals = total(parts, rule, repeated)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
     scores = folder.read_run()["config"]["scores"] if totals.images else []  # else there is nothing to rank
-    images = list(image_totals(parts, rule)) if resamples or any(map(_by_image, asked)) else []
+    images = list(image_totals(parts, rule, repeated)) if resamples or any(map(_by_image, asked)) else []
     return Evaluation(
         rule=rule,
         images=totals.images,
@@ -150,31 +153,30 @@ METRICS_SCHEMA = pa.schema(
 """One row per score and convention; the ends of intervals are null without a bootstrap."""
 
 
-def total(parts: Sequence[Path], rule: Rule | None) -> Totals:
+def total(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -> Totals:
     """The counts of all files; more than `FILES_PER_TASK` are read, and added up, by Ray tasks."""
-    repeated = repeated_rows(parts)
     if len(parts) <= FILES_PER_TASK:
         return total_files(parts, rule, repeated)
     import ray
-    from ray.exceptions import RayTaskError
 
-    from oodray.job.cluster import connected
+    from oodray.job.cluster import tasks
 
     task, merge = ray.remote(total_files), ray.remote(_merged)
-    chunks = [parts[start : start + FILES_PER_TASK] for start in range(0, len(parts), FILES_PER_TASK)]
-    with connected():
-        try:
-            found = [task.remote(chunk, rule, repeated) for chunk in chunks]
-            while len(found) > 1:
-                found = [
-                    merge.remote(*found[start : start + MERGED_AT_ONCE])
-                    for start in range(0, len(found), MERGED_AT_ONCE)
-                ]
-            totals: Totals = ray.get(found[0])
-            return totals
-        except RayTaskError as error:
-            # Ray's own message holds a traceback; the cause is that of a file.
-            raise error.cause from error
+    with tasks():
+        found = [task.remote(chunk, rule, repeated) for chunk in chunked(parts, FILES_PER_TASK)]
+        while len(found) > 1:
+            found = [merge.remote(*group) for group in chunked(found, MERGED_AT_ONCE)]
+        totals: Totals = ray.get(found[0])
+        return totals
+
+
+def chunked(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in order, `size` at a time.
+
+    >>> chunked("abcde", 2)
+    ['ab', 'cd', 'e']
+    """
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def total_files(parts: Iterable[Path], rule: Rule | None, repeated: Repeated = NOTHING_REPEATED) -> Totals:
@@ -182,9 +184,8 @@ def total_files(parts: Iterable[Path], rule: Rule | None, repeated: Repeated = N
     return Totals.sum(_totals(_table(part, repeated), rule) for part in parts)
 
 
-def image_totals(parts: Sequence[Path], rule: Rule | None) -> Iterator[Totals]:
+def image_totals(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -> Iterator[Totals]:
     """The counts of each image that was processed."""
-    repeated = repeated_rows(parts)
     for part in parts:
         table = _table(part, repeated)
         for row in np.flatnonzero(table["status"].to_numpy() == OK):
@@ -196,11 +197,13 @@ def repeated_rows(parts: Iterable[Path]) -> Repeated:
     seen: set[str] = set()
     repeated: dict[Path, frozenset[int]] = {}
     for part in parts:
-        ids = read_rows([part], ["image_id"])["image_id"].to_pylist()
-        new = dict.fromkeys(ids)
-        if len(new) < len(ids) or not seen.isdisjoint(new):
-            repeated[part] = frozenset(row for row, name in enumerate(ids) if name in seen or name in ids[:row])
-        seen.update(new)
+        again = set()
+        for row, image_id in enumerate(read_rows([part], ["image_id"])["image_id"].to_pylist()):
+            if image_id in seen:
+                again.add(row)
+            seen.add(image_id)
+        if again:
+            repeated[part] = frozenset(again)
     return repeated
 
 

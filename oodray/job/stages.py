@@ -91,7 +91,7 @@ class Finisher:
         for unit, rows in unpack(batch):
             finished = [self.finish(row) for row in rows]
             write_part(ResultsFolder(self.out), unit, finished)
-            yield pa.Table.from_pylist([_summary(unit, finished)], schema=SUMMARY_SCHEMA)
+            yield pa.Table.from_pylist([summary(unit, finished)], schema=SUMMARY_SCHEMA)
 
     def finish(self, row: Row) -> Row:
         """A row of the results from a row of `SEGMENTED`."""
@@ -131,14 +131,15 @@ SUMMARY_SCHEMA = pa.schema(
 """What the driver hears of a finished unit; `errors` are `image_id: message`."""
 
 
-def _summary(unit: int, rows: Rows) -> Row:
+def summary(unit: int, rows: Rows) -> Row:
+    """What the driver hears of a finished unit: a row of `SUMMARY_SCHEMA`."""
     errors = [f"{row['image_id']}: {row['error']}" for row in rows if row["status"] == ERROR]
     return {"unit": unit, "ok": len(rows) - len(errors), "failed": len(errors), "errors": errors}
 
 
 def _cluster_row(k: int, cluster: int, tally: Tally, tau_key: int) -> Row:
     ratio = _ratio(tally, tau_key)
-    return {"k": k, "cluster": cluster, "pixels": tally.pixels(), "ratio": ratio} | _columns(tally)
+    return {"k": k, "cluster": cluster, "pixels": tally.pixels(), "ratio": ratio} | tally_columns(tally)
 
 
 def _ratio(tally: Tally, tau_key: int) -> float:
@@ -147,10 +148,11 @@ def _ratio(tally: Tally, tau_key: int) -> float:
 
 def _score_row(found: Row, size: tuple[int, int], labels: NDArray[np.uint8]) -> Row:
     values = np.frombuffer(found["values"], np.float16).reshape(size)
-    return {"score": found["score"]} | _columns(Tally.of(score_keys(values), labels))
+    return {"score": found["score"]} | tally_columns(Tally.of(score_keys(values), labels))
 
 
-def _columns(tally: Tally) -> Row:
+def tally_columns(tally: Tally) -> Row:
+    """A tally as the results store it."""
     return {"keys": tally.keys, "labels": tally.labels, "counts": tally.counts}
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from oodray.errors import ConfigError, DatasetError, ResultsError
 from oodray.job.cells import clusters_of
 from oodray.job.reading import read_rows
-from oodray.job.reduce import FILES_PER_TASK, Repeated, keep_rows, repeated_rows
+from oodray.job.reduce import FILES_PER_TASK, Repeated, chunked, keep_rows, repeated_rows
 from oodray.job.results import ResultsFolder
 from oodray.metrics.sweep import (
     MAX_SETTINGS,
@@ -150,6 +151,8 @@ class _Piece:
 
     @staticmethod
     def join(pieces: Sequence[_Piece]) -> _Piece:
+        if len(pieces) == 1:
+            return pieces[0]
         starts = np.cumsum([0, *(len(piece.grid.pixels) for piece in pieces)])
         cells = [piece.cells for piece in pieces]
         return _Piece(
@@ -174,46 +177,28 @@ def _settings(request: Request) -> dict[str, NDArray[Any]]:
 
 
 def _here(parts: Sequence[Path], request: Request) -> list[Columns]:
-    repeated = repeated_rows(parts)
-    pieces = [_tabulate([part], request, repeated) for part in parts]
-    by_k = [_Piece.join(of_k) for of_k in zip(*pieces, strict=True)]
-    step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
+    by_k = _tabulate(parts, request, repeated_rows(parts))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        found = [
-            [
-                threads.submit(_sweep_k, request, slice(start, start + step), of_k)
-                for start in range(0, len(request.taus), step)
-            ]
-            for of_k in by_k
-        ]
-        return [_stack([columns.result() for columns in of_k]) for of_k in found]
+        return list(threads.map(partial(_sweep_k, request, slice(None)), by_k))
 
 
 def _in_parallel(parts: Sequence[Path], request: Request) -> list[Columns]:
     import ray
-    from ray.exceptions import RayTaskError
 
-    from oodray.job.cluster import connected
+    from oodray.job.cluster import tasks
 
     repeated = repeated_rows(parts)
     tabulate = ray.remote(_tabulated).options(num_returns=len(request.ks) + 1)
     sweep_k = ray.remote(_sweep_k)
-    chunks = [parts[start : start + FILES_PER_TASK] for start in range(0, len(parts), FILES_PER_TASK)]
     step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
-    with connected():
-        try:
-            # A reference for each K, and one that is only there because Ray hands out a single one bare.
-            pieces = [tabulate.remote(chunk, request, repeated)[:-1] for chunk in chunks]
-            found = [
-                [
-                    sweep_k.remote(request, slice(start, start + step), *of_k)
-                    for start in range(0, len(request.taus), step)
-                ]
-                for of_k in zip(*pieces, strict=True)
-            ]
-            return [_stack(ray.get(of_k)) for of_k in found]
-        except RayTaskError as error:
-            raise error.cause from error
+    with tasks():
+        # A reference for each K, and one that is only there because Ray hands out a single one bare.
+        pieces = [tabulate.remote(chunk, request, repeated)[:-1] for chunk in chunked(parts, FILES_PER_TASK)]
+        found = [
+            [sweep_k.remote(request, slice(start, start + step), *of_k) for start in range(0, len(request.taus), step)]
+            for of_k in zip(*pieces, strict=True)
+        ]
+        return [_stack(ray.get(of_k)) for of_k in found]
 
 
 def _stack(parts: Sequence[Columns]) -> Columns:

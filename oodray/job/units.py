@@ -6,7 +6,7 @@ inside one, so a unit that is a single row, its images a list of structs, arrive
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,15 @@ SEGMENTED = pa.struct(
     ]
 )
 """What leaves the actor: no logits and no features."""
+
+
+def rows_by_unit(manifest: pa.Table, units: Collection[int]) -> dict[int, Rows]:
+    """The rows of some units of a manifest, in its order."""
+    rows_of: dict[int, Rows] = {}
+    for row in manifest.to_pylist():
+        if row["unit"] in units:
+            rows_of.setdefault(row["unit"], []).append(row)
+    return rows_of
 
 
 def pack(unit: int, rows: Rows, image_type: pa.StructType) -> pa.Table:

@@ -190,13 +190,14 @@ def _evaluate_score(images: Sequence[Totals], score: str, convention: Convention
 
 
 def _pooled(totals: Totals, score: str, convention: Convention) -> ScoreMetrics:
-    measures = measure(*totals.counts(score), convention)
+    ood, ind = totals.counts(score)
+    measures = measure(ood, ind, convention)
     threshold = math.nan if measures.best < 0 else float(totals.values(score)[measures.best])
     return _metrics(
         score,
         measures,
         convention,
-        pixels=totals.labelled(score),
+        pixels=(int(ood.sum()), int(ind.sum())),
         threshold=None if math.isnan(threshold) else threshold,
     )
 

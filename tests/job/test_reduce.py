@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 
 from oodray.errors import DatasetError, ResultsError
 from oodray.job import reduce
-from oodray.job.reduce import evaluate_run, total, total_files
+from oodray.job.reduce import evaluate_run, repeated_rows, total, total_files
 from oodray.job.results import ResultsFolder, write_part
 from oodray.method.rule import Rule
 from oodray.method.scores import SCORES
@@ -27,6 +27,12 @@ RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
 def split(rows: Sequence[Row], *sizes: int) -> list[list[Row]]:
     ends = np.cumsum(sizes)
     return [list(rows[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+
+
+def everything(folder: ResultsFolder) -> dict[str, object]:
+    """What all files of a folder hold together."""
+    parts = folder.parts()
+    return plain(total(parts, RULE, repeated_rows(parts)))
 
 
 def plain(totals: Totals) -> dict[str, object]:
@@ -152,15 +158,15 @@ def test_an_image_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     images = random_images(4, 5)
     once = write_results(tmp_path / "once", [images])
     twice = write_results(tmp_path / "twice", [images[:3], images[2:], images[:1], [images[4], images[4]]])
-    assert plain(total(twice.parts(), RULE)) == plain(total(once.parts(), RULE))
+    assert everything(twice) == everything(once)
 
 
 def test_files_are_added_up_in_a_tree(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_results(tmp_path, [[image] for image in random_images(5, 9)])
-    alone = plain(total(folder.parts(), RULE))
+    alone = everything(folder)
     monkeypatch.setattr(reduce, "FILES_PER_TASK", 1)
     monkeypatch.setattr(reduce, "MERGED_AT_ONCE", 2)
-    assert plain(total(folder.parts(), RULE)) == alone
+    assert everything(folder) == alone
 
 
 @pytest.mark.parametrize("score", SCORES)

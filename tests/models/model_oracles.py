@@ -40,6 +40,25 @@ def read_golden(name: str) -> Any:
     return torch.load(GOLDENS / f"golden_{name}.pt", weights_only=True)
 
 
+def golden_dcnv3(index: int) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any], Tensor]:
+    """A golden case of the operator: value, offset and mask; the geometry; the output in float64."""
+    case = read_golden("dcnv3_op")[index]
+    geometry = {
+        "groups": case["group"],
+        "kernel_size": case["kernel"],
+        "stride": case["stride"],
+        "padding": case["pad"],
+        "dilation": case["dilation"],
+        "offset_scale": case["offset_scale"],
+    }
+    return (case["input"], case["offset"], case["mask"]), geometry, case["output_fp64"]
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Of a whole map; absolute where nothing is to be found."""
+    return float((found.double() - expected).norm() / (expected.norm() or 1.0))
+
+
 def golden_parameters(golden: Config) -> dict[str, Tensor]:
     """The golden's state dict, auxiliary head included, as its `procedure` says."""
     state = {key: fill(key, shape, golden["seed"]) for key, shape in golden["keys"]}

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from model_oracles import dcnv3_by_loops, read_golden
+from model_oracles import dcnv3_by_loops, golden_dcnv3, read_golden
 from torch import Tensor
 
 from oodray.models.dcnv3 import dcnv3, output_size
 
 GOLDEN_CASES = range(9)
+DEFAULTS: dict[str, Any] = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "offset_scale": 1.0}
+"""Of the kernels, which take every setting."""
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 Geometry = dict[str, Any]
@@ -61,20 +63,10 @@ class TestAgainstTheReference:
     @pytest.mark.parametrize("index", GOLDEN_CASES)
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
     def test_golden_case(self, index: int, dtype: torch.dtype, tolerance: float) -> None:
-        case = read_golden("dcnv3_op")[index]
-        out = dcnv3(
-            case["input"].to(dtype),
-            case["offset"].to(dtype),
-            case["mask"].to(dtype),
-            groups=case["group"],
-            kernel_size=case["kernel"],
-            stride=case["stride"],
-            padding=case["pad"],
-            dilation=case["dilation"],
-            offset_scale=case["offset_scale"],
-        )
+        inputs, geometry, expected = golden_dcnv3(index)
+        out = dcnv3(*(tensor.to(dtype) for tensor in inputs), **geometry)
         assert out.dtype == dtype
-        torch.testing.assert_close(out.double(), case["output_fp64"], rtol=0, atol=tolerance)
+        torch.testing.assert_close(out.double(), expected, rtol=0, atol=tolerance)
 
 
 class TestAgainstTheFormula:

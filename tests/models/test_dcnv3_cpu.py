@@ -8,18 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from model_oracles import dcnv3_by_loops, read_golden
-from test_dcnv3 import GEOMETRIES, GOLDEN_CASES, Geometry, random_inputs
+from model_oracles import dcnv3_by_loops, golden_dcnv3, relative_error
+from test_dcnv3 import DEFAULTS, GEOMETRIES, GOLDEN_CASES, Geometry, random_inputs
 from torch import Tensor
 
 from oodray.models import dcnv3 as dcnv3_module
 from oodray.models.dcnv3_cpu import dcnv3_cpu
-
-DEFAULTS: dict[str, Any] = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "offset_scale": 1.0}
 
 
 def run(inputs: tuple[Tensor, ...], dtype: torch.dtype, geometry: Geometry) -> Tensor:
@@ -31,11 +28,6 @@ def by_loops(inputs: tuple[Tensor, ...], geometry: Geometry) -> Tensor:
     return torch.from_numpy(dcnv3_by_loops(*(tensor.double().numpy() for tensor in inputs), **geometry))
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Of the whole map; absolute where nothing is to be found."""
-    return float((found.double() - expected).norm() / (expected.norm() or 1.0))
-
-
 @pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -45,17 +37,8 @@ def threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("index", GOLDEN_CASES)
 def test_golden_case(index: int) -> None:
-    case = read_golden("dcnv3_op")[index]
-    geometry = {
-        "groups": case["group"],
-        "kernel_size": case["kernel"],
-        "stride": case["stride"],
-        "padding": case["pad"],
-        "dilation": case["dilation"],
-        "offset_scale": case["offset_scale"],
-    }
-    out = run((case["input"], case["offset"], case["mask"]), torch.float32, geometry)
-    assert relative_error(out, case["output_fp64"]) < 1e-6
+    inputs, geometry, expected = golden_dcnv3(index)
+    assert relative_error(run(inputs, torch.float32, geometry), expected) < 1e-6
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)

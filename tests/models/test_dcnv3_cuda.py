@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from model_oracles import dcnv3_by_loops, read_golden
-from test_dcnv3 import GEOMETRIES, GOLDEN_CASES, Geometry, random_inputs
+from model_oracles import dcnv3_by_loops, golden_dcnv3, relative_error
+from test_dcnv3 import DEFAULTS, GEOMETRIES, GOLDEN_CASES, Geometry, random_inputs
 
 # conftest.py turns the interpreter on where there is no GPU.
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'oodray[triton]'")
@@ -17,32 +15,16 @@ from oodray.models.dcnv3_cuda import dcnv3_cuda
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-DEFAULTS: dict[str, Any] = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "offset_scale": 1.0}
-
 
 def run(inputs: tuple[torch.Tensor, ...], dtype: torch.dtype, geometry: Geometry) -> torch.Tensor:
     value, offset, mask = (tensor.to(DEVICE, dtype) for tensor in inputs)
     return dcnv3_cuda(value, offset, mask, **DEFAULTS | geometry).cpu()
 
 
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Of the whole map; absolute where nothing is to be found."""
-    return float((found.double() - expected).norm() / (expected.norm() or 1.0))
-
-
 @pytest.mark.parametrize("index", GOLDEN_CASES)
 def test_golden_case(index: int) -> None:
-    case = read_golden("dcnv3_op")[index]
-    geometry = {
-        "groups": case["group"],
-        "kernel_size": case["kernel"],
-        "stride": case["stride"],
-        "padding": case["pad"],
-        "dilation": case["dilation"],
-        "offset_scale": case["offset_scale"],
-    }
-    out = run((case["input"], case["offset"], case["mask"]), torch.float32, geometry)
-    assert relative_error(out, case["output_fp64"]) < 1e-6
+    inputs, geometry, expected = golden_dcnv3(index)
+    assert relative_error(run(inputs, torch.float32, geometry), expected) < 1e-6
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
