@@ -41,6 +41,7 @@ class RunConfig:
         threads: CPU threads of each worker; they can change the last bit of a float.
         workers: worker processes that hold the network; None is one per GPU, or one.
         gpus_per_worker: GPUs of each; None is 1 where Ray has a GPU, else 0.
+        image_timeout: seconds that an image may take in a stage before its process is ended; 0 is for ever.
         ray_address: a Ray cluster to join; None starts a local one unless `RAY_ADDRESS` is set.
     """
 
@@ -64,6 +65,7 @@ class RunConfig:
     threads: int = 2
     workers: int | None = None
     gpus_per_worker: float | None = None
+    image_timeout: float = 600.0
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
@@ -88,10 +90,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch_size": (lambda v: v >= 1, "a whole number of at least 1"),
     "threads": (lambda v: v >= 1, "a whole number of at least 1"),
     "workers": (lambda v: v >= 1, "a whole number of at least 1"),
+    "image_timeout": (lambda v: v >= 0 and math.isfinite(v), "a number of seconds, 0 for no limit"),
     "gpus_per_worker": (lambda v: v >= 0 and math.isfinite(v), "a number of at least 0"),
 }
 
-HOW_IT_RUNS = ("checkpoint", "workers", "gpus_per_worker", "ray_address")
+HOW_IT_RUNS = ("checkpoint", "workers", "gpus_per_worker", "image_timeout", "ray_address")
 """Settings that may change when a run is continued: they decide where and how fast, not what.
 
 The weights themselves may not, wherever they lie: a run knows them by their sha256.

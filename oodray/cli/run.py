@@ -42,6 +42,9 @@ def run(
     threads: shared.Threads = None,
     workers: shared.Workers = None,
     gpus_per_worker: shared.GpusPerWorker = None,
+    image_timeout: Annotated[
+        float | None, typer.Option(help="Seconds an image may take before it is given up; 0 is for ever.")
+    ] = None,
     ray_address: shared.RayAddress = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try images with an error again.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where OUT holds a run.")] = False,

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from oodray.config import RunConfig
 from oodray.errors import ConfigError, RunError
+from oodray.job.attempts import ATTEMPTS, Guard, RemoteMemory
 from oodray.job.cluster import gpu_count
 from oodray.job.plan import Plan, worker_count
 from oodray.job.results import ResultsFolder
@@ -47,23 +49,26 @@ def _reason(error: Exception) -> str:
 def _graph(plan: Plan, units: set[int], folder: ResultsFolder) -> ray.data.Dataset:
     import ray.data
 
-    _configure(ray.data.DataContext.get_current())
+    _configure(ray.data.DataContext.get_current(), plan.config)
+    guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
     workers, gpus = _workers(plan, len(units))
     # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file.
     rows_of = rows_by_unit(plan.manifest, units)
     source = ray.data.from_arrow([pack(unit, rows, LISTED) for unit, rows in rows_of.items()])
     return (
-        source.map_batches(Decoder(plan.layout.label_codes), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
+        source.map_batches(
+            Decoder(plan.layout.label_codes, guard), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
+        )
         .map_batches(
             SegmentAndCluster,
-            fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method()),
+            fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method(), guard),
             compute=ray.data.ActorPoolStrategy(size=workers),
             batch_size=1,
             batch_format="pyarrow",
             **({"num_gpus": gpus} if gpus else {"num_cpus": plan.config.threads}),
         )
         .map_batches(
-            Finisher(plan.method(), str(folder.path)),
+            Finisher(plan.method(), str(folder.path), guard),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=TASK_CPUS,
@@ -94,7 +99,7 @@ def _workers(plan: Plan, units: int) -> tuple[int, float]:
     return min(workers, units), gpus
 
 
-def _configure(context: Any) -> None:
+def _configure(context: Any, config: RunConfig) -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if not isinstance(handler, logging.FileHandler):
             # Its errors are tracebacks of what `stream` raises.
@@ -103,4 +108,7 @@ def _configure(context: Any) -> None:
     context.print_on_execution_start = False
     # Errors of images are rows; an error of a block is one of the program, and ends the run.
     context.max_errored_blocks = 0
-    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    # A batch with an image that hangs is tried whole, in halves, in quarters: all told less than twice the whole.
+    hanging = 2 * ATTEMPTS * config.batch_size * config.image_timeout
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS + hanging
+    context.max_consecutive_actor_init_deaths = ATTEMPTS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_image, decode_label, encode_png, read_bytes
 from oodray.errors import ImageError
+from oodray.job.attempts import Guard, unguarded
 from oodray.job.results import ERROR, OK, ResultsFolder, write_part
 from oodray.job.units import DECODED, Row, Rows, image_size, pack, pixels, unpack
 from oodray.method.rule import is_ood, ood_mask, upsample_nearest
@@ -46,11 +47,15 @@ class Decoder:
     """First stage: read and decode images and labels."""
 
     label_codes: LabelCodes
+    guard: Guard = field(default_factory=unguarded)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Units of `LISTED` to units of `DECODED`."""
         for unit, rows in unpack(batch):
-            yield pack(unit, [self.decode(row) for row in rows], DECODED)
+            yield pack(unit, self.guard.run("decode", rows, self._decode_all), DECODED)
+
+    def _decode_all(self, rows: Rows) -> Rows:
+        return [self.decode(row) for row in rows]
 
     def decode(self, row: Row) -> Row:
         """A row of `DECODED` from one of the manifest; what is absent is null."""
@@ -85,13 +90,19 @@ class Finisher:
 
     method: Method
     out: str
+    guard: Guard = field(default_factory=unguarded)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Units of `SEGMENTED` to their summaries."""
         for unit, rows in unpack(batch):
-            finished = [self.finish(row) for row in rows]
+            tried = self.guard.run("finish", rows, self._finish_all)
+            # What was given up was not finished, and is finished as an error.
+            finished = [row if "status" in row else self.finish(row) for row in tried]
             write_part(ResultsFolder(self.out), unit, finished)
             yield pa.Table.from_pylist([summary(unit, finished)], schema=SUMMARY_SCHEMA)
+
+    def _finish_all(self, rows: Rows) -> Rows:
+        return [self.finish(row) for row in rows]
 
     def finish(self, row: Row) -> Row:
         """A row of the results from a row of `SEGMENTED`."""

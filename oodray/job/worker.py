@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from oodray.errors import ImageError
+from oodray.job.attempts import Guard, unguarded
 from oodray.job.stages import Method
 from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
 from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, check_segmentations, load_segmenter
@@ -19,7 +20,9 @@ from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, check_
 class SegmentAndCluster:
     """Second stage, an actor: network, K-Means and pixel scores. Logits and features stay here."""
 
-    def __init__(self, model: ModelSource, device: str, threads: int, method: Method) -> None:
+    def __init__(
+        self, model: ModelSource, device: str, threads: int, method: Method, guard: Guard | None = None
+    ) -> None:
         # OpenMP threads that wait by spinning take the cores from decoding and writing; read when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         import torch
@@ -27,6 +30,7 @@ class SegmentAndCluster:
         # Ray sets OMP_NUM_THREADS=1 in its workers; a run repeats to the last bit with the same number.
         torch.set_num_threads(threads)
         self.method = method
+        self.guard = guard or unguarded()
         self.failure: Exception | None = None
         try:
             self.segmenter: Segmenter = load_segmenter(model, device)
@@ -48,7 +52,8 @@ class SegmentAndCluster:
         for _, same_size in groupby(healthy, key=image_size):
             group = list(same_size)
             for start in range(0, len(group), self.method.batch_size):
-                for row in self._segment(group[start : start + self.method.batch_size]):
+                batch = group[start : start + self.method.batch_size]
+                for row in self.guard.run("segment and cluster", batch, self._segment):
                     done[row["image_id"]] = row
         return [done[row["image_id"]] for row in rows]
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import signal
 import time
 
 import numpy as np
@@ -57,6 +60,27 @@ class NanOnMark(Colours):
         return Segmentation(found.logits * math.nan, found.features) if _is_marked(image) else found
 
 
+class CrashesOnMark(Colours):
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        if _is_marked(image):
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory ends
+        return super().segment_one(image)
+
+
+class HangsOnMark(Colours):
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        if _is_marked(image):
+            re.match(r"(a+)+$", "a" * 60 + "b")  # for years, and never lets another thread run
+        return super().segment_one(image)
+
+
+class LacksMemory(Colours):
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        if len(images) > 1 or _is_marked(images[0]):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return super().segment(images)
+
+
 class OneTooMany(Colours):
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         return [*super().segment(images), self.segment_one(images[0])]
@@ -82,6 +106,18 @@ def fails_on_mark() -> Colours:
 
 def nan_on_mark() -> Colours:
     return NanOnMark()
+
+
+def crashes_on_mark() -> Colours:
+    return CrashesOnMark()
+
+
+def hangs_on_mark() -> Colours:
+    return HangsOnMark()
+
+
+def lacks_memory() -> Colours:
+    return LacksMemory()
 
 
 def one_too_many() -> Colours:

@@ -21,6 +21,7 @@ from pixel_oracles import random_images, write_results
 from oodray.datasets import manifest as manifest_module
 from oodray.errors import ConfigError, ResultsError, RunError
 from oodray.job import run as run_module
+from oodray.job.attempts import ATTEMPTS, DIED
 from oodray.job.pipeline import stream
 from oodray.job.plan import make_plan
 from oodray.job.reading import read_rows
@@ -422,3 +423,20 @@ def test_results_that_belong_to_no_run_are_not_removed(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="so they stay"):
         start_anew(folder)
     assert folder.parts()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "options"), [("crashes_on_mark", {"batch_size": 2}), ("hangs_on_mark", {"image_timeout": 3.0})]
+)
+def test_an_image_that_ends_its_worker_becomes_an_error(
+    clean: Run, start: Start, tiny_root: Path, network: str, options: dict[str, Any]
+) -> None:
+    mark(tiny_root, "04")
+    spoilt = start(model=f"fakes:{network}", **options)
+    spoilt.go()
+    found = spoilt.rows()
+    failed = found["image_id"].to_pylist().index("images/04")
+    assert found["error"].to_pylist()[failed] == f"given up after {ATTEMPTS} attempts (segment and cluster): {DIED}"
+    others = [row for row in range(10) if row != failed]
+    assert found.take(others).equals(clean.rows().take(others))

@@ -110,6 +110,7 @@ class TestSegmentAndCluster:
         ("network", "problem"),
         [
             ("fails_on_mark", "the network failed: RuntimeError: cannot take magenta"),
+            ("lacks_memory", "the network failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB"),
             ("nan_on_mark", "confidence is NaN at 960 and infinite at 0 of 960 pixels"),
         ],
     )
