@@ -1,10 +1,11 @@
 # make run     the demo, from nothing          make check   ruff, mypy
 # make test    the tests, from nothing         make bench   the benchmarks; bench-metrics and bench-gpu for more
+# make soak    runs killed 20 times           make fuzz    10,000 broken image files
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench bench-metrics bench-gpu clean
+.PHONY: run test check bench bench-metrics bench-gpu soak fuzz clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -27,6 +28,12 @@ bench-metrics: $(VENV)/installed
 # Needs torch with CUDA and triton, not the rest: run it in their environment.
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu
+
+soak: $(VENV)/installed
+	$(BIN)/python -m pytest tests/job/test_kills.py --kills 20 -s
+
+fuzz: $(VENV)/installed
+	cd tests/datasets && $(abspath $(BIN))/python -X faulthandler mutated_files.py 10000 0 2>/dev/null
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -22,6 +22,7 @@ class RunConfig:
     Attributes:
         dataset: name of the dataset's layout, see `oodray datasets`.
         root: the dataset's own folder; the demo draws itself into the results folder when None.
+        allow_outside_root: take files that links in `root` lead to elsewhere.
         model: a name, an mmsegmentation config (with `checkpoint`), `hf:ORG/NAME`, `package.module:factory`, or a
             folder with a Hugging Face model.
         checkpoint: weights for `model`; None takes those that belong to its name.
@@ -47,6 +48,7 @@ class RunConfig:
 
     dataset: str
     root: str | None = None
+    allow_outside_root: bool = False
     model: str | None = None
     checkpoint: str | None = None
     feature_stage: int | None = None
@@ -94,7 +96,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gpus_per_worker": (lambda v: v >= 0 and math.isfinite(v), "a number of at least 0"),
 }
 
-HOW_IT_RUNS = ("checkpoint", "workers", "gpus_per_worker", "image_timeout", "ray_address")
+HOW_IT_RUNS = ("allow_outside_root", "checkpoint", "workers", "gpus_per_worker", "image_timeout", "ray_address")
 """Settings that may change when a run is continued: they decide where and how fast, not what.
 
 The weights themselves may not, wherever they lie: a run knows them by their sha256.

@@ -35,7 +35,9 @@ def replacing(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
+        # pyarrow's own words for an error of the system name the temporary file.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise RunError(f"cannot write {target}: {reason}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -25,6 +25,11 @@ settings.register_profile("oodray", deadline=None, suppress_health_check=[Health
 settings.load_profile("oodray")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Longer tests than a change needs."""
+    parser.addoption("--kills", type=int, default=2, help="how often tests/job/test_kills.py kills a run")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real test data: $OODRAY_DATA, else ../shared/data beside the project."""

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oodray.config import (
     HOW_IT_RUNS,
@@ -87,7 +91,7 @@ class TestReadSettings:
             ("road-anomaly", "got a str"),
             (b"\xff\xfe\xff", "cannot read the config file"),
             ("ood_ratios: 0.4", "unknown key 'ood_ratios' in .*run.yaml; did you mean 'ood_ratio'?"),
-            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, model"),
+            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, allow_outside_root, model"),
             ("5: 1", "unknown key 5 in"),
         ],
     )
@@ -186,3 +190,35 @@ class TestFingerprint:
     def test_survives_json(self) -> None:
         values = fingerprint(RunConfig("demo", scores=SCORES, tau=1.1))
         assert json.loads(json.dumps(values)) == values
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+keys = st.sampled_from([field.name for field in fields(RunConfig)]) | st.text(max_size=8)
+
+
+@given(st.dictionaries(keys, values, max_size=4))
+def test_any_settings_make_a_config_or_a_config_error(settings: dict[str, Any]) -> None:
+    with contextlib.suppress(ConfigError):
+        config = build_config({"dataset": "demo"}, check_settings(settings, source="a file"))
+        assert json.loads(json.dumps(fingerprint(config)))["dataset"] == config.dataset
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_file_is_settings_or_a_config_error(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_bytes(content)
+        with contextlib.suppress(ConfigError):
+            assert isinstance(read_settings(path), dict)
+
+
+def test_yaml_makes_no_objects(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"root: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        read_settings(path)
+    assert not (tmp_path / "made").exists()

@@ -14,6 +14,7 @@ from oodray.cli.terminal import console, stream_plan
 def calibrate(
     dataset: shared.Dataset = None,
     root: shared.Root = None,
+    allow_outside_root: shared.AllowOutsideRoot = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; by default runs/calibrate-DATASET.")] = None,
     model: shared.Model = None,
     checkpoint: shared.Checkpoint = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from oodray.cli import options as shared
 from oodray.cli.terminal import console
 
 app = typer.Typer(help="Known datasets, and whether a folder holds one.", invoke_without_command=True)
@@ -27,12 +28,13 @@ def datasets(context: typer.Context) -> None:
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.")],
     root: Annotated[Path, typer.Option(help="The dataset's own folder.")],
+    allow_outside_root: shared.AllowOutsideRoot = None,
 ) -> None:
     """Decode and count everything in a dataset's folder; exit code 1 if something is wrong."""
     from oodray.datasets.check import check_dataset
     from oodray.datasets.layouts import get_layout
 
-    report = check_dataset(get_layout(name), root)
+    report = check_dataset(get_layout(name), root, allow_outside=bool(allow_outside_root))
     for line in report.lines():
         typer.echo(line)
     if not report.ok:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from oodray.cli import options as shared
 from oodray.cli.terminal import console, print_evaluation, warn
 
 
@@ -19,6 +20,7 @@ def import_scores(
     resize: Annotated[
         str | None, typer.Option(help="Bring maps of another size to that of the label: nearest or bilinear.")
     ] = None,
+    allow_outside_root: shared.AllowOutsideRoot = None,
 ) -> None:
     """Make a results folder of another method's score maps, and measure them as a run's."""
     from oodray.job.importing import import_scores as import_maps
@@ -29,7 +31,7 @@ def import_scores(
     from oodray.report.progress import Progress
 
     folder, errors = ResultsFolder(out), console(stderr=True)
-    request = make_import(dataset, root, scores, score=name, resize=resize)
+    request = make_import(dataset, root, scores, score=name, resize=resize, allow_outside=bool(allow_outside_root))
     warning = missing_warning(request)
     if warning:
         warn(errors, warning)

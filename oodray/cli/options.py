@@ -8,6 +8,10 @@ import typer
 
 Dataset = Annotated[str | None, typer.Option(help="Name of the dataset, see `oodray datasets`.")]
 Root = Annotated[str | None, typer.Option(help="The dataset's own folder.")]
+AllowOutsideRoot = Annotated[
+    bool | None,
+    typer.Option("--allow-outside-root/--inside-root", help="Take files that links in --root lead to elsewhere."),
+]
 Model = Annotated[
     str | None,
     typer.Option(help="A model's name, an mmsegmentation config (.py), hf:ORG/NAME, or package.module:factory."),

@@ -16,6 +16,7 @@ NOT_SETTINGS = ("out", "config", "retry_errors", "overwrite")
 def run(
     dataset: shared.Dataset = None,
     root: shared.Root = None,
+    allow_outside_root: shared.AllowOutsideRoot = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; by default runs/DATASET.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options win over it.")] = None,
     model: shared.Model = None,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, storage_oddities
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
+from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
 from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 
@@ -95,13 +96,13 @@ class _Inspection:
     storage: list[str] = field(default_factory=list)
 
 
-def check_dataset(layout: Layout, root: Path) -> CheckReport:
+def check_dataset(layout: Layout, root: Path, *, allow_outside: bool = False) -> CheckReport:
     """Decode every image and label file of a dataset.
 
     Raises:
-        DatasetError: the dataset is not there.
+        DatasetError: the dataset is not there, or a link leads outside of `root`, unless `allow_outside`.
     """
-    samples = layout.find(root)
+    samples = layout.find(root, allow_outside=allow_outside)
     total = _Inspection()
     sizes: Counter[tuple[int, int]] = Counter()
     without_ood, hidden = [], []
@@ -141,24 +142,37 @@ def check_dataset(layout: Layout, root: Path) -> CheckReport:
 
 def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
     inspection = _Inspection()
-    try:
-        data = read_bytes(sample.image_uri)
-        height, width, _ = decode_image(data).shape
-        inspection.size = height, width
-        inspection.storage = storage_oddities(data)
-    except ImageError as error:
-        inspection.findings.append(f"{sample.image_id}: {error}")
+    codes = None
     if sample.label_uri is not None:
         try:
-            _inspect_label(inspection, read_bytes(sample.label_uri), label_codes)
+            codes = decode_codes(read_bytes(sample.label_uri))
+            inspection.codes = _pixels(codes)
+        except ImageError as error:
+            inspection.findings.append(f"{sample.image_id}: {error}")
+    try:
+        _inspect_image(inspection, read_bytes(sample.image_uri), None if codes is None else codes.shape)
+    except ImageError as error:
+        inspection.findings.append(f"{sample.image_id}: {error}")
+    if codes is not None:
+        try:
+            _inspect_label(inspection, codes, label_codes)
         except ImageError as error:
             inspection.findings.append(f"{sample.image_id}: {error}")
     return inspection
 
 
-def _inspect_label(inspection: _Inspection, data: bytes, label_codes: LabelCodes) -> None:
-    codes = decode_codes(data)
-    inspection.codes = _pixels(codes)
+def _inspect_image(inspection: _Inspection, data: bytes, label_size: tuple[int, ...] | None) -> None:
+    stored, orientation = decode_image(data), exif_orientation(data)
+    pixels, _, warning = upright(stored, orientation, None if label_size is None else (label_size[0], label_size[1]))
+    inspection.size = pixels.shape[0], pixels.shape[1]
+    inspection.storage = storage_oddities(data)
+    if warning is not None:
+        inspection.storage.append("an EXIF orientation, applied although their labels fit without it as well")
+    elif orientation != AS_STORED:
+        inspection.storage.append("an EXIF orientation, applied unless the label lies as the pixels are stored")
+
+
+def _inspect_label(inspection: _Inspection, codes: NDArray[np.integer[Any]], label_codes: LabelCodes) -> None:
     labels = label_codes.labels(codes)
     if inspection.size is None:
         return

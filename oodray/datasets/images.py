@@ -6,12 +6,13 @@ Whatever the bytes are, decoding gives an array or an `ImageError` with a messag
 from __future__ import annotations
 
 import io
+import os
+import stat
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 
 MAX_PIXELS = MAX_CLUSTER_PIXELS
 """Pixels of the largest image taken: a cluster may be the whole of it."""
+
+MAX_BYTES = 2**30
+"""Bytes of the largest file taken: an image of `MAX_PIXELS` fits, uncompressed and in 16 bits."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _LABEL_FORMATS = ("PNG", "BMP", "TIFF")
@@ -95,20 +99,31 @@ def read_bytes(uri: str) -> bytes:
     """Contents of the file at a path.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, is a pipe or a device, or has more than `MAX_BYTES`.
     """
     try:
-        return Path(uri).read_bytes()
+        with open(uri, "rb", opener=_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ImageError(f"cannot read {uri}: it is no regular file")
+            if found.st_size > MAX_BYTES:
+                raise ImageError(f"cannot read {uri}: it has {found.st_size} bytes, more than {MAX_BYTES}")
+            return file.read()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"cannot read {uri}: {reason}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes into does not keep it waiting."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """RGB pixels, uint8 `(H, W, 3)`, of a JPEG, PNG, WebP, BMP or TIFF file, told by its content.
 
     Greyscale becomes grey RGB, alpha is dropped, 16 bits keep their upper 8. An animation gives
-    its first frame. The EXIF orientation is not applied: pixels come as they are stored.
+    its first frame. Pixels come as they are stored: see `oodray.datasets.orientation`.
 
     Raises:
         ImageError: the bytes are no such image, are damaged or cut short, or hold more than `MAX_PIXELS`

@@ -91,11 +91,16 @@ class Layout(ABC):
     def prepare(self, root: Path) -> None:  # noqa: B027 - a hook: only the demo dataset has something to do
         """Make the dataset where oodray can do that itself."""
 
-    def find(self, root: Path) -> list[Sample]:
+    def find(self, root: Path, *, allow_outside: bool = False) -> list[Sample]:
         """The dataset's samples, sorted by `image_id`.
 
+        Args:
+            root: the dataset's folder.
+            allow_outside: take files that a link leads to outside of it.
+
         Raises:
-            DatasetError: the dataset is not there; two files share an `image_id`; a name is not valid UTF-8.
+            DatasetError: the dataset is not there; two files share an `image_id`; a name is not valid UTF-8; a link
+                leads outside.
         """
         root = root.absolute()
         _uri(root)
@@ -103,9 +108,11 @@ class Layout(ABC):
             self._require_folders(root)
             pairs = list(self.pairs(root))
             self._require_files(root, pairs)
+            samples = sorted((_sample(root, *pair) for pair in pairs), key=lambda sample: sample.image_id)
+            if not allow_outside:
+                _refuse_outside(root, pairs)
         except OSError as error:
             raise DatasetError(f"cannot read {error.filename or root}: {error.strerror}") from error
-        samples = sorted((_sample(root, *pair) for pair in pairs), key=lambda sample: sample.image_id)
         for first, second in itertools.pairwise(samples):
             if first.image_id == second.image_id:
                 raise DatasetError(
@@ -203,6 +210,25 @@ def is_image_name(name: object) -> bool:
     [True, False, False, False]
     """
     return isinstance(name, str) and Path(name).name == name and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _refuse_outside(root: Path, pairs: Iterable[Pair]) -> None:
+    """No link in a dataset, which may come from anywhere, leads to other files of this machine."""
+    real_root = root.resolve()
+    folders: dict[Path, bool] = {}
+    named = filter(None, itertools.chain.from_iterable(pairs))
+    for path in (path for path in named if "\0" not in str(path)):  # no file can have that name
+        # Links to folders are looked up once a folder, on network drives too.
+        inside = folders.get(path.parent)
+        if inside is None:
+            inside = folders[path.parent] = path.parent.resolve().is_relative_to(real_root)
+        if path.is_symlink() or not inside:
+            target = path.resolve()
+            if not target.is_relative_to(real_root):
+                raise DatasetError(
+                    f"{path} leads outside of the dataset's folder, to {target}; "
+                    "pass --allow-outside-root if that is meant"
+                )
 
 
 def _sample(root: Path, image: Path, label: Path | None) -> Sample:

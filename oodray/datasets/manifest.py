@@ -29,13 +29,14 @@ _LARGEST_UNIT = 8
 _WANTED_UNITS = 64
 
 
-def build_manifest(layout: Layout, root: Path) -> pa.Table:
+def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -> pa.Table:
     """The manifest of the dataset that lies in `root`: about 64 units, of at most 8 images each.
 
     Raises:
-        DatasetError: the dataset is not there, or two images share an id.
+        DatasetError: the dataset is not there, two images share an id, or a link leads outside of `root`, unless
+            `allow_outside`.
     """
-    samples = layout.find(root)
+    samples = layout.find(root, allow_outside=allow_outside)
     size = min(_LARGEST_UNIT, max(1, len(samples) // _WANTED_UNITS))
     columns = {
         "unit": [row // size for row in range(len(samples))],

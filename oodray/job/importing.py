@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from oodray.datasets.images import decode_image, decode_label, read_bytes
 from oodray.datasets.layouts import Layout, get_layout
 from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
 from oodray.job.results import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
@@ -65,17 +66,20 @@ class Import:
         }
 
 
-def make_import(dataset: str, root: Path, scores: Path, *, score: str | None, resize: str | None) -> Import:
+def make_import(
+    dataset: str, root: Path, scores: Path, *, score: str | None, resize: str | None, allow_outside: bool = False
+) -> Import:
     """Find images, labels and score maps.
 
     Raises:
         ConfigError: the rule of resizing is unknown.
-        DatasetError: the dataset or the score maps are not there.
+        DatasetError: the dataset or the score maps are not there, or a link leads outside of `root`, unless
+            `allow_outside`.
     """
     if resize is not None and resize not in RESIZES:
         raise ConfigError(f"--resize must be one of {', '.join(RESIZES)}, not {resize!r}")
     layout = get_layout(dataset)
-    manifest = build_manifest(layout, root.absolute())
+    manifest = build_manifest(layout, root.absolute(), allow_outside=allow_outside)
     files = find_score_files(scores.absolute(), manifest["image_id"].to_pylist())
     name = score or scores.absolute().name
     return Import(layout, root.absolute(), manifest, files, name, scores.absolute(), resize)
@@ -120,7 +124,8 @@ def _content(request: Import, listed: dict[str, Any]) -> dict[str, Any]:
         raise ImageError(f"no score map below {request.folder} is named after this image")
     scores = read_scores(path)
     if listed["label_uri"] is None:
-        image = decode_image(read_bytes(listed["image_uri"]))
+        data = read_bytes(listed["image_uri"])
+        image = upright(decode_image(data), exif_orientation(data), None).pixels
         labels = np.full((image.shape[0], image.shape[1]), IGNORE, np.uint8)
     else:
         labels = decode_label(read_bytes(listed["label_uri"]), request.layout.label_codes)

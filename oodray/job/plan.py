@@ -30,7 +30,7 @@ from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.segmenter import ModelSource, resolve_model
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
 
 
@@ -119,12 +119,13 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
 
     if config.model is None:
         raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
+    root = _dataset_root(config, layout, folder)
+    _refuse_code_of_the_dataset(config.model, root)
     model = resolve_model(config.model, config.checkpoint, feature_stage=config.feature_stage, features=config.features)
     if model.checkpoint is not None:
         refuse_wrong_file(model.checkpoint)
-    root = _dataset_root(config, layout, folder)
     # What has to be drawn is drawn last: a refused request leaves nothing behind.
-    manifest = None if layout.drawn else build_manifest(layout, root)
+    manifest = None if layout.drawn else build_manifest(layout, root, allow_outside=config.allow_outside_root)
     scores = _check_scores(config.scores)
     tau, warnings = _choose_tau(config, model, published, {**from_file, **given})
     snapped = snap_threshold(tau, config.confidence_bits)
@@ -202,6 +203,17 @@ def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> P
     if not layout.drawn:
         raise layout.error("no --root DIR was given")
     return folder.dataset
+
+
+def _refuse_code_of_the_dataset(model: str, root: Path) -> None:
+    """A dataset may come from anywhere; a config or a factory is Python that will be run."""
+    module, _, factory = model.partition(":")
+    code = Path(model) if model.endswith(".py") else Path.cwd().joinpath(*module.split(".")).with_suffix(".py")
+    if (model.endswith(".py") or factory) and code.is_file() and code.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(
+            f"{code} lies inside the dataset's folder {root}, and it is Python that would be run: read it, and copy "
+            "it elsewhere if it is meant; or pass a --root that holds the images alone"
+        )
 
 
 def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ RESULT_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("status", pa.string()),
         ("error", pa.string()),
+        ("warning", pa.string()),
+        ("orientation", pa.int8()),
         ("mask_png", pa.binary()),
         ("clusters_png", pa.binary()),
         ("ood_fraction", pa.float64()),

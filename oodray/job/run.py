@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
@@ -43,11 +43,12 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class UnitDone:
-    """What the driver hears while a run goes on: counts since its start, and the new errors."""
+    """What the driver hears while a run goes on: counts since its start, the new errors and warnings."""
 
     ok: int
     failed: int
     errors: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 def run(
@@ -66,7 +67,7 @@ def run(
         with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
             with _interruptible() as interrupted:
                 for summary in stream(plan, units, folder):
-                    on_unit(UnitDone(summary["ok"], summary["failed"], summary["errors"]))
+                    on_unit(UnitDone(**{name: value for name, value in summary.items() if name != "unit"}))
                     if interrupted.is_set():
                         raise KeyboardInterrupt
             evaluation = evaluate_run(folder)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_image, decode_label, encode_png, read_bytes
+from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
 from oodray.job.results import ERROR, OK, ResultsFolder, write_part
@@ -67,18 +68,23 @@ class Decoder:
         return row | content | {"seconds_decode": time.perf_counter() - start}
 
     def _content(self, row: Row) -> Row:
-        image = decode_image(read_bytes(row["image_uri"]))
-        height, width = image.shape[:2]
-        content: Row = {"height": height, "width": width, "image": image.tobytes()}
+        data = read_bytes(row["image_uri"])
+        stored = decode_image(data)
+        label = None
         if row["label_uri"] is not None:
             label = decode_label(read_bytes(row["label_uri"]), self.label_codes)
+        label_size = None if label is None else (label.shape[0], label.shape[1])
+        image, orientation, warning = upright(stored, exif_orientation(data), label_size)
+        height, width = image.shape[:2]
+        content: Row = {"height": height, "width": width, "orientation": orientation, "warning": warning}
+        if label is not None:
             if label.shape != (height, width):
                 raise ImageError(
                     f"the label {row['label_uri']} is {label.shape[1]}x{label.shape[0]} pixels, "
                     f"its image {width}x{height}"
                 )
             content["label"] = label.tobytes()
-        return content
+        return content | {"image": image.tobytes()}
 
 
 @dataclass(frozen=True)
@@ -137,15 +143,23 @@ class Finisher:
 
 
 SUMMARY_SCHEMA = pa.schema(
-    [("unit", pa.int32()), ("ok", pa.int32()), ("failed", pa.int32()), ("errors", pa.list_(pa.string()))]
+    [
+        ("unit", pa.int32()),
+        ("ok", pa.int32()),
+        ("failed", pa.int32()),
+        ("errors", pa.list_(pa.string())),
+        ("warnings", pa.list_(pa.string())),
+    ]
 )
-"""What the driver hears of a finished unit; `errors` are `image_id: message`."""
+"""What the driver hears of a finished unit; `errors` and `warnings` are `image_id: message`."""
 
 
 def summary(unit: int, rows: Rows) -> Row:
     """What the driver hears of a finished unit: a row of `SUMMARY_SCHEMA`."""
     errors = [f"{row['image_id']}: {row['error']}" for row in rows if row["status"] == ERROR]
-    return {"unit": unit, "ok": len(rows) - len(errors), "failed": len(errors), "errors": errors}
+    warnings = [f"{row['image_id']}: {row['warning']}" for row in rows if row["warning"]]
+    counts = {"ok": len(rows) - len(errors), "failed": len(errors)}
+    return {"unit": unit} | counts | {"errors": errors, "warnings": warnings}
 
 
 def _cluster_row(k: int, cluster: int, tally: Tally, tau_key: int) -> Row:

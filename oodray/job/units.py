@@ -30,12 +30,16 @@ DECODED = pa.struct(
         ("error", pa.string()),
         ("height", pa.int32()),
         ("width", pa.int32()),
+        ("orientation", pa.int8()),
+        ("warning", pa.string()),
         ("image", _PIXELS),
         ("label", _PIXELS),
         ("seconds_decode", pa.float64()),
     ]
 )
-"""An image in memory: RGB bytes, and one label byte per pixel; label is null where the dataset has none."""
+"""An image in memory: RGB bytes, and one label byte per pixel; label is null where the dataset has none.
+
+The EXIF orientation is the one that was applied; the warning is what cannot be known about it."""
 
 CLUSTER_MAP = pa.struct([("k", pa.int16()), ("height", pa.int32()), ("width", pa.int32()), ("ids", _PIXELS)])
 """Cluster ids at the resolution of the features, for one K."""

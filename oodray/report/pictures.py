@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import read_manifest
+from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
 from oodray.files import replacing
 from oodray.job.cells import clusters_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_SUGGESTIONS = 3
 
-_SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width"]
+_SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
 _SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
 
 
@@ -121,7 +122,7 @@ def _image_result(row: dict[str, Any], clusters_column: Any, rule: Rule) -> Imag
 def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
     uri = row["image_uri"]
     try:
-        image = decode_image(read_bytes(uri))
+        image = turned(decode_image(read_bytes(uri)), row["orientation"] or AS_STORED)
     except ImageError as error:
         raise ResultsError(f"{row['image_id']} cannot be shown without its image file {uri}: {error}") from error
     if image.shape[:2] != image_size(row):

@@ -22,7 +22,7 @@ SECONDS_BETWEEN_LINES = 10
 """Where there is no terminal, a line is printed at most this often."""
 
 MOST_WARNINGS = 5
-"""Images whose errors are printed; later ones are only counted."""
+"""Errors and warnings of images that are printed; later ones are only counted."""
 
 
 class Progress:
@@ -42,7 +42,7 @@ class Progress:
         self._before = done
         self._console = console
         self._clock = clock
-        self._ok = self._failed = self._warned = 0
+        self._ok = self._failed = self._doubtful = self._warned = 0
         self._started = self._updated = self._first = clock()
         self._in_first_unit = 0
         self._display: _LiveLine | _PlainLines = (
@@ -76,9 +76,10 @@ class Progress:
         self._updated = self._clock()
         if not self._in_first_unit:
             self._first, self._in_first_unit = self._updated, self._ok + self._failed
-        for error in unit.errors[: MOST_WARNINGS - self._warned]:
+        self._doubtful += len(unit.warnings)
+        for text in [*unit.errors, *unit.warnings][: MOST_WARNINGS - self._warned]:
             self._warned += 1
-            _print_line(self._console, f"warning: {one_line(error)}", style="yellow")
+            _print_line(self._console, f"warning: {one_line(text)}", style="yellow")
         self._display.refresh()
 
     def summary(self) -> str:
@@ -90,6 +91,8 @@ class Progress:
         parts = [f"{self.done}/{self.total} images"]
         if self._failed:
             parts.append(f"{self._failed} failed")
+        if self._doubtful:
+            parts.append(f"{self._doubtful} with a warning")
         return ", ".join([*parts, *self._speed()])
 
     def _speed(self) -> list[str]:

@@ -206,7 +206,7 @@ def test_first_frame_of_many(format_: str, options: dict[str, Any]) -> None:
     np.testing.assert_allclose(decode_image(data), np.array(first), atol=2)
 
 
-def test_exif_orientation_is_not_applied() -> None:
+def test_pixels_come_as_they_are_stored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = saved(Image.fromarray(RGB), "PNG", exif=exif)

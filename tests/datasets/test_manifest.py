@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import (
@@ -159,3 +163,16 @@ def test_digest_is_of_the_content_alone(tmp_path: Path) -> None:
 )
 def test_digest_changes_with_the_content(changed: pa.Table) -> None:
     assert manifest_digest(changed) != manifest_digest(manifest())
+
+
+@given(st.binary(max_size=400), st.integers(0, 3000), st.integers(0, 255))
+def test_any_bytes_are_a_manifest_or_a_results_error(noise: bytes, at: int, byte: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.parquet"
+        write_manifest(manifest(), path)
+        sound = bytearray(path.read_bytes())
+        sound[at % len(sound)] = byte
+        for content in (noise, bytes(sound), bytes(sound[: at % len(sound)])):
+            path.write_bytes(content)
+            with contextlib.suppress(ResultsError):
+                assert read_manifest(path).schema.equals(MANIFEST_SCHEMA)

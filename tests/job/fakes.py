@@ -47,6 +47,12 @@ class Slow(Colours):
         return super().segment(images)
 
 
+class Unhurried(Colours):
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        time.sleep(0.02)
+        return super().segment(images)
+
+
 class FailsOnMark(Colours):
     def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
         if _is_marked(image):
@@ -98,6 +104,10 @@ def colours() -> Colours:
 
 def slow() -> Colours:
     return Slow()
+
+
+def unhurried() -> Colours:
+    return Unhurried()
 
 
 def fails_on_mark() -> Colours:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,13 @@ def random_image(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uin
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
+def with_orientation(image: NDArray[np.uint8], orientation: int) -> bytes:
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def listed(tmp_path: Path) -> Draw:
     """Writes an image and a label, and lists them as the manifest does."""
@@ -68,9 +76,24 @@ class TestDecoder:
             "error": None,
             "height": 24,
             "width": 40,
+            "orientation": 1,
+            "warning": None,
             "image": IMAGE.tobytes(),
             "label": labels.tobytes(),
         }
+
+    def test_the_orientation_that_fits_the_label_is_taken_and_recorded(self, listed: Draw) -> None:
+        sideways = with_orientation(np.rot90(IMAGE), 6)
+        [fits] = decode(listed("a", sideways, CODES))
+        assert (fits["orientation"], fits["warning"]) == (6, None)
+        assert fits["image"] == IMAGE.tobytes()
+        [as_stored] = decode(listed("b", sideways, np.ascontiguousarray(np.rot90(CODES))))
+        assert (as_stored["orientation"], as_stored["warning"]) == (1, None)
+        assert as_stored["image"] == np.rot90(IMAGE).tobytes()
+        [either] = decode(listed("c", with_orientation(IMAGE, 3), CODES))
+        assert either["orientation"] == 3
+        assert "fits the image both as it is stored and turned" in either["warning"]
+        assert either["image"] == np.rot90(IMAGE, 2).tobytes()
 
     def test_an_image_without_label_has_none(self, listed: Draw) -> None:
         [decoded] = decode(listed("a", IMAGE))
@@ -185,7 +208,7 @@ class TestFinisher:
     def test_the_unit_is_written_and_summed_up(self, tmp_path: Path) -> None:
         rows = [segmented_row(np.random.default_rng(0)), failed_row("b", "no\nthing")]
         [summary] = Finisher(METHOD, str(tmp_path))(pack(3, rows, SEGMENTED))
-        assert summary.to_pylist() == [{"unit": 3, "ok": 1, "failed": 1, "errors": ["b: no\nthing"]}]
+        assert summary.to_pylist() == [{"unit": 3, "ok": 1, "failed": 1, "errors": ["b: no\nthing"], "warnings": []}]
         table = pq.read_table(ResultsFolder(tmp_path).part(3))
         assert table.schema.equals(RESULT_SCHEMA)
         assert table["status"].to_pylist() == ["ok", "error"]

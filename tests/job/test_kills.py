@@ -1,0 +1,150 @@
+"""A run whose processes are killed at random moments, and started again by the same command, loses and doubles nothing.
+
+`--kills N` kills it more often; `make soak` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from oodray.job.results import ResultsFolder
+
+HERE = Path(__file__).parent
+IMAGES = 300
+VICTIMS = ("the driver", "the workers", "all")
+
+pytestmark = pytest.mark.slow
+
+
+class Run:
+    """A run in a process of its own, and in a process group of its own."""
+
+    def __init__(self, root: Path, out: Path, environment: dict[str, str]) -> None:
+        options = {"dataset": "folder", "root": root, "out": out, "model": "fakes:unhurried", "tau": 1.5, "threads": 1}
+        flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        self.out = out
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "oodray.cli", "run", *flat, "--workers", "2"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=HERE,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def finish(self, *story: str) -> None:
+        _, err = self.process.communicate(timeout=240)
+        assert self.process.returncode == 0, [*story, err]
+
+    def kill(self, victim: str) -> None:
+        family = descendants(self.process.pid)
+        # What runs our code, and other actors. Without one of its agents, a node of Ray's ends, and the driver with it.
+        names = {pid: command_line(pid) for pid in family}
+        workers = [pid for pid in family if names[pid].startswith("ray::") and "Agent" not in names[pid]]
+        # Ray's workers lead groups of their own: killing the driver's leaves them at work for a while.
+        chosen = {"the driver": [], "the workers": workers, "all": family}[victim]
+        for pid in chosen if victim == "the workers" else [self.process.pid, *chosen]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if victim != "the workers":
+            self.process.communicate()
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that one started, and that these started, as long as their parents live."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found: list[int] = []
+    border = {pid}
+    while border:
+        border = {child for child, parent in parents.items() if parent in border}
+        found += border
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def done(out: Path) -> int:
+    return len(ResultsFolder(out).finished_units())
+
+
+def read(out: Path) -> pd.DataFrame:
+    """What pandas alone makes of it, without what depends on the time."""
+    table = pd.read_parquet(out / "results")
+    return table[[name for name in table.columns if not name.startswith("seconds")]]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small images with labels."""
+    root, generator = tmp_path_factory.mktemp("kills") / "root", np.random.default_rng(3)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for index in range(IMAGES):
+        colours = generator.integers(0, 256, (4, 6, 3), np.uint8).repeat(12, axis=0).repeat(12, axis=1)
+        Image.fromarray(colours).save(root / f"images/{index:03}.png")
+        Image.fromarray((colours[..., 0] > 200).astype(np.uint8)).save(root / f"labels/{index:03}.png")
+    return root
+
+
+@pytest.mark.timeout(3000)
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    root: Path, tmp_path: Path, environment: dict[str, str], pytestconfig: pytest.Config
+) -> None:
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    Run(root, undisturbed, environment).finish()
+    units = done(undisturbed)
+    assert units > 60
+
+    kills, seed = pytestconfig.getoption("--kills"), random.randrange(2**32)
+    chance = random.Random(seed)
+    story, run = [f"seed {seed}"], None
+    for kill in range(kills):
+        # Spread over the run, as every kill comes after some progress.
+        goal = min(done(out) + chance.randint(0, 2 * (units - done(out)) // (kills - kill + 1)), units - 2)
+        run = run if run and not run.has_ended() else Run(root, out, environment)
+        while done(out) < goal or not descendants(run.process.pid):
+            assert not run.has_ended(), [*story, run.process.communicate()]
+            if out.exists():
+                # At any moment, what is there can be read.
+                assert done(out) == 0 or read(out)["image_id"].is_unique
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.1))
+        victim = chance.choice(VICTIMS)
+        run.kill(victim)
+        story.append(f"{victim} at {done(out)} of {units} units")
+    if run is None or run.has_ended():
+        run = Run(root, out, environment)
+    run.finish(*story)
+    sys.stdout.write("\n".join(story) + "\n")
+
+    found = read(out)
+    assert (len(found), found["image_id"].nunique(), set(found["status"])) == (IMAGES, IMAGES, {"ok"}), story
+    pd.testing.assert_frame_equal(found, read(undisturbed))
+    for name in ("metrics.json", "metrics.parquet", "manifest.parquet"):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), story
+    time.sleep(1)  # orphans of the last but one run are gone by now
+    assert list(out.rglob(".*")) == [], story
