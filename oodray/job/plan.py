@@ -119,11 +119,12 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
 
     if config.model is None:
         raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
-    root = _dataset_root(config, layout, folder)
-    _refuse_code_of_the_dataset(config.model, root)
+    if config.root is not None:
+        _refuse_code_of_the_dataset(config.model, Path(config.root).expanduser().absolute())
     model = resolve_model(config.model, config.checkpoint, feature_stage=config.feature_stage, features=config.features)
     if model.checkpoint is not None:
         refuse_wrong_file(model.checkpoint)
+    root = _dataset_root(config, layout, folder)
     # What has to be drawn is drawn last: a refused request leaves nothing behind.
     manifest = None if layout.drawn else build_manifest(layout, root, allow_outside=config.allow_outside_root)
     scores = _check_scores(config.scores)
