@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from reprlib import Repr
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -74,7 +75,7 @@ class RunConfig:
         for name, (accepts, expected) in _CHECKS.items():
             value = getattr(self, name)
             if value is not None and not accepts(value):
-                raise ConfigError(f"{name} must be {expected}, got {value!r}")
+                raise ConfigError(f"{name} must be {expected}, got {_shown(value)}")
 
 
 KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
@@ -121,7 +122,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {path}: {error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, lists of lists of lists ...
         raise ConfigError(f"the config file {path} is not valid YAML: {error}") from error
     if content is None:
         return {}
@@ -146,12 +147,12 @@ def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
         if key not in types:
             close = difflib.get_close_matches(str(key), types, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(types)}"
-            raise ConfigError(f"unknown key {key!r} in {source}; {hint}")
+            raise ConfigError(f"unknown key {_shown(key)} in {source}; {hint}")
         try:
             checked[key] = _converted(value, types[key])
         except (ValueError, OverflowError):
             expected = _EXPECTED[_value_type(types[key])]
-            raise ConfigError(f"{key} in {source} must be {expected}, got {value!r}") from None
+            raise ConfigError(f"{key} in {source} must be {expected}, got {_shown(value)}") from None
     return checked
 
 
@@ -214,6 +215,16 @@ def _converted(value: Any, annotation: Any) -> Any:
     elif type(value) is expected:
         return value
     raise ValueError
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: anchors of YAML make a few bytes of file a value of gigabytes."""
+    brief = Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 2, 60, 60
+    try:
+        return brief.repr(value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _value_type(annotation: Any) -> Any:

@@ -222,3 +222,29 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not valid YAML"):
         read_settings(path)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("k: " + "[" * 5000, "is not valid YAML", id="lists in lists"),
+        pytest.param("k: 0x" + "f" * 5000, "k must be .* got a number of thousands of digits", id="a long number"),
+        pytest.param("seed: &a [*a]", "seed in .* must be a whole number, got", id="a list in itself"),
+        pytest.param("? " + "x" * 100_000 + "\n: 1", "unknown key 'xxx", id="a long key"),
+    ],
+)
+def test_a_message_about_a_monster_is_short(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=problem) as refused:
+        build_config({"dataset": "demo"}, read_settings(path))
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_value_of_gigabytes_is_not_written_out(tmp_path: Path) -> None:
+    value: list[Any] = ["x"]
+    for _ in range(40):
+        value = [value] * 10
+    with pytest.raises(ConfigError, match=r"root in a file must be a text, got \[") as refused:
+        check_settings({"root": value}, source="a file")
+    assert len(str(refused.value)) < 1000

@@ -29,7 +29,9 @@ MAX_PIXELS = MAX_CLUSTER_PIXELS
 MAX_BYTES = 2**30
 """Bytes of the largest file taken: an image of `MAX_PIXELS` fits, uncompressed and in 16 bits."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""What image files may be; nothing else is tried, whatever they are called."""
+
 _LABEL_FORMATS = ("PNG", "BMP", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _CODE_COUNT = 65536
@@ -144,7 +146,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 def storage_oddities(data: bytes) -> list[str]:
     """What is unusual in how a sound image file stores its pixels: tools differ in what they make of it."""
-    with _image_errors("image", data), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with _image_errors("image", data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         found = []
         if image.format == "WEBP":
             found.append("WebP, which older tools cannot read")
@@ -228,13 +230,15 @@ def _image_errors(what: str, data: bytes) -> Iterator[None]:
         raise ImageError(f"the {what} {_why_unidentified(data)}") from None
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(what)) from error
+    except MemoryError as error:
+        raise ImageError(f"there is not enough memory to decode the {what} ({len(data)} bytes of file)") from error
     except Exception as error:  # hostile bytes: OSError, SyntaxError, struct.error, OverflowError, ...
         raise ImageError(f"the {what} is damaged or cut short ({type(error).__name__}: {error})") from error
 
 
 def _load(what: str, data: bytes) -> Image.Image:
     """The decoded first frame; its size is checked before its pixels are decoded."""
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{_too_large(what)}: it is {image.width}x{image.height}")
     image.load()

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from oodray.datasets.images import FORMATS
+
 AS_STORED = 1
 """The EXIF orientation of an image that needs no turning."""
 
 _TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 _TURNED_BY_PILLOW = ("TIFF",)
+_MARKS_IN_PNG = (b"eXIf", b"exif", b"xmp")
 
 Size = tuple[int, int]
 
@@ -45,7 +48,9 @@ def exif_orientation(data: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.format == "PNG" and not any(mark in data for mark in _MARKS_IN_PNG):
+                    return AS_STORED  # Pillow would decode all pixels to look behind them
                 found = AS_STORED if image.format in _TURNED_BY_PILLOW else image.getexif().get(_TAG, AS_STORED)
     except Exception:  # hostile bytes, and only the metadata: the pixels may be sound
         return AS_STORED

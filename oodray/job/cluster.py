@@ -95,10 +95,19 @@ def gpu_count() -> float:
 
 def _start_local(wanted: int) -> None:
     import ray
+    from ray._private import ray_constants
 
     cpus = max(LOCAL_CPUS, os.cpu_count() or 1, wanted)
     # Logical CPUs only decide how many tasks run at once. The dashboard stays off, and its port closed.
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster.
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from oodray.method.kmeans import resolve_backend
 from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256, refuse_wrong_file
+from oodray.models.hub import is_hugging_face
 from oodray.models.segmenter import ModelSource, resolve_model
 
 METHOD_VERSION = 3
@@ -208,13 +210,27 @@ def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> P
 
 def _refuse_code_of_the_dataset(model: str, root: Path) -> None:
     """A dataset may come from anywhere; a config or a factory is Python that will be run."""
+    for code in _code_of(model):
+        if code.resolve().is_relative_to(root.resolve()):
+            raise ConfigError(
+                f"{code} lies inside the dataset's folder {root}, and it is Python that would be run: read it, and "
+                "copy it elsewhere if it is meant; or pass a --root that holds the images alone"
+            )
+
+
+def _code_of(model: str) -> list[Path]:
+    """A config, or what the working directory has of a factory's modules; nothing is imported."""
+    if model.endswith(".py"):
+        return [path for path in (Path(model).expanduser(),) if path.is_file()]
     module, _, factory = model.partition(":")
-    code = Path(model) if model.endswith(".py") else Path.cwd().joinpath(*module.split(".")).with_suffix(".py")
-    if (model.endswith(".py") or factory) and code.is_file() and code.resolve().is_relative_to(root.resolve()):
-        raise ConfigError(
-            f"{code} lies inside the dataset's folder {root}, and it is Python that would be run: read it, and copy "
-            "it elsewhere if it is meant; or pass a --root that holds the images alone"
-        )
+    if is_hugging_face(model) or not factory:
+        return []
+    here, (package, *_) = Path.cwd(), module.split(".")
+    # A package runs code of its own before its modules do.
+    found = PathFinder.find_spec(package, [str(here)])
+    places = [] if found is None else [found.origin] if found.origin else list(found.submodule_search_locations or ())
+    code = here.joinpath(*module.split(".")).with_suffix(".py")
+    return [path for path in (code,) if path.is_file()] + [Path(place) for place in places if place]
 
 
 def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from oodray.datasets.images import decode_image
 from oodray.datasets.orientation import exif_orientation, turned, upright
@@ -88,3 +88,17 @@ def test_a_square_cannot_tell_either() -> None:
 
 def test_a_label_of_yet_another_size_is_for_others_to_refuse() -> None:
     assert upright(PIXELS, 6, (7, 7)).warning is None
+
+
+def test_a_png_without_metadata_is_not_decoded_to_look_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, "PNG")
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: pytest.fail("decoded"))
+    assert exif_orientation(buffer.getvalue()) == 1
+
+
+def test_a_png_may_say_it_in_xmp() -> None:
+    text, buffer = PngImagePlugin.PngInfo(), io.BytesIO()
+    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    Image.fromarray(PIXELS).save(buffer, "PNG", pnginfo=text)
+    assert exif_orientation(buffer.getvalue()) == 6

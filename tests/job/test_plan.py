@@ -171,19 +171,25 @@ class TestDataset:
         assert make(dataset="demo", root=None).root == tmp_path / "out" / "dataset"
         assert drawn == [tmp_path / "out" / "dataset"]
 
-    @pytest.mark.parametrize("model", ["net.py", "net:make", "package.net:make"])
+    @pytest.mark.parametrize("model", ["net.py", "net:make", "package.net:make", "package:make", "namespace:make"])
     def test_code_of_a_dataset_is_never_run(
         self, make: Make, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
     ) -> None:
         ran = tmp_path / "ran"
-        for name in ("net.py", "package/net.py"):
+        for name in ("net.py", "package/net.py", "package/__init__.py", "namespace/net.py"):
             (tiny_root / name).parent.mkdir(exist_ok=True)
             (tiny_root / name).write_text(f"open({str(ran)!r}, 'w')\nmake = dict\n")
         monkeypatch.chdir(tiny_root)
         options = {"checkpoint": weights(tmp_path)} if model.endswith(".py") else {}
-        with pytest.raises(ConfigError, match=r"net\.py lies inside the dataset's folder .* read it, and copy"):
+        with pytest.raises(ConfigError, match=r"lies inside the dataset's folder .* read it, and copy"):
             make(model=model, tau=1.0, **options)
         assert not ran.exists()
+
+    def test_nor_from_the_home_folder(self, make: Make, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tiny_root / "net.py").touch()
+        monkeypatch.setenv("HOME", str(tiny_root))
+        with pytest.raises(ConfigError, match="lies inside the dataset's folder"):
+            make(model="~/net.py", checkpoint="weights.pth")
 
     def test_an_unknown_dataset_is_named(self, make: Make) -> None:
         with pytest.raises(DatasetError, match=r"unknown dataset 'ade-odo' \(did you mean ade-ood\?\)"):
