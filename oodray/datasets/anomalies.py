@@ -57,7 +57,7 @@ class RoadAnomaly(Layout):
     def _listed(self, frame_list: Path) -> list[str]:
         try:
             names = json.loads(frame_list.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: lists of lists of lists ...
             raise self.error(f"{frame_list} is not valid JSON ({error})") from error
         if not isinstance(names, list) or not all(map(is_image_name, names)):
             raise self.error(f"{frame_list} is not a list of names of image files")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_image, encode_png, read_bytes
 from oodray.datasets.layout import CAMERA, USUAL_CODES, Layout, Pair, frame_name, image_files, mirrored
+from oodray.datasets.score_maps import open_arrays
 from oodray.errors import DatasetError, ImageError
 from oodray.files import replacing
 
@@ -111,6 +112,8 @@ class FishyscapesStatic(_Fishyscapes):
                 frame = labelled_frame(label)
                 photo = root / "leftImg8bit" / "val" / frame.split("_")[0] / f"{frame}{CAMERA}.png"
                 composed.mkdir(exist_ok=True)
+                if not composed.resolve().is_relative_to(root.resolve()):
+                    raise DatasetError(f"{composed} leads outside of the dataset's folder: nothing is written there")
                 images[stem] = _write_composed(composed / f"{stem}.png", photo, overlay)
             yield images.get(stem, composed / f"{stem}.png"), label
 
@@ -157,7 +160,7 @@ def _read_overlay(path: Path) -> NDArray[np.signedinteger[Any] | np.floating[Any
     """
     data = read_bytes(str(path))
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        with open_arrays(io.BytesIO(data)) as arrays:
             overlay: NDArray[np.signedinteger[Any] | np.floating[Any]] = arrays["rgb"]
     except Exception as error:  # hostile bytes: BadZipFile, zlib.error, EOFError, KeyError, TypeError, ...
         raise ImageError(

@@ -8,17 +8,19 @@ writes it.
 from __future__ import annotations
 
 import io
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from PIL import Image
 
-from oodray.datasets.images import MAX_PIXELS
+from oodray.datasets.images import MAX_BYTES, MAX_PIXELS
 from oodray.errors import DatasetError, ImageError
 
 ENDINGS = ("", "_dood_scores", "_anomaly", "_score", "_scores")
@@ -78,6 +80,20 @@ def read_scores(path: Path) -> NDArray[np.float32] | NDArray[np.float64]:
     return scores
 
 
+def open_arrays(file: BinaryIO) -> NpzFile:
+    """The arrays of an npz file, read without pickle. A few megabytes of zip can unpack to as many gigabytes.
+
+    Raises:
+        ImageError: one of them has more than `MAX_BYTES`.
+    """
+    with zipfile.ZipFile(file) as archive:
+        largest = max((entry.file_size for entry in archive.infolist()), default=0)
+    if largest > MAX_BYTES:
+        raise ImageError(f"an array in the archive has {largest} bytes, more than {MAX_BYTES}")
+    file.seek(0)
+    return NpzFile(file, allow_pickle=False)
+
+
 def _files_by_name(folder: Path) -> dict[str, list[Path]]:
     """Score files by their path below the folder, without suffix."""
     files: defaultdict[str, list[Path]] = defaultdict(list)
@@ -131,7 +147,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _read_npz(path: Path) -> NDArray[Any]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with path.open("rb") as file, open_arrays(file) as arrays:
         array: NDArray[Any] = arrays[_only_name(path, arrays.files)]
         return array
 
@@ -156,7 +172,10 @@ def _read_hdf5(path: Path) -> NDArray[Any]:
         raise DatasetError(f"{path} is an HDF5 file, which h5py reads: pip install 'oodray[hdf5]'") from None
     with h5py.File(path, "r") as file:
         names = [name for name in file if isinstance(file[name], h5py.Dataset)]
-        array: NDArray[Any] = file[_only_name(path, names)][()]
+        dataset = file[_only_name(path, names)]
+        if dataset.size > MAX_PIXELS:
+            raise ImageError(f"{path} holds an array of shape {dataset.shape}, more than {MAX_PIXELS} scores")
+        array: NDArray[Any] = dataset[()]
         return array
 
 

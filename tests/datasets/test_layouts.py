@@ -62,6 +62,7 @@ def test_a_listed_frame_that_is_absent_stays(tmp_path: Path) -> None:
         (b'["/etc/a.jpg"]', "is not a list of names"),
         (b'["..", ""]', "is not a list of names"),
         (b'["a"]', "is not a list of names"),
+        (b"[" * 200_000, "is not valid JSON"),
         (b"[]", "no images below"),
         (b'["a.jpg", "a.jpg"]', "two images have the name 'frames/a'"),
         (b'["a.jpg", "\\u0000.jpg"]', None),
@@ -346,6 +347,15 @@ class TestFishyscapesStatic:
         path.write_bytes(b"spoiled")
         with pytest.raises(DatasetError, match=f"cannot compose .*{self.FRAME}_rgb.png"):
             get_layout("fishyscapes-static").find(root)
+
+    def test_nothing_is_written_outside_of_the_dataset(
+        self, root: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        (root / "images").symlink_to(elsewhere)
+        with pytest.raises(DatasetError, match="images leads outside of the dataset's folder"):
+            get_layout("fishyscapes-static").find(root, allow_outside=True)
+        assert not list(elsewhere.iterdir())
 
     def test_pickles_are_not_opened(self, root: Path) -> None:
         np.savez(root / "overlays" / f"0000_{self.FRAME}_rgb.npz", rgb=np.array([{"a": 1}], dtype=object))

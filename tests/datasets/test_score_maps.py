@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from oodray.datasets import score_maps
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import DatasetError, ImageError
 
@@ -127,3 +128,19 @@ def test_no_file_at_all_says_what_was_looked_for_and_what_is_there(tmp_path: Pat
         find_score_files(tmp_path, ["images/00"])
     with pytest.raises(DatasetError, match="is not a folder"):
         find_score_files(tmp_path / "none", ["images/00"])
+
+
+@pytest.mark.parametrize("suffix", ["npz", "hdf5"])
+def test_what_would_unpack_to_too_much_is_refused_before(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        np.savez_compressed(path, scores=np.zeros((2000, 2000)))
+    else:
+        save_hdf5(path, np.zeros((2000, 2000)))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(score_maps, "MAX_BYTES", 2000 * 2000 * 8)
+    monkeypatch.setattr(score_maps, "MAX_PIXELS", 2000 * 2000 - 1)
+    with pytest.raises(ImageError, match=r"an array in the archive has 32000128 bytes|2000, 2000.*, more than"):
+        read_scores(path)
