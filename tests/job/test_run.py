@@ -170,10 +170,19 @@ def test_images_share_units_and_batches(clean: Run, start: Start, monkeypatch: p
     assert other.rows().drop(["unit"]).equals(clean.rows().drop(["unit"]))
 
 
+def store_turned(path: Path, orientation: int, quarters: int) -> None:
+    """The same image, stored turned to the left, with the EXIF orientation that turns it back."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.rot90(np.array(Image.open(path)), quarters)).save(path, exif=exif)
+
+
 def test_broken_images_are_rows_and_change_no_other(clean: Run, start: Start, tiny_root: Path) -> None:
     (tiny_root / "images/02.png").write_bytes(b"<html>not found")
     (tiny_root / "annotations/05_mask.png").unlink()
     mark(tiny_root, "08")
+    store_turned(tiny_root / "images/00.png", orientation=6, quarters=1)
+    store_turned(tiny_root / "images/03.png", orientation=3, quarters=2)
     other = start(model="fakes:fails_on_mark")
     evaluation = other.go()
     assert (evaluation.images, evaluation.failed) == (7, 3)
@@ -185,7 +194,11 @@ def test_broken_images_are_rows_and_change_no_other(clean: Run, start: Start, ti
     assert failed["images/08"] == "the network failed: RuntimeError: cannot take magenta"
     for row in clean.rows().to_pylist():
         if row["image_id"] not in failed:
-            assert rows[row["image_id"]] == row
+            orientation = {"images/00": 6, "images/03": 3}.get(row["image_id"], 1)
+            warning = rows[row["image_id"]]["warning"]
+            assert rows[row["image_id"]] == row | {"orientation": orientation, "warning": warning}
+            assert (warning is not None) == (orientation == 3)  # either half fits the label
+    assert [len(unit.warnings) for unit in other.heard if unit.warnings] == [1]
     heard = [error for unit in other.heard for error in unit.errors]
     assert sorted(heard) == [f"{name}: {error}" for name, error in failed.items()]
     assert other.folder.read_run()["images"] == {"ok": 7, "failed": 3}

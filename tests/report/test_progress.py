@@ -165,3 +165,14 @@ def test_a_terminal_is_left_in_order_when_the_run_breaks_off() -> None:
         break_off(Progress(9, console=console, clock=clock), clock)
     assert "3/9 images, 2.0 images/s, 0:03 left" in output(console).splitlines()[-2]
     assert output(console).endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_images_with_a_warning_are_named_and_counted() -> None:
+    console, clock = plain(width=200), Clock()
+    with Progress(60, console=console, clock=clock) as progress:
+        for index in range(20):
+            progress.update(UnitDone(3, 0, [], [f"frames/{index}: turned"]))
+    lines = output(console).splitlines()
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    assert warnings == [f"warning: frames/{index}: turned" for index in range(MOST_WARNINGS)]
+    assert lines[-1].startswith("60/60 images, 20 with a warning")
