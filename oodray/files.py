@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from oodray.errors import RunError
+from oodray.storage import RemotePath
 
 TEMPORARY_FILES = ".*.tmp"
 """Pattern of the names that `replacing` writes under: what matches is left over from a process that was killed."""
@@ -19,13 +21,17 @@ _LONGEST_PREFIX = 40
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target`, to be written in the block; it takes the target's place when that ends well.
+    """A temporary path on a disk, to be written in the block; it takes the target's place when that ends well.
 
     Folders on the way to `target` are made. After an error nothing is left, and the target is what it was.
 
     Raises:
         RunError: the file cannot be written.
     """
+    if isinstance(target, RemotePath):
+        with _uploading(target) as temporary:
+            yield temporary
+        return
     # The target's name may be as long as the file system allows.
     temporary = target.with_name(f".{target.name[:_LONGEST_PREFIX]}.{uuid.uuid4().hex}.tmp")
     try:
@@ -41,6 +47,17 @@ def replacing(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _uploading(target: RemotePath) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "content"
+        try:
+            yield temporary
+            target.upload(temporary.read_bytes())
+        except OSError as error:
+            raise RunError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def sha256_of(path: Path) -> str:

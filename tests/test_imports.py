@@ -18,6 +18,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors"},
+    {"storage"},
     {"config", "files", "ranges"},
     {"metrics"},
     {"method"},
@@ -60,7 +61,7 @@ HOMES = {
     "cv2": {"models"},
     "filelock": {"models"},
     "pandas": {"job", "report"},
-    "pyarrow": {"datasets", "job", "report"},
+    "pyarrow": {"storage", "datasets", "job", "report"},
     "PIL": {"datasets", "report"},
     "rich": {"report", "cli"},
     "typer": {"cli"},

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from oodray.errors import ImageError
 from oodray.metrics.curves import MAX_CLUSTER_PIXELS
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
+from oodray.storage import is_remote, storage_path
 
 MAX_PIXELS = MAX_CLUSTER_PIXELS
 """Pixels of the largest image taken: a cluster may be the whole of it."""
@@ -98,22 +100,33 @@ class LabelCodes:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Contents of the file at a path.
+    """Contents of the file at a path, on a disk or in an object store.
 
     Raises:
         ImageError: it cannot be read, is a pipe or a device, or has more than `MAX_BYTES`.
     """
     try:
+        if is_remote(uri):
+            return _read_remote(storage_path(uri))
         with open(uri, "rb", opener=_without_waiting) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise ImageError(f"cannot read {uri}: it is no regular file")
-            if found.st_size > MAX_BYTES:
-                raise ImageError(f"cannot read {uri}: it has {found.st_size} bytes, more than {MAX_BYTES}")
+            _refuse_large(uri, found.st_size)
             return file.read()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"cannot read {uri}: {reason}") from error
+
+
+def _read_remote(path: Path) -> bytes:
+    _refuse_large(str(path), path.stat().st_size)
+    return path.read_bytes()
+
+
+def _refuse_large(uri: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise ImageError(f"cannot read {uri}: it has {size} bytes, more than {MAX_BYTES}")
 
 
 def _without_waiting(path: str, flags: int) -> int:

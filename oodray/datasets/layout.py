@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.errors import DatasetError
+from oodray.storage import listing
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
@@ -85,8 +85,7 @@ class Layout(ABC):
     def form(self, root: Path) -> tuple[str, ...] | None:
         """Which of `folders` and `repackings` lies below a root; None where none is whole."""
         forms = (self.folders, *self.repackings)
-        # os.path, because it takes a folder that may not be entered for absent.
-        return next((form for form in forms if all(os.path.isdir(root / folder) for folder in form)), None)  # noqa: PTH112
+        return next((form for form in forms if all(_is_folder(root / folder) for folder in form)), None)
 
     def prepare(self, root: Path) -> None:  # noqa: B027 - a hook: only the demo dataset has something to do
         """Make the dataset where oodray can do that itself."""
@@ -190,17 +189,23 @@ def _walk(folder: Path, recursive: bool, above: frozenset[Path]) -> Iterator[Pat
     real = folder.resolve()
     if real in above:  # a link back to a folder on the way here
         return
-    # os.scandir tells folders from files without a question for each, which is slow on a network drive.
-    with os.scandir(folder) as found:
-        entries = [entry for entry in found if not entry.name.startswith(".")]
-    if above and _FILES_OF_A_RUN.issubset(entry.name for entry in entries):
+    entries = [(path, is_dir) for path, is_dir in listing(folder) if not path.name.startswith(".")]
+    if above and _FILES_OF_A_RUN.issubset(path.name for path, _ in entries):
         return
-    for entry in entries:
-        if entry.is_dir():
+    for path, is_dir in entries:
+        if is_dir:
             if recursive:
-                yield from _walk(Path(entry), recursive, above | {real})
-        elif is_image_name(entry.name):
-            yield Path(entry)
+                yield from _walk(path, recursive, above | {real})
+        elif is_image_name(path.name):
+            yield path
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there; one that may not be looked at counts as absent."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 def is_image_name(name: object) -> bool:

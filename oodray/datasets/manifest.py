@@ -70,13 +70,15 @@ def read_manifest(path: Path) -> pa.Table:
     try:
         with path.open("rb") as file:
             table = pq.ParquetFile(file).read()
+        table.validate(full=True)
+        names = ", ".join(table.column_names)
     except OSError as error:
         raise ResultsError(f"cannot read the manifest {path}: {error.strerror or error}") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:  # ValueError: names that are not UTF-8
         raise ResultsError(f"the manifest {path} is damaged ({error}); start a new run elsewhere") from error
     if not table.schema.equals(MANIFEST_SCHEMA):
         raise ResultsError(
-            f"{path} is not a manifest of this version: its columns are {', '.join(table.column_names)}, "
+            f"{path} is not a manifest of this version: its columns are {names}, "
             f"expected are {', '.join(MANIFEST_SCHEMA.names)}; start a new run elsewhere"
         )
     return table

@@ -82,7 +82,7 @@ class Folder(Layout):
             (image, (labels / image.relative_to(images)).with_suffix(".png"))
             for image in image_files(images, recursive=True)
         ]
-        labelled = {label for _, label in pairs if label.is_file()}
+        labelled = {label for _, label in pairs} & set(image_files(labels, recursive=True))
         if pairs and not labelled:
             raise self.error(
                 f"no file in {labels} is the label of an image, the first expected being {pairs[0][1]}; "

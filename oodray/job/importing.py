@@ -26,6 +26,7 @@ from oodray.job.run import UnitDone, prepare_folder
 from oodray.job.stages import summary, tally_columns
 from oodray.job.units import rows_by_unit
 from oodray.metrics.tally import IGNORE, Tally, score_keys
+from oodray.storage import storage_path
 
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""
@@ -79,10 +80,10 @@ def make_import(
     if resize is not None and resize not in RESIZES:
         raise ConfigError(f"--resize must be one of {', '.join(RESIZES)}, not {resize!r}")
     layout = get_layout(dataset)
-    manifest = build_manifest(layout, root.absolute(), allow_outside=allow_outside)
+    manifest = build_manifest(layout, storage_path(root), allow_outside=allow_outside)
     files = find_score_files(scores.absolute(), manifest["image_id"].to_pylist())
     name = score or scores.absolute().name
-    return Import(layout, root.absolute(), manifest, files, name, scores.absolute(), resize)
+    return Import(layout, storage_path(root), manifest, files, name, scores.absolute(), resize)
 
 
 def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> None:

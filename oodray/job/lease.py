@@ -23,8 +23,10 @@ from typing import Self
 from oodray.errors import ResultsError, RunError
 from oodray.files import replacing
 from oodray.job.results import ResultsFolder
+from oodray.storage import is_remote
 
 SECONDS_BETWEEN_BEATS = 10.0
+SECONDS_TO_BE_OVERWRITTEN = 2.0
 DEAD_AFTER_SECONDS = 120.0
 """Age of the last beat after which a run on another host is taken for dead: clocks and network drives lag."""
 
@@ -89,6 +91,7 @@ class Lease:
                 self._refuse_the_living()
                 with replacing(self.path) as temporary:
                     temporary.write_text(json.dumps(asdict(self._holder)), encoding="utf-8")
+                self._refuse_a_later_one()
         except OSError as error:
             raise RunError(f"cannot write to {self.path.parent}: {error.strerror}") from error
         self._beats.start()
@@ -116,10 +119,19 @@ class Lease:
             )
         self.taken_over = holder
 
+    def _refuse_a_later_one(self) -> None:
+        """In an object store, which locks nothing, of two that start at once the one that wrote last goes on."""
+        if is_remote(self.path):
+            time.sleep(SECONDS_TO_BE_OVERWRITTEN)
+            holder = _read(self.path)
+            if holder != self._holder:
+                raise ResultsError(f"another run has just started on {self.path.parent}: {holder}")
+
     def _beat(self) -> None:
         while not self._done.wait(SECONDS_BETWEEN_BEATS):
             try:
-                os.utime(self.path)
+                if self.path.exists():
+                    self.path.touch()
             except OSError:
                 continue  # a drive that is away for a while; the run itself will say what it cannot write
 
@@ -127,6 +139,9 @@ class Lease:
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Of two that find the same dead lease, the second sees the first one's."""
+    if is_remote(folder):
+        yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         # Some network drives lock no folder; there, two runs that start in the same instant are not told apart.

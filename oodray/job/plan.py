@@ -31,6 +31,7 @@ from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.hub import is_hugging_face
 from oodray.models.segmenter import ModelSource, resolve_model
+from oodray.storage import storage_path
 
 METHOD_VERSION = 3
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
@@ -122,7 +123,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     if config.model is None:
         raise ConfigError(f"no network given for {layout.name}: pass --model NAME, for example internimage-n-demo")
     if config.root is not None:
-        _refuse_code_of_the_dataset(config.model, Path(config.root).expanduser().absolute())
+        _refuse_code_of_the_dataset(config.model, storage_path(config.root))
     model = resolve_model(config.model, config.checkpoint, feature_stage=config.feature_stage, features=config.features)
     if model.checkpoint is not None:
         refuse_wrong_file(model.checkpoint)
@@ -202,7 +203,7 @@ def _choose_tau(
 
 def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Path:
     if config.root:
-        return Path(config.root).expanduser().absolute()
+        return storage_path(config.root)
     if not layout.drawn:
         raise layout.error("no --root DIR was given")
     return folder.dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from oodray.job.cells import clusters_of
 from oodray.job.results import RESULT_SCHEMA, ResultsFolder
 from oodray.method.rule import Rule, exceeds
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
+from oodray.storage import is_remote
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,10 +70,11 @@ def read_rows(paths: Iterable[Path], columns: list[str] | None = None) -> pa.Tab
 
 def _read_part(path: Path, columns: list[str]) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
+        with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path))) as source:
+            file = pq.ParquetFile(source)
             if file.schema_arrow.equals(RESULT_SCHEMA):
                 return file.read(columns=columns).select(columns)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         # Of broken content pyarrow raises either; an error of the system alone has a number.
         if isinstance(error, OSError) and error.errno is not None:
             raise ResultsError(f"cannot read {path}: {os.strerror(error.errno)}") from error

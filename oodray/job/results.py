@@ -17,6 +17,7 @@ from oodray.errors import ResultsError, RunError
 from oodray.files import TEMPORARY_FILES, replacing
 from oodray.method.rule import Rule
 from oodray.metrics.tally import MAX_BITS, snap_threshold
+from oodray.storage import is_remote, storage_path
 
 _TALLY = [("keys", pa.list_(pa.uint16())), ("labels", pa.list_(pa.uint8())), ("counts", pa.list_(pa.int64()))]
 
@@ -71,7 +72,7 @@ class ResultsFolder:
 
     def __init__(self, path: str | Path) -> None:
         # Absolute, as Ray's tasks run in folders of their own.
-        self.path = Path(path).absolute()
+        self.path = storage_path(path)
         self.run = self.path / "run.json"
         self.manifest = self.path / "manifest.parquet"
         self.results = self.path / "results"
@@ -107,7 +108,9 @@ class ResultsFolder:
             raise RunError(f"cannot make the folder {self.results}: {error.strerror}") from error
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed process was writing."""
+        """Remove what a killed process was writing: on disks, as an object is there whole or not at all."""
+        if is_remote(self.path):
+            return
         ours = (folder.rglob(TEMPORARY_FILES) for folder in (self.results, self.pictures, self.dataset))
         for leftover in itertools.chain(self.path.glob(TEMPORARY_FILES), *ours):
             leftover.unlink(missing_ok=True)

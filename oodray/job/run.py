@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import shutil
 import signal
 import threading
 import time
@@ -26,6 +25,7 @@ from oodray.job.plan import Plan
 from oodray.job.reading import read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ERROR, ResultsFolder
+from oodray.storage import remove_folder
 
 PACKAGES = (
     "ray",
@@ -141,7 +141,7 @@ def start_anew(folder: ResultsFolder) -> None:
         for path in (*folder.parts(), *files, folder.run):
             path.unlink(missing_ok=True)
         for pictures in (folder.pictures, folder.heat_maps):
-            shutil.rmtree(pictures, ignore_errors=True)
+            remove_folder(pictures)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
 

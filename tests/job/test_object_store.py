@@ -1,0 +1,90 @@
+"""A run whose images and results lie in an object store that fails now and then."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import s3_server
+from pyarrow.fs import LocalFileSystem, S3FileSystem, copy_files
+
+from oodray import storage
+from oodray.job.reading import read_rows
+from oodray.job.results import ResultsFolder
+from oodray.storage import storage_path
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+HERE = Path(__file__).parent
+
+
+def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
+    object_store: str, tiny_dataset: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = s3_server.CREDENTIALS
+    direct = S3FileSystem(
+        access_key=keys["AWS_ACCESS_KEY_ID"],
+        secret_key=keys["AWS_SECRET_ACCESS_KEY"],
+        region=keys["AWS_REGION"],
+        scheme="http",
+        endpoint_override=object_store,
+    )
+    copy_files(str(tiny_dataset), "bucket/tiny", LocalFileSystem(), direct)
+
+    def command(root: str, out: str) -> list[str]:
+        options = {"dataset": "ade-ood", "root": root, "out": out, "model": "fakes:slow", "tau": 1.5, "threads": 1}
+        flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        return [sys.executable, "-m", "oodray.cli", "run", *flat]
+
+    with s3_server.FaultyProxy(object_store, share=0.05) as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        storage._file_system.cache_clear()
+        variables = environment | proxy.environment()
+        there = command("s3://bucket/tiny", "s3://bucket/out")
+        folder = ResultsFolder("s3://bucket/out")
+        first = subprocess.Popen(there, cwd=HERE, env=variables, stderr=subprocess.PIPE, text=True)
+        while len(folder.finished_units()) < 2:
+            assert first.poll() is None, first.communicate()[1]
+            time.sleep(0.2)
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        time.sleep(3)
+        assert 2 <= len(folder.finished_units()) < 10
+
+        second = subprocess.run(there, check=False, cwd=HERE, env=variables, capture_output=True, text=True)
+        assert second.returncode == 0, second.stderr
+        assert "its work is continued" in second.stderr
+        again = subprocess.run(
+            [sys.executable, "-m", "oodray.cli", "status", "s3://bucket/out"],
+            check=True,
+            env=variables,
+            capture_output=True,
+            text=True,
+        )
+        assert "10" in again.stdout
+        found = read_rows(folder.parts())
+        metrics = folder.metrics_json.read_bytes()
+        assert not (folder.path / "lease.json").exists()
+        assert proxy.faults["busy"] + proxy.faults["cut"] + proxy.faults["slow"] > 0
+    storage._file_system.cache_clear()
+
+    shutil.copytree(tiny_dataset, tmp_path / "tiny")
+    subprocess.run(
+        command(str(tmp_path / "tiny"), str(tmp_path / "out")),
+        check=True,
+        cwd=HERE,
+        env=environment,
+        capture_output=True,
+    )
+    on_disk = ResultsFolder(tmp_path / "out")
+    names = [name for name in found.column_names if not name.startswith("seconds") and not name.endswith("_uri")]
+    assert found.select(names).equals(read_rows(on_disk.parts(), names))
+    assert found["image_uri"][0].as_py().startswith("s3://bucket/tiny/images/")
+    assert metrics == on_disk.metrics_json.read_bytes()
+    assert storage_path("s3://bucket/out") == folder.path
