@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,6 +51,16 @@ class Slow(Colours):
 class Unhurried(Colours):
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         time.sleep(0.02)
+        return super().segment(images)
+
+
+class Witness(Slow):
+    """Notes on which machine it is, in the folder that `OODRAY_WITNESSES` names."""
+
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        import ray
+
+        Path(os.environ["OODRAY_WITNESSES"], ray.get_runtime_context().get_node_id()).touch()
         return super().segment(images)
 
 
@@ -108,6 +119,10 @@ def slow() -> Colours:
 
 def unhurried() -> Colours:
     return Unhurried()
+
+
+def witness() -> Colours:
+    return Witness()
 
 
 def fails_on_mark() -> Colours:

@@ -1,0 +1,149 @@
+"""A Ray cluster of two nodes: in network namespaces with addresses of their own where this process may make some,
+else two nodes on this machine's loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+PORT, DASHBOARD = 26379, 28265
+CPUS = 2
+
+
+class TwoMachines:
+    """Two nodes; the first one is the head.
+
+    Attributes:
+        addresses: of the nodes.
+        apart: whether each has a network of its own.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        self._names = [f"oodray{os.getpid()}{letter}" for letter in "ab"]
+        self.apart = self._make_namespaces()
+        self.addresses = ["10.77.83.1", "10.77.83.2"] if self.apart else ["127.0.0.1", "127.0.0.1"]
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Start both nodes, and wait until they see each other."""
+        head = ["--head", f"--port={PORT}", f"--dashboard-host={self.addresses[0]}", f"--dashboard-port={DASHBOARD}"]
+        self._start(0, *head)
+        self.wait_for_nodes(1)
+        self._start(1, f"--address={self.addresses[0]}:{PORT}")
+        self.wait_for_nodes(2)
+
+    def wait_for_nodes(self, count: int) -> None:
+        """Wait until the head knows so many living nodes."""
+        program = (
+            "import ray; ray.init(address='auto', log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
+        )
+        deadline = time.monotonic() + 90
+        while True:
+            asked = self.run([sys.executable, "-c", program], RAY_ADDRESS=self.gcs)
+            if asked.stdout.strip() == str(count):
+                return
+            assert time.monotonic() < deadline, asked.stdout + asked.stderr
+            time.sleep(0.5)
+
+    @property
+    def gcs(self) -> str:
+        """What goes into `RAY_ADDRESS`."""
+        return f"{self.addresses[0]}:{PORT}"
+
+    @property
+    def jobs(self) -> str:
+        """Where jobs are submitted."""
+        return f"http://{self.addresses[0]}:{DASHBOARD}"
+
+    def popen(self, command: list[str], node: int = 0, **variables: str) -> subprocess.Popen[str]:
+        """A process on one of the machines."""
+        return subprocess.Popen(
+            [*self._on(node), *command],
+            env=self.environment | variables,
+            cwd=Path(__file__).parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, command: list[str], node: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        """The same, to its end."""
+        process = self.popen(command, node, **variables)
+        out, err = process.communicate(timeout=200)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def lose(self, node: int) -> None:
+        """Take the power from a machine."""
+        for pid in [self._nodes[node].pid, *_descendants(self._nodes[node].pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._nodes.pop(node).wait()
+
+    def stop(self) -> None:
+        """Both machines are gone."""
+        for node in list(self._nodes):
+            self.lose(node)
+        if self.apart:
+            for name in self._names:
+                _ip("netns", "del", name)
+
+    def _start(self, node: int, *options: str) -> None:
+        command = [
+            *RAY,
+            "start",
+            "--block",
+            f"--node-ip-address={self.addresses[node]}",
+            f"--num-cpus={CPUS}",
+            *options,
+        ]
+        self._nodes[node] = subprocess.Popen(
+            [*self._on(node), *command, "--object-store-memory=200000000"],
+            env=self.environment,
+            cwd=Path(__file__).parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _on(self, node: int) -> list[str]:
+        return ["ip", "netns", "exec", self._names[node]] if self.apart else []
+
+    def _make_namespaces(self) -> bool:
+        one, other = self._names
+        ends = [f"oo{os.getpid()}a", f"oo{os.getpid()}b"]
+        try:
+            made = _ip("netns", "add", one) and _ip("netns", "add", other)
+            made = made and _ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+            for name, end, address in zip(self._names, ends, ("10.77.83.1/24", "10.77.83.2/24"), strict=True):
+                made = made and _ip("link", "set", end, "netns", name)
+                made = made and _ip("-n", name, "addr", "add", address, "dev", end)
+                made = made and _ip("-n", name, "link", "set", end, "up") and _ip("-n", name, "link", "set", "lo", "up")
+        except FileNotFoundError:  # no command `ip`
+            return False
+        if not made:
+            for name in self._names:
+                _ip("netns", "del", name)
+        return made
+
+
+def _ip(*arguments: str) -> bool:
+    return subprocess.run(["ip", *arguments], check=False, capture_output=True).returncode == 0
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    border = {pid}
+    while border:
+        border = {child for child, parent in parents.items() if parent in border}
+        yield from border
