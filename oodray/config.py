@@ -42,6 +42,7 @@ class RunConfig:
         batch_size: images of one size that the network sees at once.
         threads: CPU threads of each worker; they can change the last bit of a float.
         workers: worker processes that hold the network; None is one per GPU, or one.
+        fewest_workers: workers at the start, where more may come with a cluster that grows; None is `workers`.
         gpus_per_worker: GPUs of each; None is 1 where Ray has a GPU, else 0.
         image_timeout: seconds that an image may take in a stage before its process is ended; 0 is for ever.
         ray_address: a Ray cluster to join; None starts a local one unless `RAY_ADDRESS` is set.
@@ -67,6 +68,7 @@ class RunConfig:
     batch_size: int = 1
     threads: int = 2
     workers: int | None = None
+    fewest_workers: int | None = None
     gpus_per_worker: float | None = None
     image_timeout: float = 600.0
     ray_address: str | None = None
@@ -76,6 +78,8 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not accepts(value):
                 raise ConfigError(f"{name} must be {expected}, got {_shown(value)}")
+        if self.fewest_workers is not None and self.fewest_workers > (self.workers or 0):
+            raise ConfigError(f"fewest_workers is {self.fewest_workers}, more than workers, {self.workers}")
 
 
 KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
@@ -94,10 +98,19 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threads": (lambda v: v >= 1, "a whole number of at least 1"),
     "workers": (lambda v: v >= 1, "a whole number of at least 1"),
     "image_timeout": (lambda v: v >= 0 and math.isfinite(v), "a number of seconds, 0 for no limit"),
+    "fewest_workers": (lambda v: v >= 1, "a whole number of at least 1"),
     "gpus_per_worker": (lambda v: v >= 0 and math.isfinite(v), "a number of at least 0"),
 }
 
-HOW_IT_RUNS = ("allow_outside_root", "checkpoint", "workers", "gpus_per_worker", "image_timeout", "ray_address")
+HOW_IT_RUNS = (
+    "allow_outside_root",
+    "checkpoint",
+    "workers",
+    "fewest_workers",
+    "gpus_per_worker",
+    "image_timeout",
+    "ray_address",
+)
 """Settings that may change when a run is continued: they decide where and how fast, not what.
 
 The weights themselves may not, wherever they lie: a run knows them by their sha256.

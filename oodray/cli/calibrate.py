@@ -41,6 +41,7 @@ def calibrate(
     options: dict[str, Any] = {
         name: value for name, value in locals().items() if name not in ("out", "quantile", "config_out")
     }
+    options |= shared.worker_settings(options.pop("workers"))
 
     from oodray.datasets.layouts import get_layout
     from oodray.errors import ConfigError

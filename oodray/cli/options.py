@@ -32,6 +32,28 @@ KmeansBackend = Annotated[str | None, typer.Option(help="auto, torch, cuml or sk
 NInit = Annotated[int | None, typer.Option(help="Restarts of the K-Means.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images of one size that the network sees at once.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads of each worker.")]
-Workers = Annotated[int | None, typer.Option(help="Workers with a network; by default one per GPU.")]
+Workers = Annotated[
+    str | None, typer.Option(help="Workers with a network, 4, or 2:16 on a growing cluster; by default one per GPU.")
+]
 GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs of each worker; 0 is the CPU.")]
 RayAddress = Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS does the same.")]
+
+
+def worker_settings(workers: str | None) -> dict[str, int]:
+    """The settings that `--workers` gives.
+
+    Raises:
+        ConfigError: if it is neither a number nor a range.
+
+    >>> worker_settings("4"), worker_settings("2:16")
+    ({'workers': 4}, {'fewest_workers': 2, 'workers': 16})
+    """
+    from oodray.errors import ConfigError
+
+    if workers is None:
+        return {}
+    fewest, colon, most = workers.rpartition(":")
+    try:
+        return ({"fewest_workers": int(fewest)} if colon else {}) | {"workers": int(most)}
+    except ValueError:
+        raise ConfigError(f"--workers must be a number such as 4, or a range such as 2:16, not {workers!r}") from None

@@ -55,6 +55,8 @@ def run(
     if scores is not None:
         options["scores"] = tuple(name.strip() for name in scores.split(","))
 
+    options |= shared.worker_settings(options.pop("workers"))
+
     from oodray.config import read_settings
     from oodray.job.plan import make_plan
     from oodray.job.results import ResultsFolder

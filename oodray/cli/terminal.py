@@ -39,7 +39,7 @@ def stream_plan(
         start_or_continue(plan, folder)
         done = images_done(plan, folder, retry_errors=retry_errors)
         with Progress(total=plan.manifest.num_rows, done=done, console=errors) as progress:
-            return run(plan, folder, progress.update, retry_errors=retry_errors)
+            return run(plan, folder, progress.update, retry_errors=retry_errors, on_start=progress.note)
 
 
 def warn(terminal: Console, text: str) -> None:

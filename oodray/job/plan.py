@@ -89,7 +89,12 @@ class Plan:
 
         # On GPUs a worker takes one CPU, whatever its threads.
         gpus = self.config.gpus_per_worker or 1
-        return (self.config.workers or worker_count(torch.cuda.device_count(), gpus)) + 2
+        return (self.config.workers or max(1, fitting(torch.cuda.device_count(), gpus))) + 2
+
+    def weights_bytes(self) -> int | None:
+        """Size of the weights on disk, None where a factory has its own."""
+        found = [file for path in self.model.files() for file in ([path] if path.is_file() else path.rglob("*"))]
+        return sum(file.stat().st_size for file in found) or None
 
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
@@ -164,13 +169,13 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
     )
 
 
-def worker_count(gpus: float, gpus_per_worker: float) -> int:
-    """Workers that fit on some GPUs, at least one.
+def fitting(offered: float, wanted: float) -> int:
+    """How often a share fits into what is there.
 
-    >>> worker_count(1, 0.1)  # 1 // 0.1 is 9, as floats
-    10
+    >>> fitting(1, 0.1), fitting(3, 2.0)  # 1 // 0.1 is 9, as floats
+    (10, 1)
     """
-    return max(1, int(Fraction(str(gpus)) // Fraction(str(gpus_per_worker))))
+    return int(Fraction(str(offered)) // Fraction(str(wanted)))
 
 
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:

@@ -22,9 +22,11 @@ from oodray.errors import ResultsError, RunError
 from oodray.job.cluster import connected
 from oodray.job.pipeline import stream
 from oodray.job.plan import Plan
+from oodray.job.pool import choose_pool, describe, nodes
 from oodray.job.reading import read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ERROR, ResultsFolder
+from oodray.job.shared_storage import check_shared_storage
 from oodray.storage import remove_folder
 
 PACKAGES = (
@@ -52,21 +54,31 @@ class UnitDone:
 
 
 def run(
-    plan: Plan, folder: ResultsFolder, on_unit: Callable[[UnitDone], None], *, retry_errors: bool = False
+    plan: Plan,
+    folder: ResultsFolder,
+    on_unit: Callable[[UnitDone], None],
+    *,
+    retry_errors: bool = False,
+    on_start: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Compute what is not there yet, then evaluate everything; `start_or_continue` comes before.
 
-    With `retry_errors`, what is there with an error counts as not there.
+    With `retry_errors`, what is there with an error counts as not there. `on_start` hears how the run is scheduled.
 
     Raises:
+        ConfigError: if the cluster cannot have the workers, or a node does not see a file.
         RunError: if the run fails, all images failing included.
     """
     units = left_units(plan, folder, retry_errors=retry_errors)
     started = time.monotonic()
     if units:
         with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
+            machines = nodes()
+            pool = choose_pool(plan, len(units), machines)
+            check_shared_storage(plan, folder)
+            on_start(describe(plan, pool, len(units), machines))
             with _interruptible() as interrupted:
-                for summary in stream(plan, units, folder):
+                for summary in stream(plan, units, folder, pool):
                     on_unit(UnitDone(**{name: value for name, value in summary.items() if name != "unit"}))
                     if interrupted.is_set():
                         raise KeyboardInterrupt

@@ -18,6 +18,7 @@ from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
 from oodray.job.results import ERROR, OK, ResultsFolder, write_part
+from oodray.job.telemetry import count_images
 from oodray.job.units import DECODED, Row, Rows, image_size, pack, pixels, unpack
 from oodray.method.rule import is_ood, ood_mask, upsample_nearest
 from oodray.metrics.tally import IGNORE, MAX_BITS, Tally, cluster_tallies, coarse_keys, first_key_at_least, score_keys
@@ -105,6 +106,7 @@ class Finisher:
             # What was given up was not finished, and is finished as an error.
             finished = [row if "status" in row else self.finish(row) for row in tried]
             write_part(ResultsFolder(self.out), unit, finished)
+            count_images(finished)
             yield pa.Table.from_pylist([summary(unit, finished)], schema=SUMMARY_SCHEMA)
 
     def _finish_all(self, rows: Rows) -> Rows:

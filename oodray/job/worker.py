@@ -13,6 +13,7 @@ import pyarrow as pa
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
 from oodray.job.stages import Method
+from oodray.job.telemetry import BusyShare
 from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
 from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, check_segmentations, load_segmenter
 
@@ -31,6 +32,7 @@ class SegmentAndCluster:
         torch.set_num_threads(threads)
         self.method = method
         self.guard = guard or unguarded()
+        self.busy = BusyShare()
         self.failure: Exception | None = None
         try:
             self.segmenter: Segmenter = load_segmenter(model, device)
@@ -43,7 +45,9 @@ class SegmentAndCluster:
         if self.failure is not None:
             raise self.failure
         for unit, rows in unpack(batch):
-            yield pack(unit, self.process(rows), SEGMENTED)
+            with self.busy:
+                done = self.process(rows)
+            yield pack(unit, done, SEGMENTED)
 
     def process(self, rows: Rows) -> Rows:
         """Rows of `SEGMENTED` from rows of `DECODED`, in order; images of one size share a batch."""

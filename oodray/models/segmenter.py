@@ -81,6 +81,10 @@ class ModelSource:
     feature_stage: int | None = None
     features: Path | None = None
 
+    def files(self) -> list[Path]:
+        """What holds the weights, those of the features included: files, or folders; nothing for a factory."""
+        return [path for path in (self.checkpoint, self.folder, self.features) if path is not None]
+
     def weights_sha256(self) -> str | None:
         """Of whatever holds the weights; None for a factory."""
         if self.folder is not None:

@@ -82,6 +82,10 @@ class Progress:
             _print_line(self._console, f"warning: {one_line(text)}", style="yellow")
         self._display.refresh()
 
+    def note(self, line: str) -> None:
+        """Print a line above the progress."""
+        _print_line(self._console, line)
+
     def summary(self) -> str:
         """The state in words, as `120/600 images, 3 failed, 4.1 images/s, 1:57 left`.
 

@@ -22,7 +22,6 @@ from oodray.datasets import manifest as manifest_module
 from oodray.errors import ConfigError, ResultsError, RunError
 from oodray.job import run as run_module
 from oodray.job.attempts import ATTEMPTS, DIED
-from oodray.job.pipeline import stream
 from oodray.job.plan import make_plan
 from oodray.job.reading import read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
@@ -394,10 +393,10 @@ def test_a_relative_folder_is_below_the_working_directory_at_its_start(
 def test_more_than_ray_has_is_refused(start: Start) -> None:
     greedy = start(gpus_per_worker=3.0)
     with pytest.raises(ConfigError, match="1 workers with 3 GPUs each need 3 GPUs, Ray has 2"):
-        list(stream(greedy.plan, {0}, greedy.folder))
+        greedy.go()
     greedy = start(workers=100)
     with pytest.raises(ConfigError, match=r"100 workers, .* need 101 CPUs"):
-        list(stream(greedy.plan, {0}, greedy.folder))
+        greedy.go()
 
 
 def test_errors_are_tried_again_only_when_asked(

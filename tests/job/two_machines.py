@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -27,18 +27,25 @@ class TwoMachines:
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        # Metrics come every second, not every ten.
+        self.environment = (
+            environment
+            | {"RAY_metrics_report_interval_ms": "1000"}
+            | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        )
         self._names = [f"oodray{os.getpid()}{letter}" for letter in "ab"]
         self.apart = self._make_namespaces()
         self.addresses = ["10.77.83.1", "10.77.83.2"] if self.apart else ["127.0.0.1", "127.0.0.1"]
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self) -> None:
-        """Start both nodes, and wait until they see each other."""
+    def start(self, hidden: Path) -> None:
+        """Start both nodes, and wait until they see each other; one folder is another one on the second, if apart."""
         head = ["--head", f"--port={PORT}", f"--dashboard-host={self.addresses[0]}", f"--dashboard-port={DASHBOARD}"]
         self._start(0, *head)
         self.wait_for_nodes(1)
-        self._start(1, f"--address={self.addresses[0]}:{PORT}")
+        # `ip netns exec` gives a process mounts of its own.
+        hide = ["sh", "-c", f'mount -t tmpfs tmpfs "{hidden}" && exec "$@"', "sh"] if self.apart else []
+        self._start(1, f"--address={self.addresses[0]}:{PORT}", before=hide)
         self.wait_for_nodes(2)
 
     def wait_for_nodes(self, count: int) -> None:
@@ -96,7 +103,7 @@ class TwoMachines:
             for name in self._names:
                 _ip("netns", "del", name)
 
-    def _start(self, node: int, *options: str) -> None:
+    def _start(self, node: int, *options: str, before: Sequence[str] = ()) -> None:
         command = [
             *RAY,
             "start",
@@ -106,7 +113,7 @@ class TwoMachines:
             *options,
         ]
         self._nodes[node] = subprocess.Popen(
-            [*self._on(node), *command, "--object-store-memory=200000000"],
+            [*self._on(node), *before, *command, "--object-store-memory=200000000"],
             env=self.environment,
             cwd=Path(__file__).parent,
             stdout=subprocess.DEVNULL,

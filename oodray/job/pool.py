@@ -1,0 +1,95 @@
+"""The workers that a run asks Ray for, and whether the cluster can have them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oodray.errors import ConfigError
+from oodray.job.plan import Plan, fitting
+
+BESIDE = 1
+"""CPUs that a run needs beside its workers, for decoding and writing."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine of the cluster offers."""
+
+    address: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The workers of a run.
+
+    Attributes:
+        fewest: workers at the start.
+        most: workers that there may be later, if the cluster grows.
+        cpus: of each.
+        gpus: of each.
+    """
+
+    fewest: int
+    most: int
+    cpus: int
+    gpus: float
+
+    def __str__(self) -> str:
+        count = f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
+        each = f"{self.gpus:g} GPU" if self.gpus else f"{self.cpus} CPUs"
+        return f"{count} worker{'s' if self.most > 1 else ''} of {each}"
+
+
+def nodes() -> list[Node]:
+    """The machines of the cluster that Ray runs on, those that live."""
+    import ray
+
+    return [
+        Node(node["NodeManagerAddress"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def choose_pool(plan: Plan, units: int, machines: list[Node]) -> Pool:
+    """As many workers as were asked for: else one per GPU, or one on CPUs; and no more than there are units.
+
+    Raises:
+        ConfigError: if the cluster cannot have them, so that Ray would wait for ever.
+    """
+    config = plan.config
+    gpus = config.gpus_per_worker
+    gpus = (1.0 if plan.device == "cuda" else 0.0) if gpus is None else gpus
+    cpus = 1 if gpus else config.threads
+    there = sum(machine.gpus for machine in machines)
+    most = config.workers or (max(1, sum(fitting(machine.gpus, gpus) for machine in machines)) if gpus else 1)
+    pool = Pool(min(config.fewest_workers or most, units), min(most, units), cpus, gpus)
+    # Workers of a range beyond the fewest may come with machines that are not there yet.
+    asked = config.fewest_workers or most
+    if gpus and sum(fitting(machine.gpus, gpus) for machine in machines) < asked:
+        raise ConfigError(
+            f"{asked} workers with {gpus:g} GPUs each need {asked * gpus:g} GPUs, Ray has {_listed(there, machines)}: "
+            "lower --workers or --gpus-per-worker (0 runs on the CPU)"
+        )
+    needed, offered = asked * cpus + BESIDE, sum(machine.cpus for machine in machines)
+    if needed > offered or sum(fitting(machine.cpus, cpus) for machine in machines) < asked:
+        raise ConfigError(
+            f"{asked} workers, and decoding and writing beside them, need {needed} CPUs, {cpus} of each worker on one "
+            f"machine, Ray has {offered:g} on {len(machines)}: lower --workers or --threads"
+        )
+    return pool
+
+
+def describe(plan: Plan, pool: Pool, units: int, machines: list[Node]) -> str:
+    """The run in one line, as it is about to be scheduled."""
+    cpus, gpus = sum(machine.cpus for machine in machines), sum(machine.gpus for machine in machines)
+    cluster = f"{len(machines)} node{'s' if len(machines) > 1 else ''} with {cpus:g} CPUs and {gpus:g} GPUs"
+    weights = plan.weights_bytes()
+    memory = "" if weights is None else f", each at least {weights / 2**20:,.0f} MiB for its weights"
+    return f"{cluster}; {pool}{memory}; batches of {plan.config.batch_size}; {units} units of images left"
+
+
+def _listed(there: float, machines: list[Node]) -> str:
+    return f"{there:g}" + (f" on {len(machines)} machines" if len(machines) > 1 else "")

@@ -1,0 +1,96 @@
+"""How many workers of what size a run asks Ray for; the stream itself is tested in test_run.py."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from oodray.config import RunConfig
+from oodray.errors import ConfigError
+from oodray.job.plan import Plan
+from oodray.job.pool import Node, Pool, choose_pool, describe
+
+
+class Asking:
+    """A plan of which only the configuration, the device and the weights are looked at."""
+
+    def __init__(self, device: str, **options: Any) -> None:
+        self.config = RunConfig("demo", threads=2, **options)
+        self.device = device
+
+    def weights_bytes(self) -> int:
+        return 3 * 2**20
+
+
+def pool(machines: list[tuple[float, float]], units: int = 1000, device: str | None = None, **options: Any) -> Pool:
+    """The pool on machines of so many GPUs and CPUs."""
+    nodes = [Node(f"10.0.0.{index}", cpus, gpus) for index, (gpus, cpus) in enumerate(machines)]
+    has_gpus = any(gpus for gpus, _ in machines)
+    return choose_pool(cast(Plan, Asking(device or ("cuda" if has_gpus else "cpu"), **options)), units, nodes)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options", "expected"),
+    [
+        (0, {}, (1, 0.0)),
+        (0, {"workers": 3}, (3, 0.0)),
+        (1, {}, (1, 1.0)),
+        (8, {}, (8, 1.0)),
+        (8, {"workers": 2}, (2, 1.0)),
+        (2, {"gpus_per_worker": 0.5}, (4, 0.5)),
+        (3, {"gpus_per_worker": 2.0}, (1, 2.0)),
+        (1, {"gpus_per_worker": 0.1}, (10, 0.1)),
+        (2, {"gpus_per_worker": 0.0}, (1, 0.0)),
+        (2, {"gpus_per_worker": 0.0, "workers": 4}, (4, 0.0)),
+    ],
+)
+def test_one_worker_per_gpu_or_one(gpus: float, options: dict[str, Any], expected: tuple[int, float]) -> None:
+    found = pool([(gpus, 16)], **options)
+    assert (found.fewest, found.most, found.gpus) == (expected[0], *expected)
+
+
+@pytest.mark.parametrize(
+    ("machines", "options", "problem"),
+    [
+        ([(0, 16)], {"gpus_per_worker": 1.0}, r"1 workers with 1 GPUs each need 1 GPUs, Ray has 0: lower --workers"),
+        ([(2, 16)], {"workers": 3}, r"3 workers with 1 GPUs each need 3 GPUs, Ray has 2"),
+        ([(1, 16)], {"gpus_per_worker": 0.4, "workers": 3}, r"need 1.2 GPUs, Ray has 1"),
+        ([(1, 16), (1, 16)], {"gpus_per_worker": 2.0, "workers": 1}, r"1 workers with 2 GPUs .* has 2 on 2 machines"),
+        ([(2, 16)], {"fewest_workers": 3, "workers": 8}, r"3 workers with 1 GPUs each need 3 GPUs, Ray has 2"),
+        ([(0, 4)], {"workers": 2}, r"2 workers, and decoding and writing beside them, need 5 CPUs, .* Ray has 4 on 1"),
+        ([(4, 4)], {}, r"4 workers, .* need 5 CPUs, .* Ray has 4"),
+        ([(0, 1)] * 8, {"workers": 2}, r"need 5 CPUs, 2 of each worker on one machine, Ray has 8 on 8"),
+    ],
+)
+def test_what_ray_does_not_have_is_refused(
+    machines: list[tuple[float, float]], options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        pool(machines, **options)
+
+
+def test_gpus_that_the_network_does_not_run_on_are_left_alone() -> None:
+    assert pool([(2, 16)], device="cpu") == Pool(1, 1, 2, 0.0)
+
+
+def test_more_workers_than_units_would_load_the_network_for_nothing() -> None:
+    assert pool([(8, 16)], units=3) == Pool(3, 3, 1, 1.0)
+    assert pool([(8, 16)], units=3, fewest_workers=2, workers=8) == Pool(2, 3, 1, 1.0)
+
+
+def test_a_range_needs_its_fewest_now() -> None:
+    assert pool([(2, 16)], fewest_workers=2, workers=16) == Pool(2, 16, 1, 1.0)
+
+
+def test_the_gpus_of_all_machines_count() -> None:
+    assert pool([(4, 8), (2, 8), (0, 8)]) == Pool(6, 6, 1, 1.0)
+
+
+def test_the_schedule_in_one_line() -> None:
+    machines = [Node("a", 8, 4), Node("b", 8, 0)]
+    plan = cast(Plan, Asking("cuda", batch_size=2))
+    assert describe(plan, Pool(2, 16, 1, 0.5), 75, machines) == (
+        "2 nodes with 16 CPUs and 4 GPUs; 2 to 16 workers of 0.5 GPU, each at least 3 MiB for its weights; "
+        "batches of 2; 75 units of images left"
+    )
