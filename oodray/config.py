@@ -29,6 +29,8 @@ class RunConfig:
         checkpoint: weights for `model`; None takes those that belong to its name.
         feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
         features: a Hugging Face model, whose features are clustered instead of the segmenter's own.
+        dtype: of the network's products: `"float32"`, `"bfloat16"` or, on GPUs, `"float16"`; `"auto"` is bfloat16 on
+            GPUs and float32 on CPUs. A factory decides for itself, and takes `"auto"` alone.
         k: clusters per image.
         tau: a pixel with a confidence below it, strictly, is unsure. None takes the value known for `model`.
         ood_ratio: a cluster with a larger share of unsure pixels, strictly, is OoD.
@@ -55,6 +57,7 @@ class RunConfig:
     checkpoint: str | None = None
     feature_stage: int | None = None
     features: str | None = None
+    dtype: str = "auto"
     k: int = 5
     tau: float | None = None
     ood_ratio: float = 0.3
@@ -84,8 +87,11 @@ class RunConfig:
 
 KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "feature_stage": (lambda v: v >= 0, "a whole number of at least 0"),
+    "dtype": (lambda v: v in DTYPES, f"one of {', '.join(DTYPES)}"),
     "k": (lambda v: 1 <= v <= 255, "a whole number from 1 to 255"),
     "tau": (math.isfinite, "a finite number"),
     "ood_ratio": (lambda v: 0 <= v <= 1, "a share from 0 to 1"),

@@ -41,6 +41,7 @@ class TestRunConfig:
             ("tau", [-3.5, 0.0, 1e30, None], [float("nan"), float("inf"), float("-inf")]),
             ("ood_ratio", [0.0, 0.3, 1.0], [-0.001, 1.001, float("nan")]),
             ("seed", [0, 2**32 - 1], [-1, 2**32]),
+            ("dtype", ["auto", "float32", "bfloat16", "float16"], ["", "half", "float64"]),
             ("kmeans_backend", ["auto", "torch", "cuml", "sklearn"], ["", "faiss", "TORCH"]),
             ("n_init", [1, 100], [0, 101]),
             ("batch_size", [1, 64], [0, -2]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -148,3 +149,28 @@ class TestDemo:
         assert 0.005 < share < 0.2
         assert best.ap >= 3 * share
         assert best.auroc > 0.8
+
+
+def test_float32_is_the_network_as_it_was_bit_for_bit() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    segmenter = load_segmenter(resolve_model(EMBEDDED), dtype="float32")
+    [found] = segmenter.segment([image])
+    network = cast("Any", segmenter).network
+    with torch.inference_mode():
+        inputs = network.data_preprocessor(
+            {"inputs": [torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)]}, False
+        )["inputs"]
+        stages = network.backbone(inputs)
+        expected = network.decode_head(stages)
+    assert torch.equal(found.logits, expected[0])
+    assert torch.equal(found.features, stages[2][0])
+
+
+def test_in_bfloat16_the_network_says_nearly_the_same() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    [exact], [found] = (
+        load_segmenter(resolve_model(EMBEDDED), dtype=dtype).segment([image]) for dtype in ("float32", "bfloat16")
+    )
+    for ours, theirs in ((found.logits, exact.logits), (found.features, exact.features)):
+        assert ours.dtype == torch.float32
+        assert 0 < (ours - theirs).norm() < 0.05 * theirs.norm()

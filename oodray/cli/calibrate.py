@@ -26,6 +26,7 @@ def calibrate(
     config_out: Annotated[
         Path | None, typer.Option(help="YAML file to write model and tau to, for `oodray run --config`.")
     ] = None,
+    dtype: shared.DType = None,
     k: shared.K = None,
     seed: shared.Seed = None,
     normalize_features: shared.NormalizeFeatures = None,

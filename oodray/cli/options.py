@@ -23,6 +23,9 @@ FeatureStage = Annotated[
 Features = Annotated[
     str | None, typer.Option(help="Cluster the features of another network: hf:ORG/NAME, or a folder.")
 ]
+DType = Annotated[
+    str | None, typer.Option("--dtype", help="Of the network's products: auto, float32, bfloat16, float16.")
+]
 K = Annotated[int | None, typer.Option("--k", help="Clusters per image.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the K-Means.")]
 NormalizeFeatures = Annotated[

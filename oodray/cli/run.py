@@ -23,6 +23,7 @@ def run(
     checkpoint: shared.Checkpoint = None,
     feature_stage: shared.FeatureStage = None,
     features: shared.Features = None,
+    dtype: shared.DType = None,
     k: shared.K = None,
     tau: Annotated[float | None, typer.Option(help="Pixels with a smaller max-logit are unsure.")] = None,
     ood_ratio: Annotated[

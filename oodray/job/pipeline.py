@@ -60,7 +60,8 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder, pool: Pool) -> ra
         )
         .map_batches(
             SegmentAndCluster,
-            fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method(), guard),
+            fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method()),
+            fn_constructor_kwargs={"dtype": plan.config.dtype, "guard": guard},
             compute=_strategy(pool),
             batch_size=1,
             batch_format="pyarrow",

@@ -30,6 +30,7 @@ from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.hub import is_hugging_face
+from oodray.models.precision import resolve_dtype
 from oodray.models.segmenter import ModelSource, resolve_model
 from oodray.storage import storage_path
 
@@ -143,6 +144,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
             f"tau={tau} is no edge of tallies of {config.confidence_bits} bits: {snapped} is used, and named tau_used",
         )
     device = _device(config)
+    dtype = _dtype(config, model, device)
     backend = resolve_backend(config.kmeans_backend, device)
     if manifest is None:
         layout.prepare(root)
@@ -155,6 +157,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
             root=str(root),
             tau=tau,
             scores=scores,
+            dtype=dtype,
             kmeans_backend=backend,
             model=model.name,
         ),
@@ -204,6 +207,15 @@ def _choose_tau(
     return config.tau, (
         f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; pass --tau to set its own",
     )
+
+
+def _dtype(config: RunConfig, model: ModelSource, device: str) -> str:
+    """Of the network's products on `device`; a factory alone stays `"auto"`, as it decides for itself."""
+    if not model.from_factory or model.features is not None:
+        return resolve_dtype(config.dtype, device)
+    if config.dtype != "auto":
+        raise ConfigError(f"--dtype does not go with the factory {model.name}: the factory chooses its own")
+    return config.dtype
 
 
 def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Path:

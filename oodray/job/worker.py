@@ -15,6 +15,7 @@ from oodray.job.attempts import Guard, unguarded
 from oodray.job.stages import Method
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
+from oodray.models.precision import FLOAT32
 from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, check_segmentations, load_segmenter
 
 
@@ -22,7 +23,14 @@ class SegmentAndCluster:
     """Second stage, an actor: network, K-Means and pixel scores. Logits and features stay here."""
 
     def __init__(
-        self, model: ModelSource, device: str, threads: int, method: Method, guard: Guard | None = None
+        self,
+        model: ModelSource,
+        device: str,
+        threads: int,
+        method: Method,
+        *,
+        dtype: str = FLOAT32,
+        guard: Guard | None = None,
     ) -> None:
         # OpenMP threads that wait by spinning take the cores from decoding and writing; read when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,7 +43,7 @@ class SegmentAndCluster:
         self.busy = BusyShare()
         self.failure: Exception | None = None
         try:
-            self.segmenter: Segmenter = load_segmenter(model, device)
+            self.segmenter: Segmenter = load_segmenter(model, device, dtype)
         except Exception as error:
             # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
             self.failure = error

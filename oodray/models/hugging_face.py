@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 
 from oodray.errors import ModelError
 from oodray.models.feature_stage import nearest_to_stride_16
+from oodray.models.precision import FLOAT32, products_in, store_weights
 from oodray.models.segmenter import Segmentation, Segmenter
 
 if TYPE_CHECKING:
@@ -43,16 +44,20 @@ class HuggingFaceSegmenter:
     Args:
         folder: of the model's files.
         device: where to run, `"cpu"` or `"cuda"`.
+        dtype: of convolutions and linear layers, see `products_in`. What comes out is float32 in any case.
         feature_stage: the hidden state to take instead, counted from 0.
 
     Raises:
         ModelError: if the folder holds no such model.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu", feature_stage: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, device: str = "cpu", dtype: str = FLOAT32, feature_stage: int | None = None
+    ) -> None:
         transformers = _transformers()
-        self.device, self.feature_stage = device, feature_stage
+        self.device, self.dtype, self.feature_stage = device, dtype, feature_stage
         network = _load(transformers.AutoModelForSemanticSegmentation, folder)
+        store_weights(network, dtype)
         self.network = network.to(device).eval()
         self.processor = _load(transformers.AutoImageProcessor, folder)
         self.options = _position_options(network)
@@ -61,10 +66,11 @@ class HuggingFaceSegmenter:
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """See `Segmenter.segment`."""
         pixels = self.processor(images, return_tensors="pt", **_WHOLE_IMAGE)["pixel_values"].to(self.device)
-        found = self.network(pixels, output_hidden_states=True, **self.options)
+        with products_in(self.dtype, self.device):
+            found = self.network(pixels, output_hidden_states=True, **self.options)
         stages = [as_map(state, pixels.shape[-2:], self.network.config) for state in found.hidden_states or ()]
         features = nearest_to_stride_16(stages, pixels.shape[-2:], self.feature_stage, tie="last")
-        return [Segmentation(*maps) for maps in zip(found.logits, features, strict=True)]
+        return [Segmentation(*maps) for maps in zip(found.logits.float(), features.float(), strict=True)]
 
 
 class HuggingFaceFeatures:
@@ -73,19 +79,22 @@ class HuggingFaceFeatures:
     Args:
         folder: of the model's files.
         device: where to run, `"cpu"` or `"cuda"`.
+        dtype: of convolutions and linear layers, see `products_in`. What comes out is float32 in any case.
 
     Raises:
         ModelError: if the folder holds no model of images.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu", dtype: str = FLOAT32) -> None:
         transformers = _transformers()
-        self.device = device
+        self.device, self.dtype = device, dtype
         config = _load(transformers.AutoConfig, folder)
         # CLIP and SigLIP come as a pair of encoders, of which the vision part is loaded.
         two_towers = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
         kind = getattr(transformers, two_towers.get(config.model_type, "AutoModel"))
-        self.network = _load(kind, folder).to(device).eval()
+        network = _load(kind, folder)
+        store_weights(network, dtype)
+        self.network = network.to(device).eval()
         self.config = getattr(config, "vision_config", config)
         self.mean, self.std = _normalisation(transformers, folder)
         self.options = _position_options(self.network)
@@ -100,8 +109,9 @@ class HuggingFaceFeatures:
         if size != list(pixels.shape[-2:]):
             pixels = interpolate(pixels, size, mode="bilinear", align_corners=False)
         mean, std = (torch.tensor(values, device=self.device)[:, None, None] for values in (self.mean, self.std))
-        state = self.network((pixels - mean) / std, **self.options).last_hidden_state
-        return as_map(state, size, self.config)
+        with products_in(self.dtype, self.device):
+            state = self.network((pixels - mean) / std, **self.options).last_hidden_state
+        return as_map(state.float(), size, self.config)
 
 
 class WithFeatures:

@@ -24,6 +24,7 @@ from oodray.models.input_rule import InputRule
 from oodray.models.internimage import InternImage
 from oodray.models.mmcv_ops import ensure_mmcv_ops
 from oodray.models.parameters import load_weights_from
+from oodray.models.precision import FLOAT32, products_in, store_weights
 from oodray.models.segmenter import Segmentation
 from oodray.models.sliding import slide
 
@@ -109,6 +110,7 @@ def load_mmseg_segmenter(
     *,
     classes: int | None,
     device: str,
+    dtype: str = FLOAT32,
     input_rule: InputRule | None = None,
     feature_stage: int | None = None,
 ) -> MMSegSegmenter:
@@ -119,6 +121,7 @@ def load_mmseg_segmenter(
         checkpoint: the weights; never executed.
         classes: use the first `classes` channels of the logits, or all when None.
         device: where to run, `"cpu"` or `"cuda"`.
+        dtype: see `MMSegSegmenter`.
         input_rule: the size at which the network sees an image, its own when None.
         feature_stage: which of the backbone's maps is clustered, see `MMSegSegmenter`.
 
@@ -128,7 +131,9 @@ def load_mmseg_segmenter(
     network = build_network(config)
     match_outputs(network, read_state_dict(checkpoint), classes)
     load_weights_from(network, checkpoint)
-    return MMSegSegmenter(network, classes=classes, device=device, input_rule=input_rule, feature_stage=feature_stage)
+    return MMSegSegmenter(
+        network, classes=classes, device=device, dtype=dtype, input_rule=input_rule, feature_stage=feature_stage
+    )
 
 
 def match_outputs(network: nn.Module, state: StateDict, classes: int | None) -> None:
@@ -155,6 +160,7 @@ class MMSegSegmenter:
         network: the network, with its weights.
         classes: use the first `classes` channels of the logits, or all when None.
         device: where to run, `"cpu"` or `"cuda"`.
+        dtype: of convolutions and linear layers, see `products_in`. Logits and features are float32 in any case.
         input_rule: the size at which the network sees an image, its own when None.
         feature_stage: which of the backbone's maps is clustered, counted from 0, instead of that default.
 
@@ -168,9 +174,12 @@ class MMSegSegmenter:
         *,
         classes: int | None = None,
         device: str = "cpu",
+        dtype: str = FLOAT32,
         input_rule: InputRule | None = None,
         feature_stage: int | None = None,
     ) -> None:
+        store_weights(network, dtype)
+        self.device, self.dtype = device, dtype
         self.network = cast("Any", network.to(device).eval())
         self.classes = classes
         self.input_rule = input_rule
@@ -222,17 +231,18 @@ class MMSegSegmenter:
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at the head's stride and the clustered features, of network input `(N, 3, H, W)`."""
-        stages = self.network.backbone(inputs)
-        maps = [stage for stage in stages if isinstance(stage, Tensor) and stage.ndim == 4]
-        features = nearest_to_stride_16(maps, inputs.shape[-2:], self.feature_stage)
-        head_inputs = self.network.neck(stages) if self.network.with_neck else stages
-        logits = self.network.decode_head(head_inputs)
+        with products_in(self.dtype, self.device):
+            stages = self.network.backbone(inputs)
+            maps = [stage for stage in stages if isinstance(stage, Tensor) and stage.ndim == 4]
+            features = nearest_to_stride_16(maps, inputs.shape[-2:], self.feature_stage)
+            head_inputs = self.network.neck(stages) if self.network.with_neck else stages
+            logits = self.network.decode_head(head_inputs)
         if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] < 2:
             raise ModelError(
                 f"the head {type(self.network.decode_head).__name__} gives {_described(logits)}, not one map of logits "
                 "with a channel for each of two classes or more; oodray needs those"
             )
-        return logits[:, : self.classes], features
+        return logits[:, : self.classes].float(), features.float()
 
     def _forward_resized(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """As `_forward`, with the logits at input size, resized as the head's config says."""

@@ -81,6 +81,11 @@ class ModelSource:
     feature_stage: int | None = None
     features: Path | None = None
 
+    @property
+    def from_factory(self) -> bool:
+        """Whether code of yours makes the segmenter, instead of a config."""
+        return self.config is None and self.folder is None
+
     def files(self) -> list[Path]:
         """What holds the weights, those of the features included: files, or folders; nothing for a factory."""
         return [path for path in (self.checkpoint, self.folder, self.features) if path is not None]
@@ -117,7 +122,7 @@ def resolve_model(
     if features is not None and feature_stage is not None:
         raise ModelError("--feature-stage chooses a map of the segmenter, --features takes another network: pass one")
     source = _resolve_segmenter(model, checkpoint)
-    if feature_stage is not None and source.search_path is not None:
+    if feature_stage is not None and source.from_factory:
         raise ModelError(f"--feature-stage does not go with the factory {model}: the factory chooses its features")
     folder = None if features is None else model_folder(features)
     return replace(source, feature_stage=feature_stage, features=folder)
@@ -157,25 +162,27 @@ def _resolve_segmenter(model: str, checkpoint: str | None) -> ModelSource:
     )
 
 
-def load_segmenter(source: ModelSource, device: str = "cpu") -> Segmenter:
-    """The segmenter of a resolved model, its network on `device`.
+def load_segmenter(source: ModelSource, device: str = "cpu", dtype: str = "float32") -> Segmenter:
+    """The segmenter of a resolved model, its network on `device`, with its products in `dtype`.
+
+    A factory decides both for itself.
 
     Raises:
         ModelError: if it cannot be built.
     """
-    segmenter = _load(source, device)
+    segmenter = _load(source, device, dtype)
     if source.features is None:
         return segmenter
     from oodray.models.hugging_face import HuggingFaceFeatures, WithFeatures
 
-    return WithFeatures(segmenter, HuggingFaceFeatures(source.features, device=device))
+    return WithFeatures(segmenter, HuggingFaceFeatures(source.features, device=device, dtype=dtype))
 
 
-def _load(source: ModelSource, device: str) -> Segmenter:
+def _load(source: ModelSource, device: str, dtype: str) -> Segmenter:
     if source.folder is not None:
         from oodray.models.hugging_face import HuggingFaceSegmenter
 
-        return HuggingFaceSegmenter(source.folder, device=device, feature_stage=source.feature_stage)
+        return HuggingFaceSegmenter(source.folder, device=device, dtype=dtype, feature_stage=source.feature_stage)
     if source.config is None or source.checkpoint is None:
         return _call_factory(source)
 
@@ -186,6 +193,7 @@ def _load(source: ModelSource, device: str) -> Segmenter:
         source.checkpoint,
         classes=source.classes,
         device=device,
+        dtype=dtype,
         input_rule=source.input_rule,
         feature_stage=source.feature_stage,
     )

@@ -292,6 +292,30 @@ class TestPlan:
         assert (method.k, method.ks, method.tau, method.ood_ratio) == (3, (3,), 1.5, 0.2)
         assert (method.seed, method.n_init, method.batch_size, method.normalize_features) == (4, 2, 5, True)
 
+    @pytest.mark.parametrize(
+        ("dtype", "gpus", "used"),
+        [
+            ("auto", 0.0, "float32"),
+            ("auto", 1.0, "bfloat16"),
+            ("bfloat16", 0.0, "bfloat16"),
+            ("float16", 1.0, "float16"),
+        ],
+    )
+    def test_the_dtype_is_resolved_and_part_of_the_identity(
+        self, make: Make, dtype: str, gpus: float, used: str
+    ) -> None:
+        plan = make(model=EMBEDDED, dtype=dtype, gpus_per_worker=gpus)
+        assert plan.config.dtype == plan.identity()["dtype"] == used
+
+    def test_float16_is_refused_on_a_cpu(self, make: Make) -> None:
+        with pytest.raises(ConfigError, match="float16 is for GPUs"):
+            make(model=EMBEDDED, dtype="float16", gpus_per_worker=0.0)
+
+    def test_a_factory_chooses_its_own_dtype(self, make: Make) -> None:
+        assert make().config.dtype == "auto"
+        with pytest.raises(ConfigError, match="--dtype does not go with the factory"):
+            make(dtype="bfloat16")
+
     def test_zero_gpus_are_the_cpu(self, make: Make) -> None:
         assert make(gpus_per_worker=0.0).device == "cpu"
 

@@ -105,6 +105,26 @@ def test_logits_are_the_models_own_and_features_those_of_stride_16(make: Any, tm
     assert found[0].features.shape == FEATURES[make]
 
 
+@pytest.mark.parametrize("make", PROCESSORS)
+def test_in_bfloat16_nearly_the_same_leaves_as_float32(make: Any, tmp_path: Path) -> None:
+    source, images = resolve_model(str(saved(make, tmp_path))), images_of(1, 75, 101)
+    [exact], [found] = (load_segmenter(source, dtype=dtype).segment(images) for dtype in ("float32", "bfloat16"))
+    assert_near(found.logits, exact.logits)
+    assert_near(found.features, exact.features)
+
+
+def test_features_of_another_network_have_the_dtype_too(tmp_path: Path) -> None:
+    source = resolve_model(str(saved(segformer, tmp_path / "a")), features=str(dinov2(tmp_path / "b")))
+    images = images_of(1, 70, 98)
+    [exact], [found] = (load_segmenter(source, dtype=dtype).segment(images) for dtype in ("float32", "bfloat16"))
+    assert_near(found.features, exact.features)
+
+
+def assert_near(found: Tensor, exact: Tensor) -> None:
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).norm() < 0.05 * exact.norm()
+
+
 def test_a_feature_stage_can_be_chosen(tmp_path: Path) -> None:
     folder = saved(segformer, tmp_path)
     assert segment(folder, images_of(1, 64, 96), feature_stage=0)[0].features.shape == (8, 16, 24)

@@ -1,0 +1,51 @@
+"""In which floating-point type a network multiplies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oodray.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FLOAT32 = "float32"
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """The dtype that is meant on `"cpu"` or `"cuda"`: `"auto"` is bfloat16 on GPUs and float32 on CPUs.
+
+    Raises:
+        ConfigError: float16 on a CPU, which has no instructions for it.
+
+    >>> resolve_dtype("auto", "cuda"), resolve_dtype("auto", "cpu")
+    ('bfloat16', 'float32')
+    """
+    if dtype == "auto":
+        return "bfloat16" if device == "cuda" else FLOAT32
+    if dtype == "float16" and device == "cpu":
+        raise ConfigError("dtype float16 is for GPUs: take bfloat16, or float32, on a CPU")
+    return dtype
+
+
+def store_weights(network: nn.Module, dtype: str) -> None:
+    """Convert weights to the dtype in which `products_in` wants them, once instead of for every image."""
+    import torch
+    from torch import nn
+
+    if dtype == FLOAT32:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(getattr(torch, dtype))
+
+
+def products_in(dtype: str, device: str) -> torch.autocast:
+    """Convolutions and linear layers in `dtype`, by torch's autocast, which leaves what needs it in float32.
+
+    With float32 nothing changes, bit for bit.
+    """
+    import torch
+
+    return torch.autocast(device, getattr(torch, dtype), enabled=dtype != FLOAT32)
