@@ -30,7 +30,7 @@ class RunConfig:
         feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
         features: a Hugging Face model, whose features are clustered instead of the segmenter's own.
         dtype: of the network's products: `"float32"`, `"bfloat16"` or, on GPUs, `"float16"`; `"auto"` is bfloat16 on
-            GPUs and float32 on CPUs. A factory decides for itself, and takes `"auto"` alone.
+            GPUs and float32 on CPUs. None is float32, and with a factory whatever the factory takes, alone.
         k: clusters per image.
         tau: a pixel with a confidence below it, strictly, is unsure. None takes the value known for `model`.
         ood_ratio: a cluster with a larger share of unsure pixels, strictly, is OoD.
@@ -57,7 +57,7 @@ class RunConfig:
     checkpoint: str | None = None
     feature_stage: int | None = None
     features: str | None = None
-    dtype: str = "auto"
+    dtype: str | None = None
     k: int = 5
     tau: float | None = None
     ood_ratio: float = 0.3

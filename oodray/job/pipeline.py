@@ -15,6 +15,7 @@ from oodray.job.results import ResultsFolder
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack, rows_by_unit
 from oodray.job.worker import SegmentAndCluster
+from oodray.models.precision import FLOAT32
 
 if TYPE_CHECKING:
     import ray.data
@@ -61,7 +62,7 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder, pool: Pool) -> ra
         .map_batches(
             SegmentAndCluster,
             fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method()),
-            fn_constructor_kwargs={"dtype": plan.config.dtype, "guard": guard},
+            fn_constructor_kwargs={"dtype": plan.config.dtype or FLOAT32, "guard": guard},
             compute=_strategy(pool),
             batch_size=1,
             batch_format="pyarrow",

@@ -30,7 +30,7 @@ from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.hub import is_hugging_face
-from oodray.models.precision import resolve_dtype
+from oodray.models.precision import FLOAT32, resolve_dtype
 from oodray.models.segmenter import ModelSource, resolve_model
 from oodray.storage import storage_path
 
@@ -209,11 +209,12 @@ def _choose_tau(
     )
 
 
-def _dtype(config: RunConfig, model: ModelSource, device: str) -> str:
-    """Of the network's products on `device`; a factory alone stays `"auto"`, as it decides for itself."""
+def _dtype(config: RunConfig, model: ModelSource, device: str) -> str | None:
+    """Of the network's products on `device`; None for a factory without other features, as it decides for itself."""
     if not model.from_factory or model.features is not None:
-        return resolve_dtype(config.dtype, device)
-    if config.dtype != "auto":
+        # Until it is shown what bfloat16 does to AP and FPR95, nobody gets it unasked.
+        return resolve_dtype(config.dtype or FLOAT32, device)
+    if config.dtype is not None:
         raise ConfigError(f"--dtype does not go with the factory {model.name}: the factory chooses its own")
     return config.dtype
 

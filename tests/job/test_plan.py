@@ -295,6 +295,7 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("dtype", "gpus", "used"),
         [
+            (None, 1.0, "float32"),
             ("auto", 0.0, "float32"),
             ("auto", 1.0, "bfloat16"),
             ("bfloat16", 0.0, "bfloat16"),
@@ -302,7 +303,7 @@ class TestPlan:
         ],
     )
     def test_the_dtype_is_resolved_and_part_of_the_identity(
-        self, make: Make, dtype: str, gpus: float, used: str
+        self, make: Make, dtype: str | None, gpus: float, used: str
     ) -> None:
         plan = make(model=EMBEDDED, dtype=dtype, gpus_per_worker=gpus)
         assert plan.config.dtype == plan.identity()["dtype"] == used
@@ -312,7 +313,7 @@ class TestPlan:
             make(model=EMBEDDED, dtype="float16", gpus_per_worker=0.0)
 
     def test_a_factory_chooses_its_own_dtype(self, make: Make) -> None:
-        assert make().config.dtype == "auto"
+        assert make().config.dtype is None
         with pytest.raises(ConfigError, match="--dtype does not go with the factory"):
             make(dtype="bfloat16")
 
