@@ -17,10 +17,12 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cu128
 COPY --chown=ray constraints.txt ./
 RUN pip install --no-cache-dir --constraint constraints.txt torch==2.13.0 --extra-index-url ${TORCH_INDEX}
 COPY --chown=ray pyproject.toml README.md LICENSE ./
-# The dependencies of the package alone, from an empty one of the same name.
+# The dependencies of the package alone, from an empty one of the same name. OpenCV comes without its windows, which want
+# a system library that servers lack.
 RUN mkdir oodray && touch oodray/__init__.py && mkdir configs \
     && pip install --no-cache-dir --constraint constraints.txt '.[cuml,hf,triton]' \
-    && pip uninstall --yes oodray && rm -rf oodray configs
+    && pip uninstall --yes oodray && rm -rf oodray configs \
+    && pip uninstall --yes opencv-python && pip install --no-cache-dir --no-deps opencv-python-headless==5.0.0.93
 
 COPY --chown=ray configs ./configs
 COPY --chown=ray oodray ./oodray

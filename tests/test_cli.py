@@ -178,7 +178,8 @@ class TestRunRequest:
 
     def test_every_setting_is_an_option(self) -> None:
         text = words(call("run", "--help").out)
-        for field in fields(RunConfig):
+        # The fewest of a range are those of `--workers 2:16`.
+        for field in (field for field in fields(RunConfig) if field.name != "fewest_workers"):
             option = f"--{field.name.replace('_', '-')}"
             assert option in text
 

@@ -67,8 +67,9 @@ class TestDockerfile:
         [base] = [value for name, value in instructions() if name == "FROM"]
         assert text["TORCH_INDEX"].rsplit("/", 1)[1] == base.rsplit("-", 1)[1]
         runs = " ".join(value for name, value in instructions() if name == "RUN")
-        pinned = re.findall(r"(\w+)==([\d.]+)", runs)
-        assert pinned == [("torch", CONSTRAINTS["torch"])]
+        pinned = re.findall(r"([\w-]+)==([\d.]+)", runs)
+        headless = ("opencv-python-headless", CONSTRAINTS["opencv-python"])
+        assert pinned == [("torch", CONSTRAINTS["torch"]), headless]
 
     def test_all_that_is_copied_is_there_and_not_ignored(self) -> None:
         kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
