@@ -1,7 +1,7 @@
 """Hours and machines for a million images, from parts that were measured: `python -m benchmarks.cost`.
 
-No cluster was timed for this. Each part was measured on its own; the constants below say where. No GPU waits, nothing is
-lost.
+No cluster was timed for this. Each part was measured on its own; the constants below say where. No GPU waits, nothing
+is lost.
 """
 
 from __future__ import annotations
