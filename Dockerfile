@@ -10,8 +10,9 @@ FROM rayproject/ray:${RAY_VERSION}-py311-cu128
 USER ray
 WORKDIR /home/ray/oodray
 
-# Wheels of PyTorch for the CUDA of the base image; everything else comes from PyPI.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cu128
+# Wheels of PyTorch for the CUDA that cuML is built for, 13; everything else comes from PyPI. Both bring their own CUDA, that of
+# the base image is not used; the machine's driver must be one for CUDA 13 (580 or newer).
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cu130
 
 # What changes seldom comes first: the packages, several gigabytes, stay a layer of their own while the code changes.
 COPY --chown=ray constraints.txt ./
