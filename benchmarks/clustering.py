@@ -28,7 +28,8 @@ def _compare(theirs: str, threads: int | None) -> Comparison:
     points = _blobs()
 
     def cluster(backend: str) -> list[Tensor]:
-        return kmeans_of_each(points, KS, [0] * len(KS), backend=backend)
+        [found] = kmeans_of_each(points[None], KS, [[0] * len(KS)], backend=backend)
+        return found
 
     def sklearn() -> list[Tensor]:
         with _threads(threads):

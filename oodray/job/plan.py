@@ -34,7 +34,7 @@ from oodray.models.precision import FLOAT32, resolve_dtype
 from oodray.models.segmenter import ModelSource, resolve_model
 from oodray.storage import storage_path
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
 
 

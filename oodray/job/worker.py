@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import numpy as np
@@ -79,43 +79,59 @@ class SegmentAndCluster:
             failure = _failure("the network failed", error)
         else:
             seconds = (time.perf_counter() - start) / len(rows)
-            return [
-                self._cluster(row, segmentation) | {"seconds_segment": seconds}
-                for row, segmentation in zip(rows, segmentations, strict=True)
-            ]
-        if len(rows) == 1:
-            return [rows[0] | {"error": failure}]
-        # Which image it was shows when each is alone; the others get their results. Not in the handler above,
-        # which keeps the memory of the failed batch.
-        return [done for row in rows for done in self._segment([row])]
+            return [row | {"seconds_segment": seconds} for row in self._cluster(rows, segmentations)]
+        # Not in the handler above, which keeps the memory of the failed batch.
+        return _each_alone(rows, failure, lambda index: self._segment([rows[index]]))
 
-    def _cluster(self, row: Row, segmentation: Segmentation) -> Row:
-        from oodray.method.kmeans import cluster_features, kmeans_seed
+    def _cluster(self, rows: Rows, segmentations: list[Segmentation]) -> Rows:
+        start = time.perf_counter()
+        try:
+            found = [self._maps(*pair) for pair in zip(rows, segmentations, strict=True)]
+            clusters = self._cluster_maps(rows, segmentations)
+        except Exception as error:
+            failure = _failure("clustering failed", error)
+        else:
+            seconds = {"seconds_cluster": (time.perf_counter() - start) / len(rows)}
+            return [row | maps | ids | seconds for row, maps, ids in zip(rows, found, clusters, strict=True)]
+        return _each_alone(rows, failure, lambda index: self._cluster([rows[index]], [segmentations[index]]))
+
+    def _maps(self, row: Row, segmentation: Segmentation) -> Row:
         from oodray.method.scores import pixel_scores
 
-        start = time.perf_counter()
-        method = self.method
-        try:
-            maps = pixel_scores(segmentation.logits, row["height"], row["width"], method.scores)
-            clusters = cluster_features(
-                segmentation.features,
-                method.ks,
-                seeds=[kmeans_seed(method.seed, row["image_id"], k) for k in method.ks],
-                normalize=method.normalize_features,
-                backend=method.kmeans_backend,
-                n_init=method.n_init,
-            )
-        except Exception as error:
-            return row | {"error": _failure("clustering failed", error)}
-        return row | {
+        maps = pixel_scores(segmentation.logits, row["height"], row["width"], self.method.scores)
+        return {
             "confidence": maps.pop("confidence").tobytes(),
             "score_maps": [{"score": name, "values": values.tobytes()} for name, values in maps.items()],
-            "cluster_maps": [
-                {"k": k, "height": ids.shape[0], "width": ids.shape[1], "ids": ids.tobytes()}
-                for k, ids in zip(method.ks, clusters, strict=True)
-            ],
-            "seconds_cluster": time.perf_counter() - start,
         }
+
+    def _cluster_maps(self, rows: Rows, segmentations: list[Segmentation]) -> Rows:
+        from oodray.method.kmeans import cluster_features, kmeans_seed
+
+        method = self.method
+        clusters = cluster_features(
+            [segmentation.features for segmentation in segmentations],
+            method.ks,
+            seeds=[[kmeans_seed(method.seed, row["image_id"], k) for k in method.ks] for row in rows],
+            normalize=method.normalize_features,
+            backend=method.kmeans_backend,
+            n_init=method.n_init,
+        )
+        return [
+            {
+                "cluster_maps": [
+                    {"k": k, "height": ids.shape[0], "width": ids.shape[1], "ids": ids.tobytes()}
+                    for k, ids in zip(method.ks, of_image, strict=True)
+                ]
+            }
+            for of_image in clusters
+        ]
+
+
+def _each_alone(rows: Rows, failure: str, again: Callable[[int], Rows]) -> Rows:
+    """After a batch failed: which image it was shows when each is alone; the others get their results."""
+    if len(rows) == 1:
+        return [rows[0] | {"error": failure}]
+    return [done for index in range(len(rows)) for done in again(index)]
 
 
 def _failure(what: str, error: Exception) -> str:

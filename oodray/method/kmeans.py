@@ -11,7 +11,8 @@ import hashlib
 import importlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,10 @@ def kmeans(
     >>> kmeans(torch.tensor([[9.0], [1.0], [1.1], [9.2]]), 2, seed=0).tolist()
     [0, 1, 1, 0]
     """
-    [labels] = kmeans_of_each(points, [k], [seed], n_init=n_init, max_iter=max_iter, tol=tol, backend=backend)
+    if points.ndim != 2:
+        raise ValueError(f"points must be (N, D), not {tuple(points.shape)}")
+    settings: dict[str, Any] = {"n_init": n_init, "max_iter": max_iter, "tol": tol, "backend": backend}
+    [[labels]] = kmeans_of_each(points[None], [k], [[seed]], **settings)
     return labels
 
 
@@ -68,81 +72,83 @@ def kmeans(
 def kmeans_of_each(
     points: Tensor,
     ks: Sequence[int],
-    seeds: Sequence[int],
+    seeds: Sequence[Sequence[int]],
     *,
     n_init: int = 4,
     max_iter: int = 100,
     tol: float = 1e-4,
     backend: str = "torch",
-) -> list[Tensor]:
-    """`kmeans` for several k at once: the points are prepared once, and the torch backend clusters in one computation.
+) -> list[list[Tensor]]:
+    """`kmeans` of several images' points `(B, N, D)`, for several k each: one computation in the torch backend.
 
-    Beside which others a k is clustered shows in roundings alone.
+    `seeds` has one for each of `ks`, for each image. Beside which others a k, or an image, is clustered shows in
+    roundings alone.
 
-    >>> points = torch.tensor([[9.0], [1.0], [1.5], [9.2], [5.0]])
-    >>> [labels.tolist() for labels in kmeans_of_each(points, [2, 3], [0, 1])]
-    [[0, 1, 1, 0, 1], [0, 1, 1, 0, 2]]
+    >>> points = torch.tensor([[[9.0], [1.0], [1.5], [9.2], [5.0]]])
+    >>> [[labels.tolist() for labels in of_image] for of_image in kmeans_of_each(points, [2, 3], [[0, 1]])]
+    [[[0, 1, 1, 0, 1], [0, 1, 1, 0, 2]]]
     """
     _check_points(points)
-    for k, seed in zip(ks, seeds, strict=True):
-        _check_settings(k, seed, n_init, max_iter, backend)
-    many = _few_distinct(points, max(ks)) is None
-    labels = [None if many else _few_distinct(points, k) for k in ks]
-    left = [index for index, found in enumerate(labels) if found is None]
-    if left:
-        found_ones = _BACKENDS[backend](
-            _standardised(points),
-            [ks[index] for index in left],
-            [seeds[index] for index in left],
-            n_init=n_init,
-            max_iter=max_iter,
-            tol=tol,
-        )
-        for index, found in zip(left, found_ones, strict=True):
-            labels[index] = found
-    return [torch.from_numpy(_by_first_appearance(found)) for found in labels if found is not None]
+    for of_image in seeds:
+        for k, seed in zip(ks, of_image, strict=True):
+            _check_settings(k, seed, n_init, max_iter, backend)
+    cluster = partial(_BACKENDS[backend], n_init=n_init, max_iter=max_iter, tol=tol)
+    with_many = [index for index, one in enumerate(points) if _few_distinct(one, max(ks)) is None]
+    found: dict[int, list[NDArray[Any]]] = {}
+    if with_many:
+        together = _standardised(points if len(with_many) == len(points) else points[with_many])
+        found.update(zip(with_many, cluster(together, ks, [seeds[index] for index in with_many]), strict=True))
+    for index in set(range(len(points))) - found.keys():
+        found[index] = _cluster_few_distinct(points[index], ks, seeds[index], cluster)
+    return [[torch.from_numpy(_by_first_appearance(labels)) for labels in found[index]] for index in sorted(found)]
 
 
 @torch.no_grad()
 def cluster_features(
-    features: Tensor,
+    features: Sequence[Tensor],
     ks: Sequence[int],
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[Sequence[int]],
     normalize: bool = False,
     n_init: int = 4,
     backend: str = "torch",
-) -> list[NDArray[np.uint8]]:
-    """Cluster the cells of a feature map, once for each of `ks`.
+) -> list[list[NDArray[np.uint8]]]:
+    """Cluster the cells of each image's feature map, once for each of `ks`.
 
     Args:
-        features: `(D, h, w)`.
+        features: for each image `(D, h, w)`, all of one shape.
         ks: clusters wanted.
-        seeds: for each of `ks`, see `kmeans_seed`.
+        seeds: for each image, one for each of `ks`, see `kmeans_seed`.
         normalize: scale every cell's vector to length 1 first; zero vectors stay zero.
         n_init: restarts, as for `kmeans`.
         backend: as for `kmeans`.
 
     Returns:
-        For each of `ks`, `(h, w)` uint8 ids, numbered in raster order.
+        For each image and each of `ks`, `(h, w)` uint8 ids, numbered in raster order.
 
     Raises:
         ImageError: a feature is NaN or infinite.
     """
-    if features.ndim != 3:
-        raise ValueError(f"features must be (D, h, w), not {tuple(features.shape)}")
+    shapes = {tuple(of_image.shape) for of_image in features}
+    if len(shapes) != 1 or features[0].ndim != 3:
+        raise ValueError(f"features must be (D, h, w), of one shape, not {sorted(shapes)}")
+    for of_image in features:
+        _require_finite(of_image)
+    points = torch.stack(list(features)).flatten(2).transpose(1, 2)
+    if normalize:
+        # Rounded to float32 after, so that parallel vectors become equal ones.
+        points = F.normalize(points.double(), dim=2).float()
+    found = kmeans_of_each(points, ks, seeds, n_init=n_init, backend=backend)
+    return [[labels.numpy().reshape(features[0].shape[1:]) for labels in of_image] for of_image in found]
+
+
+def _require_finite(features: Tensor) -> None:
     if not _all_finite(features):
         broken = features.numel() - int(features.isfinite().sum())
         raise ImageError(
             f"{broken} of {features.numel()} features of the network are NaN or infinite: "
             "run the network in float32, and check the image and the checkpoint if that does not help"
         )
-    points = features.flatten(1).T
-    if normalize:
-        # Rounded to float32 after, so that parallel vectors become equal ones.
-        points = F.normalize(points.double(), dim=1).float()
-    found = kmeans_of_each(points, ks, seeds, n_init=n_init, backend=backend)
-    return [labels.numpy().reshape(features.shape[1:]) for labels in found]
 
 
 def kmeans_seed(seed: int, image_id: str, k: int) -> int:
@@ -192,8 +198,8 @@ def _import_cuml() -> Any:
 
 
 def _check_points(points: Tensor) -> None:
-    if points.ndim != 2 or not points.numel():
-        raise ValueError(f"points must be (N, D) with at least one number, not {tuple(points.shape)}")
+    if points.ndim != 3 or not points.numel():
+        raise ValueError(f"points must be (B, N, D) with at least one number, not {tuple(points.shape)}")
     if not _all_finite(points.float()):
         raise ValueError("points must be finite in float32; some are NaN, infinite or too large")
 
@@ -230,17 +236,35 @@ def _few_distinct(points: Tensor, k: int) -> NDArray[np.int64] | None:
     return None
 
 
+def _cluster_few_distinct(
+    points: Tensor, ks: Sequence[int], seeds: Sequence[int], cluster: Callable[..., list[list[NDArray[Any]]]]
+) -> list[NDArray[Any]]:
+    """For each of `ks`, labels of one image's `(N, D)` points, of which there are few distinct for the largest k."""
+    exact = [_few_distinct(points, k) for k in ks]
+    left = [index for index, labels in enumerate(exact) if labels is None]
+    found: Iterator[NDArray[Any]] = iter(())
+    if left:
+        [clustered] = cluster(_standardised(points[None]), [ks[i] for i in left], [[seeds[i] for i in left]])
+        found = iter(clustered)
+    return [next(found) if labels is None else labels for labels in exact]
+
+
 def _standardised(points: Tensor) -> Tensor:
-    """Points in float32 with mean 0 and a mean variance of 1.
+    """Points `(B, N, D)` in float32, those of each image with mean 0 and a mean variance of 1.
 
     Centring keeps ||x||² - 2xc + ||c||² accurate. The scale keeps squares inside float32, and makes `tol` the
     same to every backend, be it relative to the variance (scikit-learn) or absolute (cuML).
     """
-    # A power of 2 first, which rounds nothing, and keeps the sums inside float32.
-    _, exponent = torch.frexp(torch.stack(points.aminmax()).abs().amax().double())
-    scaled = torch.ldexp(points.double() if points.dtype == torch.float64 else points.float(), -exponent.int())
-    centred = (scaled - scaled.mean(0)).float().contiguous()
-    spread = centred.square().mean().sqrt()
+    # A power of 2 first, which rounds nothing, and keeps the sums inside float32. In two halves, as the whole of it
+    # can lie outside.
+    peaks = torch.maximum(points.amax((1, 2)), -points.amin((1, 2)))
+    _, exponents = torch.frexp(peaks.double())
+    halves = exponents // 2
+    scaled = points.double() if points.dtype == torch.float64 else points.float()
+    for part in (halves, exponents - halves):
+        scaled = scaled * torch.ldexp(torch.ones_like(peaks, dtype=scaled.dtype), -part)[:, None, None]
+    centred = (scaled - scaled.mean(1, keepdim=True)).float().contiguous()
+    spread = centred.square().mean((1, 2), keepdim=True).sqrt()
     return centred.div_(torch.where(spread > 0, spread, 1.0))
 
 
@@ -253,26 +277,31 @@ def _by_first_appearance(labels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _cluster_sklearn(
-    points: Tensor, ks: Sequence[int], seeds: Sequence[int], *, n_init: int, max_iter: int, tol: float
-) -> list[NDArray[np.int32]]:
+    points: Tensor, ks: Sequence[int], seeds: Sequence[Sequence[int]], *, n_init: int, max_iter: int, tol: float
+) -> list[list[NDArray[np.int32]]]:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    models = [
-        KMeans(k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed)
-        for k, seed in zip(ks, seeds, strict=True)
-    ]
+    def cluster(of_image: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int32]:
+        model = KMeans(k, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed)
+        return np.asarray(model.fit_predict(of_image), dtype=np.int32)
+
     with warnings.catch_warnings():
         # Fewer clusters than k is a result of ours, not a mistake.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return [np.asarray(model.fit_predict(points.cpu().numpy()), dtype=np.int32) for model in models]
+        return [
+            [cluster(of_image.cpu().numpy(), k, seed) for k, seed in zip(ks, own, strict=True)]
+            for of_image, own in zip(points, seeds, strict=True)
+        ]
 
 
 def _cluster_cuml(
-    points: Tensor, ks: Sequence[int], seeds: Sequence[int], *, n_init: int, max_iter: int, tol: float
-) -> list[NDArray[np.int32]]:
-    models = [
-        _import_cuml().KMeans(
+    points: Tensor, ks: Sequence[int], seeds: Sequence[Sequence[int]], *, n_init: int, max_iter: int, tol: float
+) -> list[list[NDArray[np.int32]]]:
+    cuml = _import_cuml()
+
+    def cluster(of_image: Tensor, k: int, seed: int) -> NDArray[np.int32]:
+        model = cuml.KMeans(
             n_clusters=k,
             init="k-means++",
             n_init=n_init,
@@ -281,13 +310,16 @@ def _cluster_cuml(
             random_state=seed,
             output_type="numpy",
         )
-        for k, seed in zip(ks, seeds, strict=True)
+        where = of_image if of_image.is_cuda else of_image.numpy()
+        return np.asarray(model.fit_predict(where), dtype=np.int32)
+
+    return [
+        [cluster(of_image, k, seed) for k, seed in zip(ks, own, strict=True)]
+        for of_image, own in zip(points, seeds, strict=True)
     ]
-    where = points if points.is_cuda else points.numpy()
-    return [np.asarray(model.fit_predict(where), dtype=np.int32) for model in models]
 
 
-_BACKENDS: dict[str, Callable[..., list[NDArray[Any]]]] = {
+_BACKENDS: dict[str, Callable[..., list[list[NDArray[Any]]]]] = {
     "torch": lloyd,
     "sklearn": _cluster_sklearn,
     "cuml": _cluster_cuml,

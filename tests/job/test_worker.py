@@ -79,7 +79,7 @@ class TestSegmentAndCluster:
         }
         for k, ids in zip(method.ks, row["cluster_maps"], strict=True):
             seed = kmeans_seed(5, "a", k)
-            [expected] = cluster_features(found.features, [k], seeds=[seed], normalize=True, n_init=3)
+            [[expected]] = cluster_features([found.features], [k], seeds=[[seed]], normalize=True, n_init=3)
             assert ids == {"k": k, "height": 10, "width": 13, "ids": expected.tobytes()}
 
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])

@@ -233,7 +233,7 @@ def test_seeds_are_stable_and_differ() -> None:
 def test_features_are_clustered_cell_by_cell() -> None:
     points, owners = blobs(6 * 9, 16, 4, spread=0.2)
     features = points.T.reshape(16, 6, 9)
-    [clusters] = cluster_features(features, [4], seeds=[0])
+    [[clusters]] = cluster_features([features], [4], seeds=[[0]])
     assert clusters.dtype == np.uint8
     assert clusters.tolist() == owners.reshape(6, 9).tolist()
     assert torch.equal(torch.from_numpy(clusters).flatten(), kmeans(points, 4, seed=0))
@@ -244,29 +244,29 @@ def test_normalised_features_compare_directions() -> None:
     which = torch.arange(60) % 3
     lengths = torch.logspace(-6, 4, 60)
     features = (directions[which] * lengths[:, None]).T.reshape(2, 6, 10)
-    assert cluster_features(features, [3], seeds=[0], normalize=True)[0].flatten().tolist() == which.tolist()
-    assert cluster_features(features, [3], seeds=[0])[0].flatten().tolist() != which.tolist()
+    assert cluster_features([features], [3], seeds=[[0]], normalize=True)[0][0].flatten().tolist() == which.tolist()
+    assert cluster_features([features], [3], seeds=[[0]])[0][0].flatten().tolist() != which.tolist()
 
 
 def test_half_precision_features_of_any_length_are_normalised() -> None:
     features = torch.tensor([[[60000.0, 1e-7]], [[60000.0, 1e-7]]], dtype=torch.float16)
-    assert cluster_features(features, [2], seeds=[0], normalize=True)[0].tolist() == [[0, 0]]
+    assert cluster_features([features], [2], seeds=[[0]], normalize=True)[0][0].tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_features_that_are_no_numbers_are_an_image_error(bad: float, normalize: bool) -> None:
-    features = torch.ones(3, 4, 5)
-    features[1, 2, 3] = bad
+    features = torch.ones(2, 3, 4, 5)
+    features[1, 1, 2, 3] = bad
     with pytest.raises(ImageError, match=r"1 of 60 features.*float32"):
-        cluster_features(features, [2], seeds=[0], normalize=normalize)
+        cluster_features([*features], [2], seeds=[[0], [0]], normalize=normalize)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_several_k_at_once_are_as_one_by_one(backend: str) -> None:
     points = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
     ks, seeds = [6, 2, 4], [3, 0, 9]
-    found = kmeans_of_each(points, ks, seeds, backend=backend)
+    [found] = kmeans_of_each(points[None], ks, [seeds], backend=backend)
     alone = [kmeans(points, k, seed=seed, backend=backend) for k, seed in zip(ks, seeds, strict=True)]
     assert [labels.tolist() for labels in found] == [labels.tolist() for labels in alone]
 
@@ -274,7 +274,7 @@ def test_several_k_at_once_are_as_one_by_one(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_among_several_k_those_with_few_distinct_points_are_exact(backend: str) -> None:
     points = torch.tensor([[0.0], [5.0], [0.0], [9.0], [5.0]])
-    found = kmeans_of_each(points, [4, 3, 2], [0, 0, 0], backend=backend)
+    [found] = kmeans_of_each(points[None], [4, 3, 2], [[0, 0, 0]], backend=backend)
     assert [labels.tolist() for labels in found] == [[0, 1, 0, 2, 1], [0, 1, 0, 2, 1], [0, 1, 0, 1, 1]]
 
 
@@ -283,9 +283,28 @@ def test_values_near_the_end_of_float32_are_clustered() -> None:
     assert kmeans(points, 3, seed=0).tolist() == [0, 1, 0, 1, 2]
 
 
-def test_features_must_be_a_map() -> None:
+@pytest.mark.parametrize(
+    "features",
+    [[torch.zeros(4, 5)], [], [torch.zeros(2, 4, 5), torch.zeros(2, 5, 4)]],
+    ids=["flat", "none", "two shapes"],
+)
+def test_features_must_be_maps_of_one_shape(features: list[Tensor]) -> None:
     with pytest.raises(ValueError, match="features"):
-        cluster_features(torch.zeros(4, 5), [2], seeds=[0])
+        cluster_features(features, [2], seeds=[[0]] * len(features))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_images_at_once_are_as_one_by_one(backend: str) -> None:
+    """Those with few distinct points among the others, those that converge late beside those that do at once."""
+    images = [blobs(300, 5, 4, spread)[0] for spread in (0.01, 6.0, 20.0)]
+    images.insert(1, torch.tensor([[1.0] * 5, [2.0] * 5])[torch.arange(300) % 2])
+    images.append(torch.tensor([[1.0] * 5, [2.0] * 5, [4.0] * 5])[torch.arange(300) % 3])
+    ks = [2, 4]
+    seeds = [[10 * image + k for k in ks] for image in range(len(images))]
+    found = kmeans_of_each(torch.stack(images), ks, seeds, backend=backend)
+    for points, of_image, own in zip(images, found, seeds, strict=True):
+        alone = [kmeans(points, k, seed=seed, backend=backend) for k, seed in zip(ks, own, strict=True)]
+        assert [labels.tolist() for labels in of_image] == [labels.tolist() for labels in alone]
 
 
 class FakeKMeans:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from oodray.method import lloyd as module
 from oodray.method.kmeans import kmeans
@@ -12,29 +13,48 @@ from oodray.method.kmeans import kmeans
 def test_no_cluster_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where all centres but one start too far away for any point."""
     points = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(module, "_seed_centres", lambda *_: [torch.arange(5.0)[:, None].expand(4, 5, 4) * 100])
+
+    def far_away(points: Tensor, norms: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        centres = (torch.arange(5.0)[:, None].expand(4, 5, 4) * 100).reshape(1, 20, 4)
+        return centres, module._distances(points, norms, centres)
+
+    monkeypatch.setattr(module, "_seed_centres", far_away)
     assert set(kmeans(points, 5, seed=0).tolist()) == set(range(5))
 
 
+def test_seeding_knows_the_distances_to_its_centres() -> None:
+    points = torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0))
+    centres, distances = module._seed_centres(points, points.square().sum(2), [3, 1, 5], [[0, 1, 2], [3, 4, 5]], 2)
+    assert centres.shape == (2, 18, 3)
+    exact = (points[:, None].double() - centres[:, :, None].double()).square().sum(3)
+    torch.testing.assert_close(distances.double(), exact, rtol=1e-5, atol=1e-5)
+    assert (distances.amin(2) < 1e-5).all()  # each centre is a point
+
+
+def test_a_point_between_two_centres_belongs_to_one() -> None:
+    distances = torch.tensor([[[1.0, 2.0, 0.0], [1.0, 1.0, 4.0]]])
+    assert module._members(distances, [2], 1).tolist() == [[[True, False, True], [False, True, False]]]
+
+
 def test_candidates_are_drawn_in_proportion() -> None:
-    weights = torch.tensor([[0.0, 1.0, 0.0, 3.0, 0.0], [5.0, 0.0, 0.0, 0.0, 5.0]])
-    draws = torch.linspace(0, 1, 4001, dtype=torch.float64)[:-1].expand(2, -1).contiguous()
-    drawn = module._draw_proportionally(weights, draws)
+    weights = torch.tensor([[[0.0, 1.0, 0.0, 3.0, 0.0], [5.0, 0.0, 0.0, 0.0, 5.0]]])
+    draws = torch.linspace(0, 1, 4001, dtype=torch.float64)[:-1].expand(1, 2, -1).contiguous()
+    [drawn] = module._draw_proportionally(weights, draws)
     assert drawn[0].bincount(minlength=5).tolist() == pytest.approx([0, 1000, 0, 3000, 0], abs=1)
     assert drawn[1].bincount(minlength=5).tolist() == pytest.approx([2000, 0, 0, 0, 2000], abs=1)
 
 
 def test_candidates_of_no_weight_are_still_points() -> None:
-    assert module._draw_proportionally(torch.zeros(1, 3), torch.tensor([[0.0, 0.999]]).double()).max() < 3
+    assert module._draw_proportionally(torch.zeros(1, 1, 3), torch.tensor([[[0.0, 0.999]]]).double()).max() < 3
 
 
 def test_empty_clusters_take_the_farthest_points() -> None:
-    labels = torch.tensor([[0, 0, 0, 2], [1, 0, 2, 3]])
-    distances = torch.tensor([[1.0, 5.0, 4.0, 0.5], [9.0, 9.0, 9.0, 9.0]])
-    assert module._fill_empty(labels, distances, 4).tolist() == [[0, 1, 3, 2], [1, 0, 2, 3]]
+    labels = torch.tensor([[[0, 0, 0, 2], [1, 0, 2, 3]]])
+    distances = torch.tensor([[[1.0, 5.0, 4.0, 0.5], [9.0, 9.0, 9.0, 9.0]]])
+    assert module._fill_empty(labels, distances, 4).tolist() == [[[0, 1, 3, 2], [1, 0, 2, 3]]]
 
 
 def test_a_cluster_without_points_keeps_its_centre() -> None:
-    members = torch.tensor([[True, True], [False, False]])
-    means = module._means(torch.tensor([[1.0], [3.0]]), members, torch.tensor([[7.0], [8.0]]))
-    assert means.tolist() == [[2.0], [8.0]]
+    members = torch.tensor([[[True, True], [False, False]]])
+    means = module._means(torch.tensor([[[1.0], [3.0]]]), members, torch.tensor([[[7.0], [8.0]]]))
+    assert means.tolist() == [[[2.0], [8.0]]]
