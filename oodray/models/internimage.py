@@ -2,7 +2,7 @@
 
 One class holds every published variant (T, S, B, L, XL, H); argument names are those of the official configs
 and the keys of the state dict those of the official files. Activations are NHWC between the stem and the
-outputs, which are NCHW.
+outputs, which are views of them as NCHW: in the memory format channels-last.
 """
 
 from __future__ import annotations
@@ -247,6 +247,8 @@ class Stage(nn.Module):
 class InternImage(nn.Module):
     """The backbone: image `(N, 3, H, W)` to the stages named in `out_indices`, NCHW, strides 4, 8, 16, 32.
 
+    Nothing is copied for it: the outputs are channels-last in memory.
+
     Any size is accepted; each strided convolution rounds up.
 
     Args:
@@ -338,7 +340,7 @@ class InternImage(nn.Module):
         for index, level in enumerate(self.levels):
             output, x = level(x)
             if index in self.out_indices:
-                outputs.append(output.permute(0, 3, 1, 2).contiguous())
+                outputs.append(output.permute(0, 3, 1, 2))
         return outputs
 
 

@@ -34,6 +34,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
+    from mmseg.models.decode_heads import UPerHead
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
@@ -181,6 +182,11 @@ class MMSegSegmenter:
         store_weights(network, dtype)
         self.device, self.dtype = device, dtype
         self.network = cast("Any", network.to(device).eval())
+        # UPerNet convolves InternImage's channels-last maps as they are; other heads may flatten them, and then cannot.
+        takes_channels_last = isinstance(self.network.decode_head, UPerHead)
+        if takes_channels_last:
+            self.network.decode_head.to(memory_format=torch.channels_last)
+        self.copies_stages = isinstance(self.network.backbone, InternImage) and not takes_channels_last
         self.classes = classes
         self.input_rule = input_rule
         self.feature_stage = feature_stage
@@ -235,6 +241,8 @@ class MMSegSegmenter:
             stages = self.network.backbone(inputs)
             maps = [stage for stage in stages if isinstance(stage, Tensor) and stage.ndim == 4]
             features = nearest_to_stride_16(maps, inputs.shape[-2:], self.feature_stage)
+            if self.copies_stages:
+                stages = [stage.contiguous() for stage in stages]
             head_inputs = self.network.neck(stages) if self.network.with_neck else stages
             logits = self.network.decode_head(head_inputs)
         if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] < 2:

@@ -260,7 +260,7 @@ class TestShapes:
         assert [tuple(stage.shape) for stage in stages] == [
             (2, width, *cells) for width, cells in zip(channels, expected, strict=True)
         ]
-        assert all(stage.is_contiguous() for stage in stages)
+        assert all(stage.is_contiguous(memory_format=torch.channels_last) for stage in stages)
 
     def test_only_the_stages_asked_for(self) -> None:
         image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))

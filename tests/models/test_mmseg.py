@@ -471,3 +471,19 @@ class TestLoading:
         torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(1)}}, tmp_path / "weights.pth")
         with pytest.raises(ModelError, match="does not fit the network"):
             load_mmseg_segmenter(tmp_path / "config.py", tmp_path / "weights.pth", classes=None, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("head", "layout"),
+    [({}, torch.channels_last), (CONV_HEAD | {"in_index": 2, "in_channels": 32}, torch.contiguous_format)],
+    ids=["UPerHead", "another"],
+)
+def test_maps_reach_the_head_in_the_layout_that_it_takes(
+    tmp_path: Path, head: Config, layout: torch.memory_format
+) -> None:
+    network: Any = network_of(tmp_path, decode_head=head)
+    segmenter = MMSegSegmenter(network)
+    seen: list[Tensor] = []
+    network.decode_head.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    segmenter.segment(images_of(1, 64, 96))
+    assert [stage.is_contiguous(memory_format=layout) for stage in seen] == [True] * 4
