@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import clustering, dcnv3, evaluation
+from benchmarks import clustering, dcnv3, evaluation, network
 from benchmarks.timing import REPEATS, Comparison
+from oodray.models.precision import multiplies_bfloat16
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PACKAGES = ("torch", "numba", "numpy", "scikit-learn")
@@ -18,33 +19,62 @@ PACKAGES = ("torch", "numba", "numpy", "scikit-learn")
 
 def main() -> None:
     """Measure, print, write."""
-    text = _report([evaluation.run(), *dcnv3.run(), *clustering.run()])
+    of_network, parts = network.run()
+    text = "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            f"Written by `make bench`, {_machine()}. Both ways in turn, medians of {REPEATS} runs, of "
+            f"{network.REPEATS} where a network is run; the ratio is the median of the ratios.",
+            "",
+            *_comparisons([evaluation.run(), *dcnv3.run(), *clustering.run(), *of_network]),
+            "",
+            *_roofline(parts),
+            "",
+        ]
+    )
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
 
 
-def _report(comparisons: list[Comparison]) -> str:
-    rows = [
-        f"| {c.what} | {c.ours} | {c.our_seconds:.3f} s | {c.theirs} | {c.their_seconds:.3f} s "
-        f"| **{c.ratio:.1f}x** | {c.difference:.1e} |"
-        for c in comparisons
-    ]
+def _machine() -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    return "\n".join(
-        [
-            "# Benchmarks",
-            "",
-            f"Written by `make bench`, at a load of {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores "
-            f"({platform.machine()}), {torch.get_num_threads()} torch threads, Python {platform.python_version()}, "
-            f"{versions}. Both ways in turn, medians of {REPEATS} runs; "
-            "the ratio is the median of the ratios.",
-            "",
-            "| what | ours | time | theirs | time | ratio | difference |",
-            "|---|---|---|---|---|---|---|",
-            *rows,
-            "",
-        ]
+    bfloat16 = "with" if multiplies_bfloat16() else "without"
+    return (
+        f"at a load of {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores ({platform.machine()}, "
+        f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16} instructions for bfloat16), "
+        f"{torch.get_num_threads()} torch threads, Python {platform.python_version()}, {versions}"
     )
+
+
+def _comparisons(comparisons: list[Comparison]) -> list[str]:
+    return [
+        "| what | ours | time | theirs | time | ratio | difference |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {c.what} | {c.ours} | {c.our_seconds:.3f} s | {c.theirs} | {c.their_seconds:.3f} s "
+            f"| **{c.ratio:.1f}x** | {c.difference:.1e} |"
+            for c in comparisons
+        ),
+    ]
+
+
+def _roofline(parts: list[network.Part]) -> list[str]:
+    """How fast the network's products go, beside the fastest that this machine was seen to do."""
+    fastest = max(part.rate for part in parts)
+    return [
+        "## InternImage-L + UPerNet in float32, and the machine",
+        "",
+        "Floating-point operations of convolutions and linear layers alone; whatever else a part does counts as time.",
+        "",
+        "| what | GFLOP | time | GFLOP/s | of the fastest |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {part.what} | {part.gflop:,.0f} | {part.seconds:.2f} s | {part.rate:.0f} "
+            f"| {100 * part.rate / fastest:.0f} % |"
+            for part in parts
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -26,10 +26,12 @@ class Comparison:
     difference: float
 
 
-def compare(what: str, *, ours: Way, theirs: Way, difference: Callable[[Any, Any], float]) -> Comparison:
-    """Run both ways once to warm up, then `REPEATS` times in turn."""
+def compare(
+    what: str, *, ours: Way, theirs: Way, difference: Callable[[Any, Any], float], repeats: int = REPEATS
+) -> Comparison:
+    """Run both ways once to warm up, then `repeats` times in turn."""
     results = ours[1](), theirs[1]()
-    pairs = [(_seconds(ours[1]), _seconds(theirs[1])) for _ in range(REPEATS)]
+    pairs = [(seconds(ours[1]), seconds(theirs[1])) for _ in range(repeats)]
     return Comparison(
         what,
         ours[0],
@@ -41,7 +43,8 @@ def compare(what: str, *, ours: Way, theirs: Way, difference: Callable[[Any, Any
     )
 
 
-def _seconds(way: Callable[[], Any]) -> float:
+def seconds(way: Callable[[], Any]) -> float:
+    """How long it takes, once."""
     start = time.perf_counter()
     way()
     return time.perf_counter() - start

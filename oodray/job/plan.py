@@ -30,7 +30,7 @@ from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.hub import is_hugging_face
-from oodray.models.precision import FLOAT32, resolve_dtype
+from oodray.models.precision import FLOAT32, dtype_warning, resolve_dtype
 from oodray.models.segmenter import ModelSource, resolve_model
 from oodray.storage import storage_path
 
@@ -150,7 +150,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
         layout.prepare(root)
         manifest = build_manifest(layout, root)
     sha256 = model.weights_sha256()
-    shortfall = count_warning(layout, manifest)
+    shortfall, slow = count_warning(layout, manifest), dtype_warning(dtype, device)
     return Plan(
         config=replace(
             config,
@@ -168,7 +168,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
         model_sha256=sha256,
         code_sha256=None if model.code is None else file_sha256(model.code),
         device=device,
-        warnings=tuple(filter(None, (shortfall, _checksum_warning(model, sha256), model.remark, *warnings))),
+        warnings=tuple(filter(None, (shortfall, _checksum_warning(model, sha256), model.remark, slow, *warnings))),
     )
 
 

@@ -29,6 +29,23 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return dtype
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 that torch uses; without them it is a hundred times slower."""
+    import torch
+
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a torch without oneDNN
+        return False
+
+
+def dtype_warning(dtype: str | None, device: str) -> str | None:
+    """What the user of a dtype on a `"cpu"` like this one should know."""
+    if dtype == "bfloat16" and device == "cpu" and not multiplies_bfloat16():
+        return "the CPU of this machine has no instructions for bfloat16: float32 is many times as fast on it"
+    return None
+
+
 def store_weights(network: nn.Module, dtype: str) -> None:
     """Convert weights to the dtype in which `products_in` wants them, once instead of for every image."""
     import torch

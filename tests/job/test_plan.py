@@ -312,6 +312,15 @@ class TestPlan:
         with pytest.raises(ConfigError, match="float16 is for GPUs"):
             make(model=EMBEDDED, dtype="float16", gpus_per_worker=0.0)
 
+    @pytest.mark.parametrize("capable", [True, False])
+    def test_bfloat16_without_instructions_for_it_is_warned_of(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch, capable: bool
+    ) -> None:
+        monkeypatch.setattr("oodray.models.precision.multiplies_bfloat16", lambda: capable)
+        for dtype, gpus, slow in (("bfloat16", 0.0, not capable), ("float32", 0.0, False), ("bfloat16", 1.0, False)):
+            warnings = make(model=EMBEDDED, dtype=dtype, gpus_per_worker=gpus).warnings
+            assert any("bfloat16" in warning for warning in warnings) == slow
+
     def test_a_factory_chooses_its_own_dtype(self, make: Make) -> None:
         assert make().config.dtype is None
         with pytest.raises(ConfigError, match="--dtype does not go with the factory"):
