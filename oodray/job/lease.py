@@ -38,6 +38,8 @@ class Holder:
     Attributes:
         host: name of the machine.
         pid: of the process there.
+        pids: which numbering of processes that is, as containers of one machine can share its name, and number their
+            own; None where there is but one.
         born: when the process started, in the kernel's ticks since boot; None where that is unknown.
         since: when it took the lease, UTC.
     """
@@ -46,16 +48,17 @@ class Holder:
     pid: int
     born: int | None
     since: str
+    pids: str | None = None
 
     @classmethod
     def this_process(cls) -> Holder:
         """The one that asks."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(socket.gethostname(), os.getpid(), _born(os.getpid()), now)
+        return cls(socket.gethostname(), os.getpid(), _born(os.getpid()), now, _pids())
 
     def is_alive(self, age: float) -> bool:
         """Whether the process still works, `age` seconds after its last beat."""
-        if self.host != socket.gethostname():
+        if (self.host, self.pids) != (socket.gethostname(), _pids()):
             return age < DEAD_AFTER_SECONDS
         try:
             os.kill(self.pid, 0)
@@ -154,8 +157,16 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 def _read(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        holder = Holder(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
+        return None
+    return holder if type(holder.pid) is int and 0 < holder.pid < 2**31 else None
+
+
+def _pids() -> str | None:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
         return None
 
 

@@ -60,8 +60,13 @@ def test_a_number_that_went_to_another_process_does_not_keep_it(folder: ResultsF
         assert lease.taken_over is not None
 
 
-def test_on_another_host_its_age_decides(folder: ResultsFolder) -> None:
-    elsewhere = replace(Holder.this_process(), host=f"not-{socket.gethostname()}")
+@pytest.mark.parametrize(
+    "other", [{"host": f"not-{socket.gethostname()}"}, {"pids": "pid:[1]", "pid": 2**22 + 1}], ids=["host", "container"]
+)
+def test_on_another_host_or_in_another_container_of_its_name_its_age_decides(
+    other: dict[str, Any], folder: ResultsFolder
+) -> None:
+    elsewhere = replace(Holder.this_process(), **other)
     leave(folder, elsewhere, age=DEAD_AFTER_SECONDS / 2)
     with pytest.raises(ResultsError, match="counts as dead 120 s after"), Lease(folder):
         pass
@@ -70,7 +75,11 @@ def test_on_another_host_its_age_decides(folder: ResultsFolder) -> None:
         assert lease.taken_over == elsewhere
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}'])
+# Some that no process has, and some that mean many.
+PIDS = [json.dumps(asdict(Holder.this_process()) | {"pid": pid}) for pid in ("7", None, 1.5, True, 0, -1, 2**64)]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}', *PIDS])
 def test_a_damaged_lease_is_taken_over_when_it_is_old(content: str, folder: ResultsFolder) -> None:
     leave(folder, ended(), age=DEAD_AFTER_SECONDS * 2)
     path = folder.path / "lease.json"
