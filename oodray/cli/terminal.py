@@ -23,7 +23,7 @@ def stream_plan(
 ) -> Evaluation:
     """Start or continue a run, with warnings and progress on standard error."""
     from oodray.job.lease import Lease
-    from oodray.job.run import images_done, run, start_anew, start_or_continue
+    from oodray.job.run import left_images, run, start_anew, start_or_continue
     from oodray.report.progress import Progress
 
     errors = console(stderr=True)
@@ -37,8 +37,8 @@ def stream_plan(
         if overwrite:
             start_anew(folder)
         start_or_continue(plan, folder)
-        done = images_done(plan, folder, retry_errors=retry_errors)
-        with Progress(total=plan.manifest.num_rows, done=done, console=errors) as progress:
+        total, left = plan.manifest.num_rows, left_images(plan.manifest, folder, retry_errors=retry_errors).num_rows
+        with Progress(total=total, done=total - left, console=errors) as progress:
             return run(plan, folder, progress.update, retry_errors=retry_errors, on_start=progress.note)
 
 

@@ -22,7 +22,7 @@ from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
 from oodray.job.results import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
-from oodray.job.run import UnitDone, prepare_folder
+from oodray.job.run import UnitDone, left_images, prepare_folder
 from oodray.job.stages import summary, tally_columns
 from oodray.job.units import rows_by_unit
 from oodray.metrics.tally import IGNORE, Tally, score_keys
@@ -100,8 +100,7 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         "imported": {"folder": str(request.folder), "resize": request.resize},
     }
     prepare_folder(folder, request.manifest, request.identity(), description)
-    left = set(request.manifest["unit"].to_pylist()) - folder.finished_units()
-    for unit, rows in rows_by_unit(request.manifest, left).items():
+    for unit, rows in rows_by_unit(left_images(request.manifest, folder)).items():
         finished = [_row(request, row) for row in rows]
         write_part(folder, unit, finished)
         done = summary(unit, finished)

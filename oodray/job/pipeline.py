@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from oodray.config import RunConfig
 from oodray.errors import RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteMemory
@@ -26,8 +28,8 @@ TASK_CPUS = 0.5
 """CPUs of a decoding or finishing task. Unlike any worker's, or Ray would fuse decoding into the workers."""
 
 
-def stream(plan: Plan, units: set[int], folder: ResultsFolder, pool: Pool) -> Iterator[dict[str, Any]]:
-    """Compute and write the given units; yields one summary per unit, in the order in which they are done.
+def stream(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> Iterator[dict[str, Any]]:
+    """Compute and write some rows of the manifest; yields one summary per unit, in the order in which they are done.
 
     Raises:
         RunError: if a stage fails as a whole.
@@ -35,7 +37,7 @@ def stream(plan: Plan, units: set[int], folder: ResultsFolder, pool: Pool) -> It
     from ray.exceptions import RayError
 
     try:
-        for batch in _graph(plan, units, folder, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
+        for batch in _graph(plan, images, folder, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from batch.to_pylist()
     except RayError as error:
         raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
@@ -47,14 +49,13 @@ def _reason(error: Exception) -> str:
     return str(cause).partition("\nFailed to apply UDF")[0].rstrip(".")
 
 
-def _graph(plan: Plan, units: set[int], folder: ResultsFolder, pool: Pool) -> ray.data.Dataset:
+def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> ray.data.Dataset:
     import ray.data
 
     _configure(ray.data.DataContext.get_current(), plan.config)
     guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
     # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file.
-    rows_of = rows_by_unit(plan.manifest, units)
-    source = ray.data.from_arrow([pack(unit, rows, LISTED) for unit, rows in rows_of.items()])
+    source = ray.data.from_arrow([pack(unit, rows, LISTED) for unit, rows in rows_by_unit(images).items()])
     return (
         source.map_batches(
             Decoder(plan.layout.label_codes, guard), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
@@ -69,7 +70,7 @@ def _graph(plan: Plan, units: set[int], folder: ResultsFolder, pool: Pool) -> ra
             **({"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}),
         )
         .map_batches(
-            Finisher(plan.method(), str(folder.path), guard),
+            Finisher(plan.method(), str(folder.path), guard, plan.identity()),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=TASK_CPUS,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +69,40 @@ def read_rows(paths: Iterable[Path], columns: list[str] | None = None) -> pa.Tab
     return pa.concat_tables([schema.empty_table(), *(_read_part(path, names) for path in paths)])
 
 
+def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
+    """Find what was damaged in the files of finished units before a run goes on beside them, by a look at their ends.
+
+    Not in object stores, where a file is read as a whole: there it is found when the run is evaluated.
+
+    Raises:
+        ResultsError: a file is broken, of another version, or holds other images than its unit has.
+    """
+    if is_remote(folder.path):
+        return
+    images = Counter(manifest["unit"].to_pylist())
+    for unit in sorted(folder.finished_units() & images.keys()):
+        with _opened(folder.part(unit)) as file:
+            rows = file.metadata.num_rows
+        if rows != images[unit]:
+            raise ResultsError(
+                f"{folder.part(unit)} holds {rows} images, and unit {unit} of this run has {images[unit]}: it is of "
+                "another run. Delete the file and run again to remake it"
+            )
+
+
 def _read_part(path: Path, columns: list[str]) -> pa.Table:
+    with _opened(path) as file:
+        return file.read(columns=columns).select(columns)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path))) as source:
             file = pq.ParquetFile(source)
             if file.schema_arrow.equals(RESULT_SCHEMA):
-                return file.read(columns=columns).select(columns)
+                yield file
+                return
     except (OSError, ValueError, pa.ArrowException) as error:
         # Of broken content pyarrow raises either; an error of the system alone has a number.
         if isinstance(error, OSError) and error.errno is not None:

@@ -125,9 +125,13 @@ class ResultsFolder:
             content = json.loads(self.run.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ResultsError(f"{self.path} is not a results folder: it has no run.json") from error
-        except (OSError, ValueError) as error:
-            raise ResultsError(f"cannot read {self.run}: {error}") from error
-        if not isinstance(content, dict) or not content.keys() >= {"config", "identity"}:
+        except OSError as error:
+            raise ResultsError(f"cannot read {self.run}: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
+            raise ResultsError(
+                f"{self.run} is damaged ({error}): put a copy of it back, or choose another --out"
+            ) from error
+        if not isinstance(content, dict) or not all(isinstance(content.get(n), dict) for n in ("config", "identity")):
             raise ResultsError(f"{self.run} does not describe a run of oodray; choose another folder")
         return content
 

@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pyarrow as pa
 
 import oodray
-from oodray.datasets.manifest import write_manifest
+from oodray.datasets.manifest import read_manifest, write_manifest
 from oodray.errors import ResultsError, RunError
 from oodray.job.cluster import connected
 from oodray.job.pipeline import stream
 from oodray.job.plan import Plan
 from oodray.job.pool import choose_pool, describe, nodes
-from oodray.job.reading import read_rows
+from oodray.job.reading import check_parts, read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ERROR, ResultsFolder
 from oodray.job.shared_storage import check_shared_storage
@@ -63,22 +64,24 @@ def run(
 ) -> Evaluation:
     """Compute what is not there yet, then evaluate everything; `start_or_continue` comes before.
 
-    With `retry_errors`, what is there with an error counts as not there. `on_start` hears how the run is scheduled.
+    With `retry_errors`, images that are there with an error count as not there. `on_start` hears how the run is
+    scheduled.
 
     Raises:
         ConfigError: if the cluster cannot have the workers, or a node does not see a file.
         RunError: if the run fails, all images failing included.
     """
-    units = left_units(plan, folder, retry_errors=retry_errors)
+    left = left_images(plan.manifest, folder, retry_errors=retry_errors)
+    units = left["unit"].unique()
     started = time.monotonic()
-    if units:
+    if left.num_rows:
         with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
             machines = nodes()
             pool = choose_pool(plan, len(units), machines)
             check_shared_storage(plan, folder)
             on_start(describe(plan, pool, len(units), machines))
             with _interruptible() as interrupted:
-                for summary in stream(plan, units, folder, pool):
+                for summary in stream(plan, left, folder, pool):
                     on_unit(UnitDone(**{name: value for name, value in summary.items() if name != "unit"}))
                     if interrupted.is_set():
                         raise KeyboardInterrupt
@@ -86,7 +89,7 @@ def run(
     else:
         evaluation = evaluate_run(folder)
     # A run may have been killed after its last unit.
-    if units or "finished" not in folder.read_run():
+    if left.num_rows or "finished" not in folder.read_run():
         _finish(folder, evaluation, time.monotonic() - started)
     if evaluation.images == 0:
         raise RunError(
@@ -114,25 +117,23 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def left_units(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) -> set[int]:
-    """Units of the manifest that have no file yet; with `retry_errors`, those too whose file has an error row.
+def left_images(manifest: pa.Table, folder: ResultsFolder, *, retry_errors: bool = False) -> pa.Table:
+    """The rows of a manifest whose unit has no file yet; with `retry_errors`, those too that failed in one that has.
 
-    A unit is computed as a whole, so its other images are computed again, and come out the same.
+    What is there with `status="ok"` is never among them: the file of a unit that is tried again keeps it.
     """
     finished = folder.finished_units()
-    if retry_errors:
-        finished = {unit for unit in finished if not _has_errors(folder, unit)}
-    return set(plan.manifest["unit"].unique().to_pylist()) - finished
+    failed = _failed_images(folder) if retry_errors else frozenset()
+    rows = zip(manifest["unit"].to_pylist(), manifest["image_id"].to_pylist(), strict=True)
+    left = [unit not in finished or image_id in failed for unit, image_id in rows]
+    return manifest.filter(pa.array(left, pa.bool_()))
 
 
-def images_done(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) -> int:
-    """Images of the manifest that need not be computed."""
-    left = left_units(plan, folder, retry_errors=retry_errors)
-    return sum(unit not in left for unit in plan.manifest["unit"].to_pylist())
-
-
-def _has_errors(folder: ResultsFolder, unit: int) -> bool:
-    return ERROR in read_rows([folder.part(unit)], ["status"])["status"].to_pylist()
+def _failed_images(folder: ResultsFolder) -> frozenset[str]:
+    columns = ["image_id", "status"]
+    # File by file, as messages and masks are not needed, and there may be very many rows.
+    tables = (read_rows([part], columns).to_pylist() for part in folder.parts())
+    return frozenset(row["image_id"] for rows in tables for row in rows if row["status"] == ERROR)
 
 
 def start_anew(folder: ResultsFolder) -> None:
@@ -195,9 +196,18 @@ def prepare_folder(
             f"{folder.path} holds a run with other settings: {details}. "
             "Choose another --out, or pass --overwrite to start anew"
         )
-    if not folder.manifest.exists():
+    check_parts(folder, manifest)
+    if not _holds(folder.manifest, manifest):
         write_manifest(manifest, folder.manifest)
     folder.remove_leftovers()
+
+
+def _holds(path: Path, manifest: pa.Table) -> bool:
+    """Whether a file is that manifest; if it is lost or damaged, nothing is, as the dataset still lists the same."""
+    try:
+        return bool(read_manifest(path).equals(manifest))
+    except ResultsError:
+        return False
 
 
 _DIGESTS = {

@@ -6,8 +6,9 @@ One image that cannot be processed never takes another one with it: its row carr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_image, decode_label, encode_png, read_bytes
 from oodray.datasets.orientation import exif_orientation, upright
-from oodray.errors import ImageError
+from oodray.errors import ImageError, RunError
 from oodray.job.attempts import Guard, unguarded
+from oodray.job.reading import read_rows
 from oodray.job.results import ERROR, OK, ResultsFolder, write_part
 from oodray.job.telemetry import count_images
 from oodray.job.units import DECODED, Row, Rows, image_size, pack, pixels, unpack
@@ -93,11 +95,19 @@ class Finisher:
     """Last stage: the rule, mask, tallies and PNGs, and the file of the unit.
 
     What goes on is one small row per unit: what it took and what failed.
+
+    Attributes:
+        method: the settings.
+        out: the results folder.
+        guard: of the work on images.
+        identity: of the run. A process may outlive its killed driver: if the folder has come to hold another run by
+            then, what is left of this one is not written. None writes always.
     """
 
     method: Method
     out: str
     guard: Guard = field(default_factory=unguarded)
+    identity: Mapping[str, Any] | None = None
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Units of `SEGMENTED` to their summaries."""
@@ -105,9 +115,21 @@ class Finisher:
             tried = self.guard.run("finish", rows, self._finish_all)
             # What was given up was not finished, and is finished as an error.
             finished = [row if "status" in row else self.finish(row) for row in tried]
-            write_part(ResultsFolder(self.out), unit, finished)
+            self._write(unit, finished)
             count_images(finished)
             yield pa.Table.from_pylist([summary(unit, finished)], schema=SUMMARY_SCHEMA)
+
+    def _write(self, unit: int, rows: Rows) -> None:
+        """Write the file of a unit, with the rows that it has of other images: a retry computes failed ones alone."""
+        folder = ResultsFolder(self.out)
+        if self.identity is not None and folder.read_run()["identity"] != self.identity:
+            raise RunError(f"another run was started in {folder.path}: nothing of this one is written there any more")
+        part, computed = folder.part(unit), {row["image_id"] for row in rows}
+        before = read_rows([part]).to_pylist() if part.exists() else []
+        kept = [row for row in before if row["image_id"] not in computed]
+        # A manifest ascends by image.
+        together = sorted([*kept, *rows], key=lambda row: str(row["image_id"])) if kept else rows
+        write_part(folder, unit, together)
 
     def _finish_all(self, rows: Rows) -> Rows:
         return [self.finish(row) for row in rows]

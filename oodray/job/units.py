@@ -6,7 +6,7 @@ inside one, so a unit that is a single row, its images a list of structs, arrive
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,11 @@ SEGMENTED = pa.struct(
 """What leaves the actor: no logits and no features."""
 
 
-def rows_by_unit(manifest: pa.Table, units: Collection[int]) -> dict[int, Rows]:
-    """The rows of some units of a manifest, in its order."""
+def rows_by_unit(images: pa.Table) -> dict[int, Rows]:
+    """Rows of a manifest by their unit, in their order."""
     rows_of: dict[int, Rows] = {}
-    for row in manifest.to_pylist():
-        if row["unit"] in units:
-            rows_of.setdefault(row["unit"], []).append(row)
+    for row in images.to_pylist():
+        rows_of.setdefault(row["unit"], []).append(row)
     return rows_of
 
 

@@ -101,11 +101,12 @@ class TestRunJson:
         ("content", "problem"),
         [
             (None, "is not a results folder: it has no run.json"),
-            (b"", "cannot read .*run.json"),
-            (b"{", "cannot read .*run.json"),
-            (b"\xff\xfe", "cannot read .*run.json"),
+            (b"", "run.json is damaged"),
+            (b"{", "run.json is damaged"),
+            (b"\xff\xfe", "run.json is damaged"),
             (b"[]", "does not describe a run of oodray"),
             (b'{"config": {}}', "does not describe a run of oodray"),
+            (b'{"config": null, "identity": {}}', "does not describe a run of oodray"),
         ],
     )
     def test_others_are_refused(self, tmp_path: Path, content: bytes | None, problem: str) -> None:
@@ -124,7 +125,7 @@ class TestRunJson:
         folder.write_run({"config": {"k": 5, "tau": 1.5, "ood_ratio": 0.3, "seed": 0}, "identity": {}})
         assert folder.rule() == Rule(k=5, tau=1.5, ood_ratio=0.3)
 
-    @pytest.mark.parametrize("config", [{}, {"k": 5, "tau": 1.5}, None, "k"])
+    @pytest.mark.parametrize("config", [{}, {"k": 5, "tau": 1.5}, {"k": 5, "tau": "x", "ood_ratio": 0.3}])
     def test_without_a_rule_is_refused(self, tmp_path: Path, config: object) -> None:
         folder = ResultsFolder(tmp_path)
         folder.write_run({"config": config, "identity": {}})

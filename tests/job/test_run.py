@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pixel_oracles import random_images, write_results
 
 from oodray.datasets import manifest as manifest_module
+from oodray.datasets.images import LabelCodes
 from oodray.errors import ConfigError, ResultsError, RunError
 from oodray.job import run as run_module
 from oodray.job.attempts import ATTEMPTS, DIED
@@ -399,10 +402,11 @@ def test_more_than_ray_has_is_refused(start: Start) -> None:
         greedy.go()
 
 
-def test_errors_are_tried_again_only_when_asked(
-    clean: Run, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_errors_are_tried_again_when_asked_and_nothing_else_is(
+    clean: Run, ray_session: None, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(HERE)
+    monkeypatch.setattr(manifest_module, "_WANTED_UNITS", 2)
     spoilt = tiny_root / "images" / "03.png"
     content = spoilt.read_bytes()
     spoilt.write_bytes(content[:100])
@@ -411,12 +415,17 @@ def test_errors_are_tried_again_only_when_asked(
     spoilt.write_bytes(content)
     assert first.go().failed == 1
     before = first.files()
+    there = [row for row in read_rows(first.folder.parts()).to_pylist() if row["status"] == "ok"]
+    first.heard.clear()
     evaluation = run(first.plan, first.folder, first.heard.append, retry_errors=True)
     assert (evaluation.images, evaluation.failed) == (10, 0)
+    assert sum(unit.ok for unit in first.heard) == 1
     after = first.files()
     parts = {name for name in before if name.startswith("results/")}
     assert len([name for name in parts if before[name] != after[name]]) == 1
-    assert first.rows().equals(clean.rows())
+    # The other images of its unit have the row that they had, with the seconds that they took.
+    assert [row for row in read_rows(first.folder.parts()).to_pylist() if row["image_id"] != "images/03"] == there
+    assert first.rows().drop(["unit"]).equals(clean.rows().drop(["unit"]))
 
 
 def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
@@ -442,13 +451,53 @@ def test_results_that_belong_to_no_run_are_not_removed(tmp_path: Path) -> None:
     ("network", "options"), [("crashes_on_mark", {"batch_size": 2}), ("hangs_on_mark", {"image_timeout": 3.0})]
 )
 def test_an_image_that_ends_its_worker_becomes_an_error(
-    clean: Run, start: Start, tiny_root: Path, network: str, options: dict[str, Any]
+    clean: Run,
+    start: Start,
+    tiny_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    network: str,
+    options: dict[str, Any],
 ) -> None:
+    # In units of five, so that a batch of two is tried, then each of its images.
+    monkeypatch.setattr(manifest_module, "_WANTED_UNITS", 2)
     mark(tiny_root, "04")
     spoilt = start(model=f"fakes:{network}", **options)
     spoilt.go()
-    found = spoilt.rows()
-    failed = found["image_id"].to_pylist().index("images/04")
-    assert found["error"].to_pylist()[failed] == f"given up after {ATTEMPTS} attempts (segment and cluster): {DIED}"
-    others = [row for row in range(10) if row != failed]
-    assert found.take(others).equals(clean.rows().take(others))
+    check_one_error(spoilt, clean, f"given up after {ATTEMPTS} attempts (segment and cluster): {DIED}")
+
+
+@dataclass(frozen=True)
+class DeadlyCodes(LabelCodes):
+    """Ends the process that decodes a label with a code of 200."""
+
+    def labels(self, codes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        if (codes == 200).any():
+            os.kill(os.getpid(), signal.SIGSEGV)  # as a decoder of a bad file does
+        return super().labels(codes)
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_the_process_that_decodes_it_becomes_an_error(
+    clean: Run, start: Start, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_root / "annotations/04_mask.png"
+    codes = np.array(Image.open(path))
+    codes[0, 0] = 200
+    Image.fromarray(codes).save(path)
+    spoilt = start()
+    known = spoilt.plan.layout.label_codes
+    monkeypatch.setattr(
+        type(spoilt.plan.layout), "label_codes", DeadlyCodes(known.ood, known.ignore, known.in_distribution)
+    )
+    spoilt.go()
+    check_one_error(spoilt, clean, f"given up after {ATTEMPTS} attempts (decode): {DIED}")
+
+
+def check_one_error(spoilt: Run, clean: Run, error: str) -> None:
+    """One image failed for a reason, and all others have the rows of the clean run."""
+    found = {row["image_id"]: row for row in spoilt.rows().drop(["unit"]).to_pylist()}
+    assert found.pop("images/04")["error"] == error
+    expected = {row["image_id"]: row for row in clean.rows().drop(["unit"]).to_pylist()}
+    del expected["images/04"]
+    assert found == expected

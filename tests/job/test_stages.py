@@ -16,7 +16,7 @@ from pixel_oracles import METHOD, Pixels, Row, failed_row, segmented_row
 
 from oodray import decode_mask
 from oodray.datasets.layouts import get_layout
-from oodray.errors import ImageError, RunError
+from oodray.errors import ImageError, ResultsError, RunError
 from oodray.job.results import RESULT_SCHEMA, ResultsFolder
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, SEGMENTED, Rows, pack, unpack
@@ -214,6 +214,35 @@ class TestFinisher:
         assert table["status"].to_pylist() == ["ok", "error"]
         assert table["image_id"].to_pylist() == ["a", "b"]
         assert table["seconds_segment"].to_pylist() == [0.5, None]
+
+    def test_what_an_earlier_file_has_of_other_images_stays(self, tmp_path: Path) -> None:
+        random, part = np.random.default_rng(0), ResultsFolder(tmp_path).part(0)
+        a, b, c = (segmented_row(random, image_id) for image_id in "abc")
+        finisher = Finisher(METHOD, str(tmp_path))
+        next(finisher(pack(0, [a, failed_row("b"), c], SEGMENTED)))
+        before = pq.read_table(part)
+        [summary] = finisher(pack(0, [b], SEGMENTED))
+        assert (summary["ok"].to_pylist(), summary["failed"].to_pylist()) == ([1], [0])
+        after = pq.read_table(part)
+        assert after["image_id"].to_pylist() == ["a", "b", "c"]
+        assert after["status"].to_pylist() == ["ok", "ok", "ok"]
+        # Their seconds too: they were not computed again.
+        assert after.take([0, 2]).equals(before.take([0, 2]))
+
+    def test_nothing_is_written_into_a_folder_that_has_come_to_hold_another_run(self, tmp_path: Path) -> None:
+        folder = ResultsFolder(tmp_path)
+        folder.write_run({"config": {}, "identity": {"k": 6, "scores": ["ratio"]}})
+        rows = [segmented_row(np.random.default_rng(0))]
+        orphan = Finisher(METHOD, str(tmp_path), identity={"k": 5, "scores": ["ratio"]})
+        with pytest.raises(RunError, match="another run was started in "):
+            next(orphan(pack(0, rows, SEGMENTED)))
+        folder.run.unlink()
+        with pytest.raises(ResultsError, match="not a results folder"):
+            next(orphan(pack(0, rows, SEGMENTED)))
+        assert folder.parts() == []
+        folder.write_run({"config": {}, "identity": orphan.identity})
+        next(orphan(pack(0, rows, SEGMENTED)))
+        assert folder.finished_units() == {0}
 
     def test_a_folder_that_cannot_be_written_ends_the_run(self, tmp_path: Path) -> None:
         (tmp_path / "out").touch()
