@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -20,6 +21,7 @@ from oodray.cli.show import show
 from oodray.cli.status import status
 from oodray.cli.sweep import sweep
 from oodray.errors import OodrayError
+from oodray.job.signals import stoppable
 
 app = typer.Typer(
     help="Find, in every image of a dataset, the regions that a trained segmentation network was never taught.",
@@ -33,26 +35,29 @@ for command in (run, calibrate, evaluate, sweep, import_scores, compare, status,
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C stopped
+INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
+_OF_A_SIGNAL = 128  # and its number: the exit code of a program that it stopped
 
 
 def main() -> NoReturn:
     """Entry point: errors become one message and an exit code, tracebacks need --debug."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    try:
-        # Where a command ends with `typer.Exit`, this is its code.
-        exit_code = app(args=arguments, prog_name="oodray", standalone_mode=False)
-        if exit_code == INTERRUPTED:
-            raise KeyboardInterrupt
-        sys.exit(exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        typer.echo("stopped. The same command continues a run.", err=True)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        _fail(*_message_and_code(error))
+    with stoppable() as stop:
+        try:
+            # Where a command ends with `typer.Exit`, this is its code.
+            exit_code = app(args=arguments, prog_name="oodray", standalone_mode=False)
+            if exit_code == INTERRUPTED:
+                raise KeyboardInterrupt
+            sys.exit(exit_code)
+        except (typer.Abort, KeyboardInterrupt):
+            with contextlib.suppress(OSError):  # the terminal may be what is gone
+                typer.echo("stopped. The same command continues a run.", err=True)
+            sys.exit(_OF_A_SIGNAL + stop.number)
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            _fail(*_message_and_code(error))
 
 
 def _message_and_code(error: Exception) -> tuple[str, int]:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 from oodray.errors import ConfigError, RunError
+from oodray.job.signals import kept
 
 LOCAL_CPUS = 4
 """Logical CPUs that a local Ray has at least: fewer can leave a stage without one for ever."""
@@ -37,7 +38,7 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
     address = cluster_address(address)
     if address:
         _require_listener(address)
-    with _quiet():
+    with _quiet(), kept():
         try:
             if address:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +24,7 @@ from oodray.job.reading import check_parts, read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ERROR, ResultsFolder
 from oodray.job.shared_storage import check_shared_storage
+from oodray.job.signals import noted
 from oodray.storage import remove_folder
 
 PACKAGES = (
@@ -80,10 +77,10 @@ def run(
             pool = choose_pool(plan, len(units), machines)
             check_shared_storage(plan, folder)
             on_start(describe(plan, pool, len(units), machines))
-            with _interruptible() as interrupted:
+            with noted() as stopped:
                 for summary in stream(plan, left, folder, pool):
                     on_unit(UnitDone(**{name: value for name, value in summary.items() if name != "unit"}))
-                    if interrupted.is_set():
+                    if stopped.is_set():
                         raise KeyboardInterrupt
             evaluation = evaluate_run(folder)
     else:
@@ -96,25 +93,6 @@ def run(
             f"all {evaluation.failed} images failed; `oodray status {folder.path}` shows the most frequent errors"
         )
     return evaluation
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, beside raising KeyboardInterrupt, which gets lost inside a callback of Ray's."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.default_int_handler(number, frame)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def left_images(manifest: pa.Table, folder: ResultsFolder, *, retry_errors: bool = False) -> pa.Table:

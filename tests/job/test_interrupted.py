@@ -65,16 +65,25 @@ def times(out: Path) -> dict[Path, int]:
     return {part: part.stat().st_mtime_ns for part in ResultsFolder(out).parts()}
 
 
-def test_after_ctrl_c_the_same_command_continues_it(
-    command: Command, undisturbed: Path, environment: dict[str, str], tmp_path: Path
+# Ctrl-C reaches all of a terminal's processes; a machine that will be taken away asks the one that it knows.
+@pytest.mark.parametrize(("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_after_a_signal_the_same_command_continues_it(
+    command: Command,
+    undisturbed: Path,
+    environment: dict[str, str],
+    tmp_path: Path,
+    *,
+    number: signal.Signals,
+    send: Callable[[int, int], None],
 ) -> None:
     out = tmp_path / "out"
     process = start(command(out), out, environment)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert err.endswith("stopped. The same command continues a run.\n")
     assert "Traceback" not in err
+    assert not (out / "lease.json").exists()
     time.sleep(3)  # a worker may live, and write, a moment longer
     before = times(out)
     assert ENOUGH <= len(before) < 10
