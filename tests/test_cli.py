@@ -25,6 +25,7 @@ from oodray.errors import DatasetError, OodrayError, RunError
 from oodray.job import machine
 from oodray.job import plan as plan_module
 from oodray.job import run as run_module
+from oodray.job.lease import Lease
 from oodray.job.machine import Finding
 from oodray.job.plan import Plan
 from oodray.job.results import ResultsFolder
@@ -473,6 +474,60 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE / "job")
         return call(*arguments), out, arguments
+
+
+class Typed(io.StringIO):
+    """A terminal at which something is typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class TestOverwrite:
+    @pytest.fixture
+    def arguments(
+        self, finished: tuple[Done, Path, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> list[object]:
+        """The same run in a copy of its folder, with another setting."""
+        monkeypatch.chdir(HERE / "job")
+        shutil.copytree(finished[1], tmp_path / "out")
+        return [*finished[2], "--out", tmp_path / "out", "--k", 7, "--overwrite"]
+
+    @pytest.mark.parametrize(("answer", "left"), [("n\n", 10), ("", 10), ("y\n", 0)])
+    def test_it_asks_where_someone_can_answer(
+        self,
+        arguments: list[object],
+        started: list[tuple[Plan, Path]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        answer: str,
+        left: int,
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", Typed(answer))
+        done = call(*arguments)
+        assert f"Remove the run in {tmp_path / 'out'}, 10 files?" in done.err
+        assert len(ResultsFolder(tmp_path / "out").parts()) == left
+        assert len(started) == (left == 0)
+        assert done.exit_code == (130 if left else 1)
+
+    def test_nobody_is_asked_without_a_terminal(
+        self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        assert "Remove" not in call(*arguments).err
+        assert [plan.config.k for plan, _ in started] == [7]
+        assert ResultsFolder(tmp_path / "out").parts() == []
+
+    def test_a_run_that_is_at_work_keeps_its_results(
+        self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
+    ) -> None:
+        folder = ResultsFolder(tmp_path / "out")
+        with Lease(folder):
+            done = call(*arguments)
+        assert done.exit_code == 2
+        assert f"error: another run is at work on {folder.path}: process " in done.err
+        assert (started, len(folder.parts())) == ([], 10)
 
 
 class TestRun:

@@ -39,6 +39,25 @@ def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("k", "k was 1, is 2"),
+        ("method_version", "method_version was 1, is 2"),
+        ("model_sha256", "the weights have another content"),
+        ("features_sha256", "the network of the features has another content"),
+        ("code_sha256", "the file that makes the network has another content"),
+        ("manifest", "the dataset lists other images or labels"),
+    ],
+)
+def test_what_has_changed_is_named_and_nothing_is_touched(folder: ResultsFolder, name: str, said: str) -> None:
+    folder.write_run({"config": {}, "identity": {"same": 0, name: 1}})
+    before = folder.run.read_bytes()
+    with pytest.raises(ResultsError, match=f"holds a run with other settings: {said}\\. Choose another --out, or"):
+        prepare_folder(folder, read_manifest(folder.manifest), identity={"same": 0, name: 2}, description={})
+    assert (folder.run.read_bytes(), len(folder.parts())) == (before, 2)
+
+
 SPOILED_MANIFESTS: dict[str, Spoil] = {
     "cut short": lambda folder: folder.manifest.write_bytes(folder.manifest.read_bytes()[:300]),
     "empty": lambda folder: folder.manifest.write_bytes(b""),
@@ -108,3 +127,24 @@ class TestLeftImages:
         assert self.ids(folder, retry_errors=True) == ["005"]
         folder.part(0).unlink()
         assert self.ids(folder, retry_errors=True) == ["000", "001", "002", "005"]
+
+
+def test_an_overwrite_that_was_cut_short_is_finished_by_the_next(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, manifest = Path.unlink, read_manifest(folder.manifest)
+
+    def cut_short(path: Path, missing_ok: bool = False) -> None:
+        if path == folder.part(1):
+            raise KeyboardInterrupt
+        real(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            start_anew(folder)
+    assert folder.finished_units() == {1}
+    with pytest.raises(ResultsError, match="k was None, is 7"):
+        prepare_folder(folder, manifest, identity={"k": 7}, description={})
+    start_anew(folder)
+    assert (folder.finished_units(), folder.run.exists()) == (set(), False)

@@ -247,6 +247,11 @@ class TestModel:
         assert make().identity()["code_sha256"] == hashlib.sha256(code).hexdigest()
         assert make(model=EMBEDDED).identity()["code_sha256"] is None
 
+    def test_the_version_of_the_method_is_part_of_it(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = make().identity()
+        monkeypatch.setattr(plan_module, "METHOD_VERSION", -1)
+        assert make().identity() == before | {"method_version": -1}
+
     def test_official_weights_that_are_not_here_say_how_to_get_them(self, make: Make) -> None:
         with pytest.raises(ModelError) as caught:
             make(model=None)
