@@ -44,14 +44,15 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 _start_local(local_cpus)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
             hint = ". If the cluster asks for a token, set RAY_AUTH_MODE=token" if address else ""
             raise RunError(f"cannot {where}: {error}{hint}") from error
     try:
         yield
     finally:
-        ray.shutdown()
+        with kept():
+            ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from oodray import Segmentation
+from oodray.datasets.images import LabelCodes
 
 MARK = (255, 0, 255)
 """The colour of the first pixel of an image that some networks here cannot take."""
+
+DEADLY_CODE = 200
+MOST_HOARDED = 8 * 2**10
+"""MiB."""
 
 TAU = 1.5
 """A threshold between the confidences of `Colours` for bright colours and for dark ones."""
@@ -109,8 +115,33 @@ class Flat(Colours):
         return Segmentation(found.logits, found.features.flatten())
 
 
+class HungryOnMark(Colours):
+    """Takes memory until something ends it, or there is more than any test asks for."""
+
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        if _is_marked(image):
+            hoard: list[NDArray[np.float64]] = []
+            while len(hoard) < MOST_HOARDED:
+                hoard.append(np.ones(2**17))  # a MiB
+            time.sleep(60)
+        return super().segment_one(image)
+
+
+class DeadlyCodes(LabelCodes):
+    """Ends the process that decodes a certain label."""
+
+    def labels(self, codes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        if (codes == DEADLY_CODE).any():
+            os.kill(os.getpid(), signal.SIGSEGV)  # as a decoder that trips over a file
+        return super().labels(codes)
+
+
 def colours() -> Colours:
     return Colours()
+
+
+def hungry_on_mark() -> Colours:
+    return HungryOnMark()
 
 
 def slow() -> Colours:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
+import ray
+
+from oodray.errors import RunError
+from oodray.job.cluster import connected
+from oodray.job.signals import stoppable
 
 LISTENERS = """
 import os
@@ -58,3 +64,23 @@ def test_a_local_ray_listens_on_loopback_alone(environment: dict[str, str]) -> N
     found = done.stdout.split()
     assert len(found) >= 4  # its servers, and the workers that wait
     assert set(found) <= LOOPBACK
+
+
+class TestConnected:
+    @pytest.fixture(autouse=True)
+    def no_ray(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "shutdown", lambda: None)
+
+    def test_a_ray_that_does_not_start_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(**_: object) -> None:
+            raise Exception("The current node timed out during startup.")  # as Ray does
+
+        monkeypatch.setattr(ray, "init", fail)
+        with pytest.raises(RunError, match="cannot start Ray on this machine: The current node timed"), connected():
+            pass
+
+    def test_ray_does_not_keep_the_signals_that_it_takes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+        with stoppable(), connected(), pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,71 @@
+"""A worker that takes more memory than there is: Ray's monitor ends it, with its batch, before the machine is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+from PIL import Image
+
+from oodray.job.attempts import ATTEMPTS, DIED
+from oodray.job.reading import read_rows
+from oodray.job.results import ResultsFolder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+HERE = Path(__file__).parent
+FOR_THE_RUN = 5 * 2**30
+"""What a run of this size never takes, and the hungry network does."""
+
+# Units of several images, so that the one that takes the memory shares its batch.
+PROGRAM = """
+from oodray.cli import main
+from oodray.datasets import manifest
+manifest._WANTED_UNITS = 2
+main()
+"""
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of the machine, and of those that are free."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    found = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":") for line in lines)}
+    return found["MemTotal"], found["MemAvailable"]
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="reads /proc")
+def test_the_batch_is_split_and_the_image_that_takes_the_memory_becomes_an_error(
+    tiny_root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    total, free = memory()
+    if free < FOR_THE_RUN + fakes.MOST_HOARDED * 2**20:
+        pytest.skip(f"needs more memory than the {free / 2**30:.1f} GiB that are free")
+    path = tiny_root / "images/04.png"
+    image = np.array(Image.open(path))
+    image[0, 0] = fakes.MARK
+    Image.fromarray(image).save(path)
+    options = {"dataset": "ade-ood", "root": tiny_root, "out": tmp_path / "out", "threads": 1, "tau": fakes.TAU}
+    flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    # As if the machine had no more than the run may take.
+    limits = {
+        "RAY_memory_usage_threshold": f"{(total - free + FOR_THE_RUN) / total:.4f}",
+        "RAY_memory_monitor_refresh_ms": "100",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "run", *flat, "--model", "fakes:hungry_on_mark", "--batch-size", "2"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=HERE,
+        env=environment | limits,
+    )
+    assert ended.returncode == 0, ended.stderr
+    rows = read_rows(ResultsFolder(tmp_path / "out").parts(), ["unit", "image_id", "error"]).to_pylist()
+    assert [row["unit"] for row in rows] == [0] * 5 + [1] * 5
+    assert {row["image_id"]: row["error"] for row in rows if row["error"]} == {
+        "images/04": f"given up after {ATTEMPTS} attempts (segment and cluster): {DIED}"
+    }
