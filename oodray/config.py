@@ -105,7 +105,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "workers": (lambda v: v >= 1, "a whole number of at least 1"),
     "image_timeout": (lambda v: v >= 0 and math.isfinite(v), "a number of seconds, 0 for no limit"),
     "fewest_workers": (lambda v: v >= 1, "a whole number of at least 1"),
-    "gpus_per_worker": (lambda v: v >= 0 and math.isfinite(v), "a number of at least 0"),
+    # Ray gives shares of one GPU, or whole ones.
+    "gpus_per_worker": (lambda v: 0 <= v <= 1 or (v > 1 and v % 1 == 0), "a share from 0 to 1, or a whole number"),
 }
 
 HOW_IT_RUNS = (

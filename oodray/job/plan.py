@@ -90,7 +90,7 @@ class Plan:
 
         # On GPUs a worker takes one CPU, whatever its threads.
         gpus = self.config.gpus_per_worker or 1
-        return (self.config.workers or max(1, fitting(torch.cuda.device_count(), gpus))) + 2
+        return (self.config.workers or max(1, gpu_shares(torch.cuda.device_count(), gpus))) + 2
 
     def weights_bytes(self) -> int | None:
         """Size of the weights on disk, None where a factory has its own."""
@@ -179,6 +179,17 @@ def fitting(offered: float, wanted: float) -> int:
     (10, 1)
     """
     return int(Fraction(str(offered)) // Fraction(str(wanted)))
+
+
+def gpu_shares(offered: float, wanted: float) -> int:
+    """How often a number of GPUs, or a share of one, can be taken from a machine: shares do not reach over two.
+
+    >>> gpu_shares(3, 0.4), gpu_shares(3, 2.0), gpu_shares(0.5, 0.25)
+    (6, 1, 2)
+    """
+    if wanted >= 1:
+        return fitting(offered, wanted)
+    return int(offered) * fitting(1, wanted) + fitting(offered % 1, wanted)
 
 
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from oodray.errors import ConfigError
-from oodray.job.plan import Plan, fitting
+from oodray.job.plan import Plan, fitting, gpu_shares
 
 BESIDE = 1
 """CPUs that a run needs beside its workers, for decoding and writing."""
@@ -63,23 +63,33 @@ def choose_pool(plan: Plan, units: int, machines: list[Node]) -> Pool:
     gpus = config.gpus_per_worker
     gpus = (1.0 if plan.device == "cuda" else 0.0) if gpus is None else gpus
     cpus = 1 if gpus else config.threads
-    there = sum(machine.gpus for machine in machines)
-    most = config.workers or (max(1, sum(fitting(machine.gpus, gpus) for machine in machines)) if gpus else 1)
-    pool = Pool(min(config.fewest_workers or most, units), min(most, units), cpus, gpus)
+    most = config.workers or (max(1, sum(gpu_shares(machine.gpus, gpus) for machine in machines)) if gpus else 1)
     # Workers of a range beyond the fewest may come with machines that are not there yet.
     asked = config.fewest_workers or most
-    if gpus and sum(fitting(machine.gpus, gpus) for machine in machines) < asked:
+    _refuse_what_is_not_there(asked, cpus, gpus, machines)
+    return Pool(min(asked, units), min(most, units), cpus, gpus)
+
+
+def _refuse_what_is_not_there(asked: int, cpus: int, gpus: float, machines: list[Node]) -> None:
+    """A worker takes its GPUs and its CPUs from one machine; a share of a GPU lies on one GPU."""
+    if gpus and sum(gpu_shares(machine.gpus, gpus) for machine in machines) < asked:
+        there = f"{sum(machine.gpus for machine in machines):g}"
+        there += f" on {len(machines)} machines" if len(machines) > 1 else ""
         raise ConfigError(
-            f"{asked} workers with {gpus:g} GPUs each need {asked * gpus:g} GPUs, Ray has {_listed(there, machines)}: "
+            f"{asked} workers with {gpus:g} GPUs each need {asked * gpus:g} GPUs, Ray has {there}: "
             "lower --workers or --gpus-per-worker (0 runs on the CPU)"
         )
     needed, offered = asked * cpus + BESIDE, sum(machine.cpus for machine in machines)
-    if needed > offered or sum(fitting(machine.cpus, cpus) for machine in machines) < asked:
+    places = [fitting(machine.cpus, cpus) for machine in machines]
+    if gpus:
+        places = [min(place, gpu_shares(machine.gpus, gpus)) for place, machine in zip(places, machines, strict=True)]
+    if needed > offered or sum(places) < asked:
+        beside = "beside its GPU" if gpus else "on one machine"
         raise ConfigError(
-            f"{asked} workers, and decoding and writing beside them, need {needed} CPUs, {cpus} of each worker on one "
-            f"machine, Ray has {offered:g} on {len(machines)}: lower --workers or --threads"
+            f"{asked} workers, and decoding and writing beside them, need {needed} CPUs, {cpus} of each worker "
+            f"{beside}, Ray has {offered:g} on {len(machines)}, enough for {sum(places)} workers: "
+            f"lower --workers{'' if gpus else ' or --threads'}"
         )
-    return pool
 
 
 def describe(plan: Plan, pool: Pool, units: int, machines: list[Node]) -> str:
@@ -89,7 +99,3 @@ def describe(plan: Plan, pool: Pool, units: int, machines: list[Node]) -> str:
     weights = plan.weights_bytes()
     memory = "" if weights is None else f", each at least {weights / 2**20:,.0f} MiB for its weights"
     return f"{cluster}; {pool}{memory}; batches of {plan.config.batch_size}; {units} units of images left"
-
-
-def _listed(there: float, machines: list[Node]) -> str:
-    return f"{there:g}" + (f" on {len(machines)} machines" if len(machines) > 1 else "")

@@ -41,6 +41,7 @@ def pool(machines: list[tuple[float, float]], units: int = 1000, device: str | N
         (2, {"gpus_per_worker": 0.5}, (4, 0.5)),
         (3, {"gpus_per_worker": 2.0}, (1, 2.0)),
         (1, {"gpus_per_worker": 0.1}, (10, 0.1)),
+        (3, {"gpus_per_worker": 0.4}, (6, 0.4)),
         (2, {"gpus_per_worker": 0.0}, (1, 0.0)),
         (2, {"gpus_per_worker": 0.0, "workers": 4}, (4, 0.0)),
     ],
@@ -60,6 +61,10 @@ def test_one_worker_per_gpu_or_one(gpus: float, options: dict[str, Any], expecte
         ([(2, 16)], {"fewest_workers": 3, "workers": 8}, r"3 workers with 1 GPUs each need 3 GPUs, Ray has 2"),
         ([(0, 4)], {"workers": 2}, r"2 workers, and decoding and writing beside them, need 5 CPUs, .* Ray has 4 on 1"),
         ([(4, 4)], {}, r"4 workers, .* need 5 CPUs, .* Ray has 4"),
+        # Together there is enough; GPUs and CPUs lie on different machines.
+        ([(4, 1), (0, 16)], {}, r"4 workers, .* need 5 CPUs, 1 of each worker beside its GPU, .* enough for 1 workers"),
+        ([(2, 16)], {"gpus_per_worker": 0.7, "workers": 3}, r"3 workers with 0.7 GPUs each"),
+        ([(3, 16)], {"gpus_per_worker": 0.4, "workers": 7}, r"7 workers with 0.4 GPUs each"),
         ([(0, 1)] * 8, {"workers": 2}, r"need 5 CPUs, 2 of each worker on one machine, Ray has 8 on 8"),
     ],
 )
