@@ -88,13 +88,6 @@ def _require_listener(address: str) -> None:
         ) from error
 
 
-def gpu_count() -> float:
-    """GPUs that Ray knows of."""
-    import ray
-
-    return float(ray.cluster_resources().get("GPU", 0))
-
-
 def _start_local(wanted: int) -> None:
     import ray
     from ray._private import ray_constants

@@ -22,10 +22,9 @@ from oodray.config import (
 from oodray.datasets.layouts import Layout, count_warning, get_layout
 from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.errors import ConfigError, ResultsError
-from oodray.job.cluster import cluster_address, connected, gpu_count
+from oodray.job.device import choose_device
 from oodray.job.results import ResultsFolder
 from oodray.job.stages import Method
-from oodray.method.kmeans import resolve_backend
 from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
 from oodray.models.checkpoints import file_sha256, refuse_wrong_file
@@ -143,14 +142,13 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
         warnings += (
             f"tau={tau} is no edge of tallies of {config.confidence_bits} bits: {snapped} is used, and named tau_used",
         )
-    device = _device(config)
-    dtype = _dtype(config, model, device)
-    backend = resolve_backend(config.kmeans_backend, device)
+    device = choose_device(config)
+    dtype = _dtype(config, model, device.kind)
     if manifest is None:
         layout.prepare(root)
         manifest = build_manifest(layout, root)
     sha256 = model.weights_sha256()
-    shortfall, slow = count_warning(layout, manifest), dtype_warning(dtype, device)
+    shortfall, slow = count_warning(layout, manifest), dtype_warning(dtype, device.kind)
     return Plan(
         config=replace(
             config,
@@ -158,7 +156,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
             tau=tau,
             scores=scores,
             dtype=dtype,
-            kmeans_backend=backend,
+            kmeans_backend=device.kmeans_backend,
             model=model.name,
         ),
         layout=layout,
@@ -167,8 +165,10 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
         model=model,
         model_sha256=sha256,
         code_sha256=None if model.code is None else file_sha256(model.code),
-        device=device,
-        warnings=tuple(filter(None, (shortfall, _checksum_warning(model, sha256), model.remark, slow, *warnings))),
+        device=device.kind,
+        warnings=tuple(
+            filter(None, (shortfall, _checksum_warning(model, sha256), model.remark, device.warning, slow, *warnings))
+        ),
     )
 
 
@@ -268,16 +268,3 @@ def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:
     if unknown:
         raise ConfigError(f"unknown score {unknown[0]!r}; known: {', '.join(SCORES)}")
     return tuple(score for score in SCORES if score in scores) if scores else SCORES
-
-
-def _device(config: RunConfig) -> str:
-    """Where the workers run: as asked, else on GPUs where the cluster, or this machine, has any."""
-    if config.gpus_per_worker is not None:
-        return "cuda" if config.gpus_per_worker > 0 else "cpu"
-    if cluster_address(config.ray_address) is not None:
-        # The driver's own machine says nothing about the workers'.
-        with connected(config.ray_address):
-            return "cuda" if gpu_count() else "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

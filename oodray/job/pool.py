@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from oodray.errors import ConfigError
+from oodray.job.nodes import Node
 from oodray.job.plan import Plan, fitting, gpu_shares
 
 BESIDE = 1
 """CPUs that a run needs beside its workers, for decoding and writing."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """What one machine of the cluster offers."""
-
-    address: str
-    cpus: float
-    gpus: float
 
 
 @dataclass(frozen=True)
@@ -40,17 +32,6 @@ class Pool:
         count = f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
         each = f"{self.gpus:g} GPU" if self.gpus else f"{self.cpus} CPUs"
         return f"{count} worker{'s' if self.most > 1 else ''} of {each}"
-
-
-def nodes() -> list[Node]:
-    """The machines of the cluster that Ray runs on, those that live."""
-    import ray
-
-    return [
-        Node(node["NodeManagerAddress"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
 
 
 def choose_pool(plan: Plan, units: int, machines: list[Node]) -> Pool:

@@ -17,9 +17,10 @@ import oodray
 from oodray.datasets.manifest import read_manifest, write_manifest
 from oodray.errors import ResultsError, RunError
 from oodray.job.cluster import connected
+from oodray.job.nodes import nodes
 from oodray.job.pipeline import stream
 from oodray.job.plan import Plan
-from oodray.job.pool import choose_pool, describe, nodes
+from oodray.job.pool import choose_pool, describe
 from oodray.job.reading import check_parts, read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
 from oodray.job.results import ERROR, ResultsFolder
@@ -75,7 +76,7 @@ def run(
         with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
             machines = nodes()
             pool = choose_pool(plan, len(units), machines)
-            check_shared_storage(plan, folder)
+            check_shared_storage(plan, folder, machines)
             on_start(describe(plan, pool, len(units), machines))
             with noted() as stopped:
                 for summary in stream(plan, left, folder, pool):

@@ -1,4 +1,4 @@
-"""Whether every machine of a cluster sees what a run reads and writes, asked before it starts."""
+"""Whether every machine of a cluster sees what a run reads, and can write its results, asked before it starts."""
 
 from __future__ import annotations
 
@@ -8,55 +8,53 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oodray.errors import ConfigError, RunError
+from oodray.job.nodes import Node, ask, check_packages
 from oodray.job.plan import Plan
 from oodray.job.results import ResultsFolder
 from oodray.storage import is_remote, storage_path
 
-ANSWER_SECONDS = 60
 
-
-def check_shared_storage(plan: Plan, folder: ResultsFolder) -> None:
-    """Ask every node of the cluster for the dataset, the results folder and the weights; one node needs no asking.
+def check_shared_storage(plan: Plan, folder: ResultsFolder, machines: list[Node]) -> None:
+    """Ask every node of the cluster for the dataset, the results folder and the network; one node needs no asking.
 
     Raises:
         ConfigError: naming the node that does not see something, and what.
         RunError: a node does not answer, or the results folder cannot be written to.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) < 2:
+    if len(machines) < 2:
         return
+    check_packages(machines)
     places = {"--root": str(plan.root), "the first image": plan.manifest["image_uri"][0].as_py()}
     places |= {f"the weights {path.name}": str(path) for path in plan.model.files()}
+    if plan.model.own_code is not None:
+        places[f"the code {plan.model.own_code.name}"] = str(plan.model.own_code)
     with _mark(folder) as mark:
-        places["--out"] = str(mark)
-        # An answer takes no CPU, as a cluster may be at work.
-        ask = ray.remote(num_cpus=0, max_retries=0)(absent)
-        answers = {
-            node["NodeManagerAddress"]: ask.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(places)
-            for node in nodes
-        }
-        for address, answer in answers.items():
-            try:
-                lacking = ray.get(answer, timeout=ANSWER_SECONDS)
-            except ray.exceptions.RayError as error:
-                reason = str(error).partition("\n")[0]
-                raise RunError(f"the node {address} does not answer: {reason}. Run the same command again") from error
-            if lacking:
-                named = str(folder.path) if lacking == "--out" else places[lacking]
+        for machine, problem in ask(machines, lacking, places, str(mark), str(folder.path)):
+            if problem is not None:
                 raise ConfigError(
-                    f"the node {address} does not see {lacking}, {named}: all nodes must share it, at the same path. "
+                    f"the node {machine.address} {problem}: all nodes must share it, at the same path. "
                     "Mount it there, or name a place in an object store, such as s3://bucket/folder"
                 )
 
 
-def absent(places: dict[str, str]) -> str | None:
-    """The first of some places that this machine does not see."""
-    return next((name for name, place in places.items() if not _is_there(place)), None)
+def lacking(places: dict[str, str], mark: str, out: str) -> str | None:
+    """What this machine lacks: one of some places, the results folder `out` that holds a mark, or the right to write.
+
+    None where nothing is lacking.
+    """
+    for name, place in places.items():
+        if not _is_there(place):
+            return f"does not see {name}, {place}"
+    if not _is_there(mark):
+        return f"does not see --out, {out}"
+    # A drive may be mounted for reading alone, or belong to another user.
+    own = storage_path(out) / f".{uuid.uuid4().hex}.tmp"
+    try:
+        own.touch()
+        own.unlink()
+    except OSError as error:
+        return f"cannot write to --out, {out} ({error.strerror})"
+    return None
 
 
 def _is_there(place: str) -> bool:

@@ -86,6 +86,13 @@ class ModelSource:
         """Whether code of yours makes the segmenter, instead of a config."""
         return self.config is None and self.folder is None
 
+    @property
+    def own_code(self) -> Path | None:
+        """The file of yours that every worker reads; None for a name, and for a factory of an installed package."""
+        if self.code is None or self.config is not None:
+            return self.code
+        return self.code if self.search_path and self.code.is_relative_to(self.search_path) else None
+
     def files(self) -> list[Path]:
         """What holds the weights, those of the features included: files, or folders; nothing for a factory."""
         return [path for path in (self.checkpoint, self.folder, self.features) if path is not None]

@@ -8,8 +8,9 @@ import pytest
 
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
+from oodray.job.nodes import Node
 from oodray.job.plan import Plan
-from oodray.job.pool import Node, Pool, choose_pool, describe
+from oodray.job.pool import Pool, choose_pool, describe
 
 
 class Asking:
