@@ -13,6 +13,13 @@ fi
 : "${RAY_API_SERVER_ADDRESS:?set it to the dashboard of the head node, http://HEAD:8265}"
 dataset=$1 root=$2 out=$3
 shift 3
+# The run starts on the head, in a folder that is not this one.
+for place in "$root" "$out"; do
+    case $place in
+        /* | *://*) ;;
+        *) echo "$place must begin with / or be a place such as s3://bucket/folder: the cluster does not know this folder" >&2 && exit 2 ;;
+    esac
+done
 
 # The name makes a second submission of the same run visible; the results folder refuses it while the first one lives.
 name="oodray-$dataset-$(date +%Y%m%d-%H%M%S)"

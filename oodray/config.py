@@ -46,6 +46,7 @@ class RunConfig:
         workers: worker processes that hold the network; None is one per GPU, or one.
         fewest_workers: workers at the start, where more may come with a cluster that grows; None is `workers`.
         gpus_per_worker: GPUs of each; None is 1 where Ray has a GPU, else 0.
+        wait: seconds to wait for a cluster to have room for the workers, as one that grows needs; 0 starts at once.
         image_timeout: seconds that an image may take in a stage before its process is ended; 0 is for ever.
         ray_address: a Ray cluster to join; None starts a local one unless `RAY_ADDRESS` is set.
     """
@@ -73,6 +74,7 @@ class RunConfig:
     workers: int | None = None
     fewest_workers: int | None = None
     gpus_per_worker: float | None = None
+    wait: float = 0.0
     image_timeout: float = 600.0
     ray_address: str | None = None
 
@@ -82,7 +84,10 @@ class RunConfig:
             if value is not None and not accepts(value):
                 raise ConfigError(f"{name} must be {expected}, got {_shown(value)}")
         if self.fewest_workers is not None and self.fewest_workers > (self.workers or 0):
-            raise ConfigError(f"fewest_workers is {self.fewest_workers}, more than workers, {self.workers}")
+            raise ConfigError(
+                f"fewest_workers is {self.fewest_workers}, workers is {self.workers}: a range such as 2:16 begins with "
+                "the smaller number"
+            )
 
 
 KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
@@ -104,6 +109,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threads": (lambda v: v >= 1, "a whole number of at least 1"),
     "workers": (lambda v: v >= 1, "a whole number of at least 1"),
     "image_timeout": (lambda v: v >= 0 and math.isfinite(v), "a number of seconds, 0 for no limit"),
+    "wait": (lambda v: v >= 0 and math.isfinite(v), "a number of seconds, at least 0"),
     "fewest_workers": (lambda v: v >= 1, "a whole number of at least 1"),
     # Ray gives shares of one GPU, or whole ones.
     "gpus_per_worker": (lambda v: 0 <= v <= 1 or (v > 1 and v % 1 == 0), "a share from 0 to 1, or a whole number"),
@@ -115,6 +121,7 @@ HOW_IT_RUNS = (
     "workers",
     "fewest_workers",
     "gpus_per_worker",
+    "wait",
     "image_timeout",
     "ray_address",
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from oodray.cli import options as shared
-from oodray.cli.terminal import console, stream_plan
+from oodray.cli.terminal import console, note, stream_plan
 
 
 def calibrate(
@@ -36,6 +36,7 @@ def calibrate(
     threads: shared.Threads = None,
     workers: shared.Workers = None,
     gpus_per_worker: shared.GpusPerWorker = None,
+    wait: shared.Wait = None,
     ray_address: shared.RayAddress = None,
 ) -> None:
     """Estimate tau on in-distribution images, and tell the false alarms of each T there."""
@@ -57,7 +58,7 @@ def calibrate(
     check_in_distribution(get_layout(dataset))
     folder = ResultsFolder(out or Path("runs") / f"calibrate-{dataset}")
     # No pixel scores: the clusters' tallies answer everything.
-    plan = make_plan(options | {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}, None, folder)
+    plan = make_plan(options | {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}, None, folder, on_wait=note)
     stream_plan(plan, folder)
     calibration = calibrate_run(folder, quantile)
     terminal = console()

@@ -39,6 +39,9 @@ Workers = Annotated[
     str | None, typer.Option(help="Workers with a network, 4, or 2:16 on a growing cluster; by default one per GPU.")
 ]
 GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs of each worker; 0 is the CPU.")]
+Wait = Annotated[
+    float | None, typer.Option(help="Seconds to wait for a cluster that grows to have room for the workers.")
+]
 RayAddress = Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS does the same.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from oodray.cli import options as shared
-from oodray.cli.terminal import print_evaluation, stream_plan
+from oodray.cli.terminal import note, print_evaluation, stream_plan
 
 NOT_SETTINGS = ("out", "config", "retry_errors", "overwrite")
 
@@ -44,6 +44,7 @@ def run(
     threads: shared.Threads = None,
     workers: shared.Workers = None,
     gpus_per_worker: shared.GpusPerWorker = None,
+    wait: shared.Wait = None,
     image_timeout: Annotated[
         float | None, typer.Option(help="Seconds an image may take before it is given up; 0 is for ever.")
     ] = None,
@@ -67,5 +68,5 @@ def run(
         options["sweep_k"] = whole_range(sweep_k)
     named = dataset or (read_settings(config).get("dataset") if config is not None else None)
     folder = ResultsFolder(out or Path("runs") / str(named))
-    plan = make_plan(options, config, folder)
+    plan = make_plan(options, config, folder, on_wait=note)
     print_evaluation(stream_plan(plan, folder, retry_errors=retry_errors, overwrite=overwrite), folder.path)

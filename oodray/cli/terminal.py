@@ -42,6 +42,11 @@ def stream_plan(
             return run(plan, folder, progress.update, retry_errors=retry_errors, on_start=progress.note)
 
 
+def note(line: str) -> None:
+    """A line on standard error."""
+    console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def warn(terminal: Console, text: str) -> None:
     """A line that stands out."""
     terminal.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.machinery import PathFinder
@@ -24,6 +25,7 @@ from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.device import choose_device
 from oodray.job.results import ResultsFolder
+from oodray.job.room import wait_for_room
 from oodray.job.stages import Method
 from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
@@ -108,8 +110,16 @@ class Plan:
         }
 
 
-def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder) -> Plan:
+def make_plan(
+    options: Settings,
+    config_file: Path | None,
+    folder: ResultsFolder,
+    *,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Plan:
     """Resolve options, which win over the config file, which wins over the dataset's preset.
+
+    `on_wait` hears what a cluster is waited for.
 
     Raises:
         ConfigError: if an option or a file is wrong, or no layer says which network or tau to use.
@@ -142,6 +152,7 @@ def make_plan(options: Settings, config_file: Path | None, folder: ResultsFolder
         warnings += (
             f"tau={tau} is no edge of tallies of {config.confidence_bits} bits: {snapped} is used, and named tau_used",
         )
+    wait_for_room(config, on_wait)
     device = choose_device(config)
     dtype = _dtype(config, model, device.kind)
     if manifest is None:

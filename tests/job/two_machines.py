@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,10 +29,12 @@ class TwoMachines:
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
+        # Ray notes there which cluster is the current one: no other Ray on this machine may change that.
+        self._temporary = tempfile.mkdtemp(prefix="oodray")
         # Metrics come every second, not every ten.
         self.environment = (
             environment
-            | {"RAY_metrics_report_interval_ms": "1000"}
+            | {"RAY_metrics_report_interval_ms": "1000", "RAY_TMPDIR": self._temporary}
             | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
         )
         self._names = [f"oodray{os.getpid()}{letter}" for letter in "ab"]
@@ -90,9 +94,7 @@ class TwoMachines:
 
     def lose(self, node: int) -> None:
         """Take the power from a machine."""
-        for pid in [self._nodes[node].pid, *_descendants(self._nodes[node].pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end_all([self._nodes[node].pid, *descendants(self._nodes[node].pid)])
         self._nodes.pop(node).wait()
 
     def stop(self) -> None:
@@ -102,6 +104,7 @@ class TwoMachines:
         if self.apart:
             for name in self._names:
                 _ip("netns", "del", name)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _start(self, node: int, *options: str, before: Sequence[str] = ()) -> None:
         command = [
@@ -145,7 +148,15 @@ def _ip(*arguments: str) -> bool:
     return subprocess.run(["ip", *arguments], check=False, capture_output=True).returncode == 0
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def end_all(pids: list[int]) -> None:
+    """Kill processes, those that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The processes that a process has started, and those that these have."""
     parents = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
