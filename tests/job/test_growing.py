@@ -82,7 +82,18 @@ def growing(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 
 def start(root: Path, out: Path, variables: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "oodray.cli", "run", "--dataset", "ade-ood", "--root", root, "--out", out]
+    command = [
+        sys.executable,
+        "-m",
+        "oodray.cli",
+        "run",
+        "--dataset",
+        "ade-ood",
+        "--root",
+        str(root),
+        "--out",
+        str(out),
+    ]
     network = ["--model", "fakes:witness", "--tau", "1.5", "--kmeans-backend", "torch", "--gpus-per-worker", "1"]
     return subprocess.run(
         [*command, *network, *options], env=variables, cwd=HERE, capture_output=True, text=True, check=False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from two_machines import RAY, TwoMachines
+from two_machines import TwoMachines
 
 from oodray.job.reading import read_rows
 from oodray.job.results import ResultsFolder
@@ -20,6 +20,20 @@ from oodray.job.results import ResultsFolder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 HERE = Path(__file__).parent
+SUBMIT = HERE.parents[1] / "jobs" / "submit.sh"
+
+CUML = """
+from sklearn.cluster import KMeans as Reference
+
+
+class KMeans:
+    def __init__(self, n_clusters, *, random_state, **_):
+        self._reference = Reference(n_clusters, random_state=random_state, n_init=1)
+
+    def fit_predict(self, points):
+        return self._reference.fit_predict(points)
+"""
+"""Stands in for cuML's, on the machine with a GPU alone."""
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +48,41 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def machines(environment: dict[str, str], witnesses: Path, hidden: Path) -> Iterator[TwoMachines]:
-    path = f"{environment['PYTHONPATH']}:{HERE}"
-    machines = TwoMachines(environment | {"PYTHONPATH": path, "OODRAY_WITNESSES": str(witnesses)})
+def for_reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the second machine cannot write to."""
+    return tmp_path_factory.mktemp("for_reading")
+
+
+@pytest.fixture(scope="module")
+def machines(
+    environment: dict[str, str],
+    witnesses: Path,
+    hidden: Path,
+    for_reading: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[TwoMachines]:
+    packages = tmp_path_factory.mktemp("packages")
+    (packages / "cuml.py").write_text(CUML)
+    variables = {
+        "PYTHONPATH": f"{environment['PYTHONPATH']}:{HERE}",
+        "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
+        "OODRAY_WITNESSES": str(witnesses),
+    }
+    machines = TwoMachines(environment | variables)
     try:
-        machines.start(hidden)
+        machines.start(hidden, for_reading, packages)
         yield machines
     finally:
         machines.stop()
 
 
-def command(root: Path, out: Path) -> list[str]:
-    options = {"dataset": "ade-ood", "root": root, "out": out, "model": "fakes:witness", "tau": 1.5, "threads": 1}
-    flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "oodray.cli", "run", *flat, "--workers", "2"]
+METHOD = ["--tau", "1.5", "--threads", "1"]
+TWO_ON_CPUS = ["--workers", "2", "--gpus-per-worker", "0"]
+
+
+def command(root: Path, out: Path, *options: str, model: str = "fakes:witness") -> list[str]:
+    where = ["--dataset", "ade-ood", "--root", str(root), "--out", str(out), "--model", model]
+    return [sys.executable, "-m", "oodray.cli", "run", *where, *METHOD, *(options or TWO_ON_CPUS)]
 
 
 def rows(out: Path) -> pa.Table:
@@ -72,8 +107,8 @@ def test_a_submitted_job_is_done_by_both(
     machines: TwoMachines, alone: Path, tiny_dataset: Path, witnesses: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    submit = [*RAY, "job", "submit", "--address", machines.jobs, "--", *command(tiny_dataset, out)]
-    submitted = machines.run(submit)
+    submit = [str(SUBMIT), "ade-ood", str(tiny_dataset), str(out), "--model", "fakes:witness", *METHOD, *TWO_ON_CPUS]
+    submitted = machines.run(submit, RAY_API_SERVER_ADDRESS=machines.jobs)
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert rows(out).equals(rows(alone))
     assert (out / "metrics.json").read_bytes() == (alone / "metrics.json").read_bytes()
@@ -89,37 +124,65 @@ for node in ray.nodes():
 """
 
 
-def test_its_numbers_are_on_rays_metrics_page(
-    machines: TwoMachines, alone: Path, tiny_dataset: Path, tmp_path: Path
-) -> None:
-    submitted = machines.run(command(tiny_dataset, tmp_path / "out"), RAY_ADDRESS=machines.gcs)
+def test_its_numbers_are_on_rays_metrics_page(machines: TwoMachines, tiny_root: Path, tmp_path: Path) -> None:
+    (tiny_root / "images" / "03.png").write_bytes(b"broken")
+    submitted = machines.run(command(tiny_root, tmp_path / "out"), RAY_ADDRESS=machines.gcs)
     assert submitted.returncode == 0, submitted.stderr
-    assert "2 nodes with 4 CPUs and 0 GPUs; 2 workers of 1 CPUs" in submitted.stderr
+    assert "2 nodes with 4 CPUs and 1 GPUs; 2 workers of 1 CPUs" in submitted.stderr
     deadline = time.monotonic() + 60
     while True:
         page = machines.run([sys.executable, "-c", METRICS], RAY_ADDRESS=machines.gcs).stdout
-        images = sum(float(value) for value in re.findall(r'(?m)^ray_oodray_images\w*\{.*status="ok".*\} (\S+)', page))
+        # The job before this one had no error.
+        ok, failed = (counted(page, status) for status in ("ok", "error"))
         stages = set(re.findall(r'(?m)^ray_oodray_stage_seconds\w*\{.*stage="(\w+)"', page))
-        if images >= 10 and "ray_oodray_worker_busy_share" in page:
+        shares = [float(share) for share in re.findall(r"(?m)^ray_oodray_worker_busy_share\{.*\} (\S+)", page)]
+        if ok >= 9 and failed and shares:
             break
         assert time.monotonic() < deadline, [line for line in page.splitlines() if "oodray" in line]
         time.sleep(1)
+    assert failed == 1
     assert stages == {"decode", "segment", "cluster", "finish"}
+    assert all(0 < share <= 1 for share in shares)
 
 
-def test_a_node_that_does_not_see_the_images_is_named(
-    machines: TwoMachines, hidden: Path, tiny_dataset: Path, tmp_path: Path
+def counted(page: str, status: str) -> float:
+    """Images with a status, on a metrics page."""
+    found = re.findall(rf'(?m)^ray_oodray_images\w*\{{.*status="{status}".*\}} (\S+)', page)
+    return sum(map(float, found))
+
+
+def test_the_backend_is_that_of_the_machine_with_the_gpu(
+    machines: TwoMachines, alone: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    # As in a cluster whose head has no GPU, the driver's own machine has neither that nor cuML.
+    done = machines.run(command(tiny_dataset, tmp_path / "out", "--workers", "1"), RAY_ADDRESS=machines.gcs)
+    assert done.returncode == 0, done.stderr
+    identity = ResultsFolder(tmp_path / "out").read_run()["identity"]
+    assert (identity["device"], identity["kmeans_backend"]) == ("cuda", "cuml")
+    assert ResultsFolder(alone).read_run()["identity"]["kmeans_backend"] == "torch"
+    assert rows(tmp_path / "out")["status"].to_pylist() == ["ok"] * 10
+
+
+def test_a_node_that_lacks_something_is_named(
+    machines: TwoMachines, hidden: Path, for_reading: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     if not machines.apart:
         pytest.skip("two machines with files of their own need network namespaces")
     shutil.copytree(tiny_dataset, hidden / "root")
-    for root, out, lacking in (
-        (hidden / "root", tmp_path / "out", f"--root, {hidden}/root"),
-        (tiny_dataset, hidden / "out", f"--out, {hidden}/out"),
+    (hidden / "mine.py").write_text("import fakes\n\ndef make():\n    return fakes.witness()\n")
+    for options, problem in (
+        (command(hidden / "root", tmp_path / "out"), f"does not see --root, {hidden}/root"),
+        (command(tiny_dataset, hidden / "out"), f"does not see --out, {hidden}/out"),
+        (command(tiny_dataset, for_reading), f"cannot write to --out, {for_reading} (Read-only file system)"),
+        (
+            command(tiny_dataset, tmp_path / "own", model="mine:make"),
+            f"does not see the code mine.py, {hidden}/mine.py",
+        ),
     ):
-        refused = machines.run(command(root, out), RAY_ADDRESS=machines.gcs)
+        refused = machines.run(options, hidden, RAY_ADDRESS=machines.gcs)
         assert refused.returncode == 2, refused.stderr
-        assert f"the node {machines.addresses[1]} does not see {lacking}: all nodes must share it" in refused.stderr
+        assert f"the node {machines.addresses[1]} {problem}: all nodes must share it" in refused.stderr
+        out = Path(options[options.index("--out") + 1])
         assert list((out / "results").iterdir()) == []
 
 

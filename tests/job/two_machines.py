@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+HERE = Path(__file__).parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 PORT, DASHBOARD = 26379, 28265
 CPUS = 2
@@ -42,14 +43,22 @@ class TwoMachines:
         self.addresses = ["10.77.83.1", "10.77.83.2"] if self.apart else ["127.0.0.1", "127.0.0.1"]
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self, hidden: Path) -> None:
-        """Start both nodes, and wait until they see each other; one folder is another one on the second, if apart."""
+    def start(self, hidden: Path, for_reading: Path, packages: Path) -> None:
+        """Start both nodes, and wait until they see each other.
+
+        Args:
+            hidden: a folder that is another one on the second node, if they are apart.
+            for_reading: a folder that the second node cannot write to, if they are apart.
+            packages: a folder of packages that the second node has alone, beside a GPU on paper.
+        """
         head = ["--head", f"--port={PORT}", f"--dashboard-host={self.addresses[0]}", f"--dashboard-port={DASHBOARD}"]
         self._start(0, *head)
         self.wait_for_nodes(1)
         # `ip netns exec` gives a process mounts of its own.
-        hide = ["sh", "-c", f'mount -t tmpfs tmpfs "{hidden}" && exec "$@"', "sh"] if self.apart else []
-        self._start(1, f"--address={self.addresses[0]}:{PORT}", before=hide)
+        mounts = f'mount -t tmpfs tmpfs "{hidden}" && mount --bind -o ro "{for_reading}" "{for_reading}" && exec "$@"'
+        before = ["sh", "-c", mounts, "sh"] if self.apart else []
+        options = [f"--address={self.addresses[0]}:{PORT}", "--num-gpus=1"]
+        self._start(1, *options, before=before, PYTHONPATH=f"{self.environment['PYTHONPATH']}:{packages}")
         self.wait_for_nodes(2)
 
     def wait_for_nodes(self, count: int) -> None:
@@ -75,20 +84,20 @@ class TwoMachines:
         """Where jobs are submitted."""
         return f"http://{self.addresses[0]}:{DASHBOARD}"
 
-    def popen(self, command: list[str], node: int = 0, **variables: str) -> subprocess.Popen[str]:
-        """A process on one of the machines."""
+    def popen(self, command: list[str], folder: Path = HERE, **variables: str) -> subprocess.Popen[str]:
+        """A process on the first machine."""
         return subprocess.Popen(
-            [*self._on(node), *command],
+            [*self._on(0), *command],
             env=self.environment | variables,
-            cwd=Path(__file__).parent,
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, command: list[str], node: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], folder: Path = HERE, **variables: str) -> subprocess.CompletedProcess[str]:
         """The same, to its end."""
-        process = self.popen(command, node, **variables)
+        process = self.popen(command, folder, **variables)
         out, err = process.communicate(timeout=200)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
@@ -106,7 +115,7 @@ class TwoMachines:
                 _ip("netns", "del", name)
         shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _start(self, node: int, *options: str, before: Sequence[str] = ()) -> None:
+    def _start(self, node: int, *options: str, before: Sequence[str] = (), **variables: str) -> None:
         command = [
             *RAY,
             "start",
@@ -117,8 +126,8 @@ class TwoMachines:
         ]
         self._nodes[node] = subprocess.Popen(
             [*self._on(node), *before, *command, "--object-store-memory=200000000"],
-            env=self.environment,
-            cwd=Path(__file__).parent,
+            env=self.environment | variables,
+            cwd=HERE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
