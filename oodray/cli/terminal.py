@@ -31,7 +31,7 @@ def stream_plan(
         warn(errors, warning)
     if overwrite and folder.finished_units() and sys.stdin.isatty():
         typer.confirm(f"Remove the run in {folder.path}, {len(folder.finished_units())} files?", abort=True, err=True)
-    with Lease(folder) as lease:
+    with Lease(folder, on_wait=note) as lease:
         if lease.taken_over is not None:
             warn(errors, f"{folder.path} was left by {lease.taken_over}, which is gone: its work is continued")
         if overwrite:

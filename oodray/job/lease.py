@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from oodray.job.results import ResultsFolder
 from oodray.storage import is_remote
 
 SECONDS_BETWEEN_BEATS = 10.0
+SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_BE_OVERWRITTEN = 2.0
 DEAD_AFTER_SECONDS = 120.0
 """Age of the last beat after which a run on another host is taken for dead: clocks and network drives lag."""
@@ -56,9 +57,14 @@ class Holder:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(socket.gethostname(), os.getpid(), _born(os.getpid()), now, _pids())
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether nothing is known of the process here but its beats."""
+        return (self.host, self.pids) != (socket.gethostname(), _pids())
+
     def is_alive(self, age: float) -> bool:
         """Whether the process still works, `age` seconds after its last beat."""
-        if (self.host, self.pids) != (socket.gethostname(), _pids()):
+        if self.is_elsewhere:
             return age < DEAD_AFTER_SECONDS
         try:
             os.kill(self.pid, 0)
@@ -75,12 +81,15 @@ class Holder:
 class Lease:
     """The right to write into a results folder, for the length of a `with` block.
 
+    A run on another host is listened for, until it gives a sign of life or counts as dead; `on_wait` hears of that.
+
     Raises:
         ResultsError: on entering, if another run is at work there.
         RunError: on entering, if the folder cannot be written to.
     """
 
-    def __init__(self, folder: ResultsFolder) -> None:
+    def __init__(self, folder: ResultsFolder, on_wait: Callable[[str], None] = lambda _: None) -> None:
+        self._on_wait = on_wait
         self.path = folder.path / "lease.json"
         self.taken_over: Holder | None = None
         self._holder = Holder.this_process()
@@ -110,17 +119,34 @@ class Lease:
 
     def _refuse_the_living(self) -> None:
         try:
-            age = time.time() - self.path.stat().st_mtime
+            beat = self.path.stat().st_mtime
         except FileNotFoundError:
             return
-        holder = _read(self.path)
-        if age < DEAD_AFTER_SECONDS if holder is None else holder.is_alive(age):
+        holder, age = _read(self.path), time.time() - beat
+        alive = age < DEAD_AFTER_SECONDS if holder is None else holder.is_alive(age)
+        if alive and holder is not None and holder.is_elsewhere:
+            # The machine may be gone, and this be the one in its place: a job that is tried again, on a new cluster.
+            self._on_wait(f"{self.path.parent} is held by {holder}: listening for a sign of life")
+            alive = self._gives_a_sign(beat, DEAD_AFTER_SECONDS - age)
+        if alive:
             raise ResultsError(
                 f"another run is at work on {self.path.parent}: {holder or 'one that cannot be read'}. Wait for it, or "
                 f"choose another --out. On another host a run counts as dead {DEAD_AFTER_SECONDS:.0f} s after its last "
                 "sign of life"
             )
         self.taken_over = holder
+
+    def _gives_a_sign(self, beat: float, seconds: float) -> bool:
+        """Whether there is another beat than the one that is known, within some seconds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(min(SECONDS_BETWEEN_LOOKS, seconds))
+            try:
+                if self.path.stat().st_mtime != beat:
+                    return True
+            except FileNotFoundError:
+                return False  # it has just ended
+        return False
 
     def _refuse_a_later_one(self) -> None:
         """In an object store, which locks nothing, of two that start at once the one that wrote last goes on."""

@@ -60,18 +60,40 @@ def test_a_number_that_went_to_another_process_does_not_keep_it(folder: ResultsF
         assert lease.taken_over is not None
 
 
-@pytest.mark.parametrize(
-    "other", [{"host": f"not-{socket.gethostname()}"}, {"pids": "pid:[1]", "pid": 2**22 + 1}], ids=["host", "container"]
-)
-def test_on_another_host_or_in_another_container_of_its_name_its_age_decides(
-    other: dict[str, Any], folder: ResultsFolder
-) -> None:
-    elsewhere = replace(Holder.this_process(), **other)
-    leave(folder, elsewhere, age=DEAD_AFTER_SECONDS / 2)
-    with pytest.raises(ResultsError, match="counts as dead 120 s after"), Lease(folder):
-        pass
+@pytest.fixture(params=[{"host": f"not-{socket.gethostname()}"}, {"pids": "pid:[1]", "pid": 2**22 + 1}])
+def elsewhere(request: pytest.FixtureRequest) -> Holder:
+    """A run on another host, and one in another container of this host's name."""
+    return replace(Holder.this_process(), **request.param)
+
+
+def test_elsewhere_its_age_decides(folder: ResultsFolder, elsewhere: Holder) -> None:
     leave(folder, elsewhere, age=DEAD_AFTER_SECONDS * 2)
-    with Lease(folder) as lease:
+    with Lease(folder, on_wait=lambda _: pytest.fail("what is long dead was listened for")) as lease:
+        assert lease.taken_over == elsewhere
+
+
+def test_one_elsewhere_that_gives_a_sign_of_life_is_left_alone(folder: ResultsFolder, elsewhere: Holder) -> None:
+    leave(folder, elsewhere, age=DEAD_AFTER_SECONDS / 2)
+    # It beats while it is listened for.
+    beats = Lease(folder, on_wait=lambda _: os.utime(folder.path / "lease.json"))
+    with pytest.raises(ResultsError, match="counts as dead 120 s after"), beats:
+        pass
+
+
+def test_a_machine_in_place_of_one_that_was_lost_waits_and_goes_on(
+    folder: ResultsFolder, elsewhere: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "SECONDS_BETWEEN_LOOKS", 0.1)
+    leave(folder, elsewhere, age=DEAD_AFTER_SECONDS - 1)
+    heard: list[str] = []
+    with Lease(folder, on_wait=heard.append) as lease:
+        assert lease.taken_over == elsewhere
+    assert heard == [f"{folder.path} is held by {elsewhere}: listening for a sign of life"]
+
+
+def test_one_that_ends_while_it_is_listened_for_leaves_the_folder(folder: ResultsFolder, elsewhere: Holder) -> None:
+    leave(folder, elsewhere, age=DEAD_AFTER_SECONDS / 2)
+    with Lease(folder, on_wait=lambda _: (folder.path / "lease.json").unlink()) as lease:
         assert lease.taken_over == elsewhere
 
 
