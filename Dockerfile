@@ -2,7 +2,7 @@
 #
 #   docker build -t REGISTRY/oodray:0.1.0 .
 #
-# Ray, Python and CUDA come with the base; Ray must be the version in constraints.txt, on every node and in rayjob.yaml.
+# Ray and Python come with the base; Ray must be the version in constraints.txt, on every node and in rayjob.yaml.
 ARG RAY_VERSION=2.60.0
 FROM rayproject/ray:${RAY_VERSION}-py311-cu128
 
@@ -10,18 +10,16 @@ FROM rayproject/ray:${RAY_VERSION}-py311-cu128
 USER ray
 WORKDIR /home/ray/oodray
 
-# Wheels of PyTorch for the CUDA that cuML is built for, 13; everything else comes from PyPI. Both bring their own CUDA, that of
-# the base image is not used; the machine's driver must be one for CUDA 13 (580 or newer).
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cu130
-
 # What changes seldom comes first: the packages, several gigabytes, stay a layer of their own while the code changes.
-COPY --chown=ray constraints.txt ./
-RUN pip install --no-cache-dir --constraint constraints.txt torch==2.13.0 --extra-index-url ${TORCH_INDEX}
+# PyPI's torch is built for CUDA 13, as cuML is, and both bring their own CUDA: that of the base image is not used. The
+# machine's driver must be one for CUDA 13 (580 or newer).
+COPY --chown=ray constraints-gpu.txt ./
+RUN pip install --no-cache-dir --constraint constraints-gpu.txt torch==2.13.0
 COPY --chown=ray pyproject.toml README.md LICENSE ./
 # The dependencies of the package alone, from an empty one of the same name. OpenCV comes without its windows, which want
 # a system library that servers lack.
 RUN mkdir oodray && touch oodray/__init__.py && mkdir configs \
-    && pip install --no-cache-dir --constraint constraints.txt '.[cuml,hf,triton]' \
+    && pip install --no-cache-dir --constraint constraints-gpu.txt '.[cuml,hf,triton]' \
     && pip uninstall --yes oodray && rm -rf oodray configs \
     && pip uninstall --yes opencv-python && pip install --no-cache-dir --no-deps opencv-python-headless==5.0.0.93
 

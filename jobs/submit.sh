@@ -17,7 +17,10 @@ shift 3
 for place in "$root" "$out"; do
     case $place in
         /* | *://*) ;;
-        *) echo "$place must begin with / or be a place such as s3://bucket/folder: the cluster does not know this folder" >&2 && exit 2 ;;
+        *)
+            echo "$place must begin with /, or be a place such as s3://bucket/folder: the cluster knows no other" >&2
+            exit 2
+            ;;
     esac
 done
 

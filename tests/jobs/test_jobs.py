@@ -5,22 +5,39 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import sysconfig
+import tomllib
+import venv
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from oodray.cli import app
 
 ROOT = Path(__file__).parents[2]
 JOBS = ROOT / "jobs"
 SCRIPTS = ("local.sh", "submit.sh", "sweep.sh")
-CONSTRAINTS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins(name: str) -> dict[str, str]:
+    """The packages of a file of constraints, and their versions."""
+    lines = (ROOT / name).read_text().splitlines()
+    found = (line.split("==") for line in lines if not line.startswith("#"))
+    return {canonicalize_name(package): version for package, version in found}
+
+
+CONSTRAINTS = pins("constraints.txt")
+OF_THE_IMAGE = pins("constraints-gpu.txt")
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -62,14 +79,31 @@ class TestDockerfile:
         [base] = [value for name, value in instructions() if name == "FROM"]
         assert base.startswith(f"rayproject/ray:{CONSTRAINTS['ray']}-py311-cu")
 
-    def test_torch_is_that_of_the_constraints_for_the_cuda_of_cuml(self) -> None:
-        text = dict(value.split("=", 1) for name, value in instructions() if name == "ARG")
-        [cuml] = re.findall(r'"cuml-(cu\d+)', (ROOT / "pyproject.toml").read_text())
-        assert text["TORCH_INDEX"].rsplit("/", 1)[1].startswith(cuml)
-        runs = " ".join(value for name, value in instructions() if name == "RUN")
-        pinned = re.findall(r"([\w-]+)==([\d.]+)", runs)
-        headless = ("opencv-python-headless", CONSTRAINTS["opencv-python"])
-        assert pinned == [("torch", CONSTRAINTS["torch"]), headless]
+    def test_versions_are_those_of_make_and_cuml_s_pandas(self) -> None:
+        shared = CONSTRAINTS.keys() & OF_THE_IMAGE.keys()
+        assert {name for name in shared if CONSTRAINTS[name] != OF_THE_IMAGE[name]} == {"pandas"}
+        assert OF_THE_IMAGE["opencv-python-headless"] == CONSTRAINTS["opencv-python"]
+        asked = [*PROJECT["dependencies"], *(text for extra in self.extras() for text in self.extra(extra))]
+        assert {canonicalize_name(Requirement(text).name) for text in asked} <= OF_THE_IMAGE.keys()
+        assert all(
+            OF_THE_IMAGE[canonicalize_name(Requirement(text).name)] in Requirement(text).specifier for text in asked
+        )
+
+    def test_every_install_is_of_a_pinned_version(self) -> None:
+        runs = [value for name, value in instructions() if name == "RUN"]
+        installs = [part for run in runs for part in run.split("&&") if "pip install" in part]
+        assert len(installs) == 4
+        for install in installs:
+            assert "--constraint constraints-gpu.txt" in install or "--no-deps" in install
+        for package, version in re.findall(r"([\w-]+)==([\d.]+)", " ".join(runs)):
+            assert OF_THE_IMAGE[package] == version
+
+    def test_torch_is_for_the_cuda_of_cuml(self) -> None:
+        [cuml] = self.extra("cuml")
+        major = re.findall(r"cuml-cu(\d+)", cuml)
+        assert re.findall(r"torch is built for CUDA (\d+)", (ROOT / "Dockerfile").read_text()) == major
+        assert [OF_THE_IMAGE["cuda-toolkit"].split(".")[0]] == major
+        assert {name[-2:] for name in OF_THE_IMAGE if re.search(r"-cu\d\d$", name)} == set(major)
 
     def test_all_that_is_copied_is_there_and_not_ignored(self) -> None:
         kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
@@ -78,11 +112,15 @@ class TestDockerfile:
         assert all((ROOT / path).exists() for path in copied)
 
     def test_every_extra_is_one_of_the_package(self) -> None:
-        runs = " ".join(value for name, value in instructions() if name == "RUN")
-        [extras] = re.findall(r"'\.\[([\w,]+)\]'", runs)
-        assert "cuml" in extras.split(",")
-        declared = re.findall(r"(?m)^(\w+) = \[", (ROOT / "pyproject.toml").read_text())
-        assert set(extras.split(",")) <= set(declared)
+        assert {"cuml"} <= set(self.extras()) <= PROJECT["optional-dependencies"].keys()
+
+    def extras(self) -> list[str]:
+        [found] = re.findall(r"'\.\[([\w,]+)\]'", " ".join(value for name, value in instructions() if name == "RUN"))
+        return str(found).split(",")
+
+    def extra(self, name: str) -> list[str]:
+        packages: list[str] = PROJECT["optional-dependencies"][name]
+        return packages
 
     def test_it_compiles_nothing_and_is_nobody_special(self) -> None:
         runs = " ".join(value for name, value in instructions() if name == "RUN")
@@ -98,6 +136,60 @@ class TestDockerfile:
         assert ("RUN", "oodray doctor") in instructions()
         [check] = [value for name, value in instructions() if name == "HEALTHCHECK"]
         assert '["oodray", "doctor"]' in check
+
+
+class TestInstallSteps:
+    """The Dockerfile's own steps, in an environment of their own, in place of an image."""
+
+    @pytest.mark.slow
+    def test_they_leave_a_package_that_works(self, tmp_path: Path) -> None:
+        """Without the downloads: what the steps would install is there, as in this interpreter."""
+        environment, folder = tmp_path / "environment", tmp_path / "home"
+        venv.create(environment, with_pip=True, symlinks=True)
+        [packages] = environment.glob("lib/*/site-packages")
+        (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+        there = re.compile(r"\[[\w,]+\]|--constraint \S+|&& pip install \S+ --no-deps opencv\S+")
+        offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # 0 is without, as pip has it
+        self.execute(folder, environment, lambda step: there.sub("", step), offline)
+        found = packages / "oodray"
+        assert (found / "configs" / "runs" / "ade-ood.yaml").is_file()
+        assert (found / "job" / "run.py").read_text() == (ROOT / "oodray" / "job" / "run.py").read_text()
+
+    @pytest.mark.timeout(3600)
+    def test_in_a_clean_environment(self, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+        """As they are, with all downloads."""
+        if not request.config.getoption("--image"):
+            pytest.skip("downloads gigabytes: pytest --image")
+        environment = tmp_path / "environment"
+        venv.create(environment, with_pip=True)
+        self.execute(tmp_path / "home", environment, lambda step: step, {})
+        freeze = subprocess.run([environment / "bin" / "pip", "freeze"], check=True, capture_output=True, text=True)
+        installed = dict(line.split("==") for line in freeze.stdout.splitlines() if "==" in line)
+        unpinned = {name for name in installed if canonicalize_name(name) not in OF_THE_IMAGE}
+        assert unpinned <= {"pip", "setuptools"}
+
+    def execute(
+        self, folder: Path, environment: Path, changed: Callable[[str], str], variables: Mapping[str, str]
+    ) -> None:
+        """Copy and run what the Dockerfile copies and runs."""
+        folder.mkdir()
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        clean |= {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", **variables}
+        for name, value in instructions():
+            if name == "COPY":
+                *copied, target = value.split()[1:]
+                for source in copied:
+                    (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, folder / target)
+            elif name == "RUN":
+                ran = subprocess.run(
+                    ["bash", "-ec", changed(value)],
+                    check=False,
+                    capture_output=True,
+                    text=True,
+                    cwd=folder,
+                    env=variables,
+                )
+                assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 class TestScripts:
@@ -120,14 +212,29 @@ class TestScripts:
         for command in commands:
             parse(command)
 
+    @pytest.mark.parametrize("places", [("root", "/out"), ("/root", "runs/out"), ("s3:/bucket", "/out")])
+    def test_a_place_that_only_this_machine_knows_is_not_submitted(
+        self, places: tuple[str, str], tmp_path: Path
+    ) -> None:
+        variables = fake_oodray(tmp_path, "0", "ray") | {"RAY_API_SERVER_ADDRESS": "http://10.0.0.1:8265"}
+        refused = subprocess.run(
+            [JOBS / "submit.sh", "demo", *places], check=False, capture_output=True, text=True, env=variables
+        )
+        assert refused.returncode == 2
+        assert "must begin with /" in refused.stderr
+        subprocess.run([JOBS / "submit.sh", "demo", "/root", "s3://b/out", "--k", "5"], check=True, env=variables)
+        [call] = (tmp_path / "calls").read_text().splitlines()
+        assert call.startswith("job submit --address http://10.0.0.1:8265 --submission-id oodray-demo-")
+        assert call.endswith(" -- oodray run --dataset demo --root /root --out s3://b/out --k 5")
+
     def test_a_wrong_option_would_be_noticed(self) -> None:
         with pytest.raises(Exception, match="No such option"):
             parse("oodray run --dataset demo --rot x")
 
 
-def fake_oodray(folder: Path, codes: str) -> dict[str, str]:
-    """A command `oodray` that notes how it was called and ends with one code after the other."""
-    program = folder / "oodray"
+def fake_oodray(folder: Path, codes: str, name: str = "oodray") -> dict[str, str]:
+    """A command that notes how it was called and ends with one code after the other."""
+    program = folder / name
     program.write_text(
         f'#!/usr/bin/env bash\necho "$@" >> {folder}/calls\n'
         f"codes=({codes})\nn=$(wc -l < {folder}/calls)\nexit ${{codes[n-1]:-0}}\n"
@@ -159,6 +266,15 @@ def test_a_sweep_of_two_datasets_runs(tmp_path: Path, environment: dict[str, str
         "sweep out/y",
         "compare out/x out/y",
     ]
+
+
+STORE_SHARE = 0.3
+"""Of a machine's memory, for Ray's object store, which goes to the disk where shared memory is smaller."""
+
+
+def gib(size: str) -> float:
+    """`16Gi`, or Docker's `16g`."""
+    return float(re.sub("(Gi|g)$", "", size))
 
 
 class TestRayJob:
@@ -195,6 +311,10 @@ class TestRayJob:
             assert volumes == {mount["name"] for mount in container["volumeMounts"]}
             memory = next(volume for volume in pod["volumes"] if volume["name"] == "shared-memory")
             assert memory["emptyDir"]["medium"] == "Memory"
+            shared, whole = (
+                gib(size) for size in (memory["emptyDir"]["sizeLimit"], container["resources"]["limits"]["memory"])
+            )
+            assert STORE_SHARE * whole < shared < whole
         workers = re.search(r"--workers (\d+)", loaded("rayjob.yaml")["spec"]["entrypoint"])
         assert workers
         assert int(workers[1]) == group["replicas"]
@@ -216,8 +336,22 @@ class TestCluster:
         assert kinds[content["head_node_type"]]["resources"] == {"CPU": 0}
         assert kinds["gpus"]["resources"]["GPU"] == 1
         assert kinds["gpus"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
-        assert kinds["gpus"]["min_workers"] == 2
         assert kinds["gpus"]["max_workers"] == content["max_workers"]
+
+    def test_a_run_waits_for_machines_that_nobody_has_asked_for_yet(self) -> None:
+        assert loaded("cluster.yaml")["available_node_types"]["gpus"]["min_workers"] == 0
+        [command] = commands_of((JOBS / "cluster.yaml").read_text())
+        assert re.search(r"--gpus-per-worker 1 --workers \d+:16 --wait \d+", command)
+
+    def test_machines_have_what_ray_does_not_give_them(self) -> None:
+        content = loaded("cluster.yaml")
+        [size] = re.findall(r"--shm-size=(\w+)", " ".join(content["docker"]["run_options"]))
+        memory = {"m6i.xlarge": 16, "g5.2xlarge": 32}
+        for kind in content["available_node_types"].values():
+            assert gib(size) > STORE_SHARE * memory[kind["node_config"]["InstanceType"]]
+            assert kind["node_config"]["ImageId"] == "AMI_ID"
+            assert kind["node_config"]["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] >= 100
+        assert "IamInstanceProfile" in content["available_node_types"]["gpus"]["node_config"]
 
     def test_rays_own_schema_takes_it(self) -> None:
         program = (
