@@ -46,8 +46,7 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
                 _start_local(local_cpus)
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
-            hint = ". If the cluster asks for a token, set RAY_AUTH_MODE=token" if address else ""
-            raise RunError(f"cannot {where}: {error}{hint}") from error
+            raise RunError(f"cannot {where}: {error}{_advice(str(error)) if address else ''}") from error
     try:
         yield
     finally:
@@ -66,6 +65,12 @@ def tasks() -> Iterator[None]:
         except RayTaskError as error:
             # Ray's own message holds a traceback; the cause is that of a file.
             raise error.cause from error
+
+
+def _advice(reason: str) -> str:
+    if "Version mismatch" in reason:
+        return "Start oodray with the Ray and the Python of the cluster, such as those of its image"
+    return ". If the cluster asks for a token, set RAY_AUTH_MODE=token"
 
 
 def cluster_address(address: str | None) -> str | None:

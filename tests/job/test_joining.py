@@ -79,6 +79,16 @@ cli.main()
 """
 """The command line with a reduction that takes a task per file; its tasks leave a note as well."""
 
+OTHER_RAY = """
+import ray
+
+ray.__version__ = "2.0.0"
+from oodray.cli import main
+
+main()
+"""
+"""The command line on another Ray than that of a cluster, as far as Ray can tell."""
+
 
 class Cluster:
     """A Ray in another process."""
@@ -125,6 +135,7 @@ class Runs:
         self.out = ResultsFolder(folder / "out")
         (folder / "network.py").write_text(NETWORK, encoding="utf-8")
         (folder / "parallel.py").write_text(PARALLEL, encoding="utf-8")
+        (folder / "other_ray.py").write_text(OTHER_RAY, encoding="utf-8")
 
     def run(self, *options: str, program: tuple[str, ...] = ("-m", "oodray.cli")) -> subprocess.CompletedProcess[str]:
         dataset = ["--dataset", "ade-ood", "--root", str(self.root)]
@@ -214,6 +225,18 @@ def test_the_cluster_of_the_option_is_joined_and_reduces_in_parallel(
     assert rows(runs.out).equals(rows(local))
     assert metrics(runs.out) == metrics(local)
     assert cluster.ask() == str(cluster.folder)
+
+
+def test_a_cluster_of_another_ray_is_not_joined(
+    cluster: Cluster, secured: dict[str, str], tiny_dataset: Path, tmp_path: Path
+) -> None:
+    runs = Runs(tmp_path, tiny_dataset, secured | {"RAY_ADDRESS": cluster.address})
+    refused = runs.run("--gpus-per-worker", "0", program=("other_ray.py",))
+    assert refused.returncode == 1
+    assert f"error: cannot join the Ray cluster at {cluster.address}: Version mismatch" in refused.stderr
+    assert "Start oodray with the Ray and the Python of the cluster" in refused.stderr
+    assert "token" not in refused.stderr
+    assert runs.out.parts() == []
 
 
 @pytest.mark.parametrize("by_option", [True, False])

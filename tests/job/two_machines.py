@@ -52,27 +52,33 @@ class TwoMachines:
             packages: a folder of packages that the second node has alone, beside a GPU on paper.
         """
         head = ["--head", f"--port={PORT}", f"--dashboard-host={self.addresses[0]}", f"--dashboard-port={DASHBOARD}"]
-        self._start(0, *head)
-        self.wait_for_nodes(1)
+        self._start_until_there(0, *head)
         # `ip netns exec` gives a process mounts of its own.
         mounts = f'mount -t tmpfs tmpfs "{hidden}" && mount --bind -o ro "{for_reading}" "{for_reading}" && exec "$@"'
         before = ["sh", "-c", mounts, "sh"] if self.apart else []
         options = [f"--address={self.addresses[0]}:{PORT}", "--num-gpus=1"]
-        self._start(1, *options, before=before, PYTHONPATH=f"{self.environment['PYTHONPATH']}:{packages}")
-        self.wait_for_nodes(2)
+        packages_too = f"{self.environment['PYTHONPATH']}:{packages}"
+        self._start_until_there(1, *options, before=before, PYTHONPATH=packages_too)
 
-    def wait_for_nodes(self, count: int) -> None:
-        """Wait until the head knows so many living nodes."""
+    def _start_until_there(self, node: int, *options: str, before: Sequence[str] = (), **variables: str) -> None:
+        """Start a node again that has given up: Ray leaves it half a minute, which is little on a busy machine."""
+        for _ in range(3):
+            self._start(node, *options, before=before, **variables)
+            while self._nodes[node].poll() is None:
+                if self._living() == node + 1:
+                    return
+                time.sleep(0.5)
+        raise AssertionError(f"Ray's node {node} does not start")
+
+    def _living(self) -> int:
+        """How many living nodes the head knows."""
         program = (
             "import ray; ray.init(address='auto', log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
         )
-        deadline = time.monotonic() + 90
-        while True:
-            asked = self.run([sys.executable, "-c", program], RAY_ADDRESS=self.gcs)
-            if asked.stdout.strip() == str(count):
-                return
-            assert time.monotonic() < deadline, asked.stdout + asked.stderr
-            time.sleep(0.5)
+        try:
+            return int(self.run([sys.executable, "-c", program], RAY_ADDRESS=self.gcs, seconds=30).stdout)
+        except (ValueError, subprocess.TimeoutExpired):
+            return 0
 
     @property
     def gcs(self) -> str:
@@ -95,10 +101,16 @@ class TwoMachines:
             text=True,
         )
 
-    def run(self, command: list[str], folder: Path = HERE, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: list[str], folder: Path = HERE, seconds: float = 200, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """The same, to its end."""
-        process = self.popen(command, folder, **variables)
-        out, err = process.communicate(timeout=200)
+        with self.popen(command, folder, **variables) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                end_all([process.pid, *descendants(process.pid)])
+                raise
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def lose(self, node: int) -> None:
