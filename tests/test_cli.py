@@ -197,6 +197,7 @@ class TestRunRequest:
             "threads": 3,
             "workers": 5,
             "gpus_per_worker": 0.0,
+            "wait": 0.0,
             "ray_address": "10.0.0.1:6379",
         }
         options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", value)]

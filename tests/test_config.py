@@ -47,6 +47,7 @@ class TestRunConfig:
             ("batch_size", [1, 64], [0, -2]),
             ("threads", [1, 64], [0]),
             ("workers", [1, 1000, None], [0]),
+            ("wait", [0.0, 900.0], [-1.0, float("inf"), float("nan")]),
             ("gpus_per_worker", [0.0, 0.25, 1.0, 8.0, None], [-0.5, 1.5, float("nan"), float("inf"), float("-inf")]),
         ],
     )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,26 @@ def test_a_run_that_goes_on(small_run: SmallRun) -> None:
     assert (status.total, status.ok, status.failed, status.left) == (8, 5, 1, 2)
     assert not status.finished
     assert status.errors == [("broken", 1)]
+
+
+WITHOUT = """
+import sys
+
+sys.modules.update(ray=None, torch=None, mmengine=None, mmseg=None)
+from oodray.cli import main
+
+main()
+"""
+"""The command line where heavy packages are not installed."""
+
+
+def test_it_takes_neither_ray_nor_torch(small_run: SmallRun, environment: dict[str, str]) -> None:
+    for name in "abc":
+        small_run.add(name)
+    folder = small_run.write(unwritten=2)
+    command = [sys.executable, "-c", WITHOUT, "status", str(folder.path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert "1 of 3 done, 2 left" in done.stdout
 
 
 def test_before_the_first_unit(small_run: SmallRun) -> None:
