@@ -1,11 +1,11 @@
 # make run     the demo, from nothing          make check   ruff, mypy
-# make test    the tests, from nothing         make bench   the benchmarks; bench-metrics and bench-gpu for more
+# make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, bench-precision, bench-gpu for more
 # make soak    runs killed 20 times           make fuzz    10,000 broken image files
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench bench-metrics bench-gpu soak fuzz clean
+.PHONY: run test check bench bench-metrics bench-precision bench-gpu soak fuzz clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -24,6 +24,9 @@ bench: $(VENV)/installed
 # At full size, half an hour; needs torchmetrics for two of its rows.
 bench-metrics: $(VENV)/installed
 	$(BIN)/python -m benchmarks.metrics
+
+bench-precision: $(VENV)/installed
+	$(BIN)/python -m benchmarks.precision
 
 # Needs torch with CUDA and triton, not the rest: run it in their environment.
 bench-gpu:

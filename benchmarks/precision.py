@@ -1,4 +1,4 @@
-"""What bfloat16 does to AP and FPR95: `python -m benchmarks.precision`, with RoadAnomaly in `$OODRAY_DATA`.
+"""What bfloat16 does to AP and FPR95: `make bench-precision`, with RoadAnomaly in `$OODRAY_DATA`.
 
 Products are emulated as tensor cores and AMX compute them: factors rounded to bfloat16, sums in float32, the result
 rounded. So it runs on every CPU, as fast as float32. The K-Means starts from several seeds in each precision: what a
@@ -139,7 +139,7 @@ def _report(found: dict[str, list[list[ScoreMetrics]]]) -> str:
         [
             "# What bfloat16 does to the metrics",
             "",
-            f"Written by `python -m benchmarks.precision`: RoadAnomaly, 60 images, `{MODEL}`, K = {K}, tau = {TAU}, "
+            f"Written by `make bench-precision`: RoadAnomaly, 60 images, `{MODEL}`, K = {K}, tau = {TAU}, "
             f"T = {OOD_RATIO}. bfloat16 is emulated: factors rounded, sums in float32, results rounded. Mean and "
             f"standard deviation over {len(SEEDS)} seeds of the K-Means, in percent.",
             "",
