@@ -418,7 +418,7 @@ class TestErrors:
     def test_one_message_and_no_traceback(
         self, error: BaseException, exit_code: int, text: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object) -> None:
+        def fail(*_: object, **__: object) -> None:
             raise error
 
         monkeypatch.setattr(plan_module, "make_plan", fail)
@@ -433,7 +433,7 @@ class TestErrors:
     def test_debug_prints_the_traceback_first(
         self, error: Exception, arguments: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object) -> None:
+        def fail(*_: object, **__: object) -> None:
             raise error
 
         monkeypatch.setattr(plan_module, "make_plan", fail)

@@ -5,11 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from oodray.job.signals import STOPPING, kept, noted, stoppable
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, in tests that come before these."""
+    with kept():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        yield
 
 
 @pytest.mark.parametrize("number", STOPPING)
@@ -51,7 +60,7 @@ import sys, time
 from oodray.cli import main
 from oodray.job import plan
 
-def wait(*_):
+def wait(*_, **__):
     print("waiting", flush=True)
     time.sleep(60)
 
