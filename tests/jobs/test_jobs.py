@@ -187,7 +187,7 @@ class TestInstallSteps:
                     capture_output=True,
                     text=True,
                     cwd=folder,
-                    env=variables,
+                    env=clean,
                 )
                 assert ran.returncode == 0, ran.stdout + ran.stderr
 
