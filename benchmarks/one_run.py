@@ -1,0 +1,182 @@
+"""A run in a process of its own, so that its start-up and memory are its own, printed as JSON.
+
+`python -m benchmarks.one_run loop` or `stream`, segmenter, dataset, results folder, workers, GPUs: as the stream, or as
+a bare loop that calls the same functions one after the other and writes the same files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.segmenters import NOTES, TAU, own_megabytes, read_notes
+from oodray.job.cluster import LOCAL_CPUS
+from oodray.job.plan import Plan, make_plan
+from oodray.job.reading import read_rows
+from oodray.job.results import ResultsFolder, write_part
+from oodray.job.run import run, start_or_continue
+from oodray.job.stages import Decoder, Finisher
+from oodray.job.units import SEGMENTED, rows_by_unit
+from oodray.job.worker import SegmentAndCluster
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+OnUnit = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run after its start-up: from the start of its first image's segmentation to its last file.
+
+    Attributes:
+        images: of the run.
+        seconds: that it took.
+        cpu_seconds: of the process and all its children, of an image, between the first and the last file.
+        busy_share: of the time of the workers, from each one's first image to its last, the share that segmenting and
+            clustering took.
+        worker_megabytes: the most that a worker had at the start of an image.
+        driver_megabytes: the most that the driver had after a file.
+    """
+
+    images: int
+    seconds: float
+    cpu_seconds: float
+    busy_share: float
+    worker_megabytes: float
+    driver_megabytes: float
+
+
+def measure(
+    way: str, segmenter: str, root: Path, *, workers: int = 1, gpus: int = 0, cores: int | None = None, rounds: int = 0
+) -> Measured:
+    """One run, in a process of its own, on the first so many cores."""
+    pinned = [] if cores is None else ["taskset", "-c", f"0-{cores - 1}"]
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as notes:
+        command = [sys.executable, "-m", "benchmarks.one_run", way, segmenter, str(root), out, str(workers), str(gpus)]
+        environment = os.environ | {NOTES: notes, "OODRAY_BENCH_ROUNDS": str(rounds)}
+        done = subprocess.run([*pinned, *command], check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        return Measured(**json.loads(done.stdout))
+
+
+class Watch:
+    """What the driver sees of a run at each of its files."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.cpu_seconds: list[float] = []
+        self.megabytes = 0.0
+
+    def __call__(self, *_: Any) -> None:
+        self.ends.append(time.monotonic())
+        self.cpu_seconds.append(_cpu_seconds())
+        self.megabytes = max(self.megabytes, own_megabytes())
+
+
+def main(way: str, segmenter: str, root: str, out: str, workers: str, gpus: str) -> None:
+    """Make the run, print what was measured."""
+    folder, watch = ResultsFolder(out), Watch()
+    plan = make_plan(
+        {
+            "dataset": "folder",
+            "root": root,
+            "model": f"benchmarks.segmenters:{segmenter}",
+            "tau": TAU,
+            "threads": 1,
+            "workers": int(workers),
+            "gpus_per_worker": 1 if int(gpus) else 0,
+            "kmeans_backend": "torch",
+        },
+        None,
+        folder,
+    )
+    start_or_continue(plan, folder)
+    if way == "loop":
+        _loop(plan, folder, watch)
+    else:
+        with _declared(int(gpus), int(workers)):
+            run(plan, folder, watch)
+    print(json.dumps(asdict(_measured(folder, watch))))
+
+
+@contextlib.contextmanager
+def _declared(gpus: int, workers: int) -> Any:
+    """A Ray with GPUs that exist on paper; without any, the run starts its own."""
+    if not gpus:
+        yield
+        return
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=max(LOCAL_CPUS, workers + 2),
+        num_gpus=gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+
+
+def _loop(plan: Plan, folder: ResultsFolder, on_unit: OnUnit) -> None:
+    method = plan.method()
+    decoder = Decoder(plan.layout.label_codes)
+    worker = SegmentAndCluster(plan.model, plan.device, plan.config.threads, method)
+    finisher = Finisher(method, str(folder.path))
+    absent = dict.fromkeys(field.name for field in SEGMENTED)
+    for unit, rows in rows_by_unit(plan.manifest, set(plan.manifest["unit"].to_pylist())).items():
+        decoded = [absent | decoder.decode(row) for row in rows]
+        write_part(folder, unit, [finisher.finish(row) for row in worker.process(decoded)])
+        on_unit()
+
+
+def _measured(folder: ResultsFolder, watch: Watch) -> Measured:
+    notes = read_notes(Path(os.environ[NOTES]))
+    rows = read_rows(folder.parts(), ["status", "seconds_segment", "seconds_cluster"]).to_pydict()
+    images = len(rows["status"])
+    assert rows["status"] == ["ok"] * images
+    busy = sum(rows["seconds_segment"]) + sum(rows["seconds_cluster"])
+    spans = [[note.start for note in group] for _, group in groupby(notes, key=lambda note: note.process)]
+    # A span ends where its last image starts, so an image of each worker is left out above and below the line.
+    share = busy / images * (images - len(spans)) / sum(span[-1] - span[0] for span in spans)
+    units = len(watch.ends)
+    cpu = (watch.cpu_seconds[-1] - watch.cpu_seconds[0]) / (images * (units - 1) / units)
+    return Measured(
+        images=images,
+        seconds=watch.ends[-1] - min(note.start for note in notes),
+        cpu_seconds=cpu,
+        busy_share=share,
+        worker_megabytes=max(note.megabytes for note in notes),
+        driver_megabytes=watch.megabytes,
+    )
+
+
+def _cpu_seconds() -> float:
+    """Of this process and all below it."""
+    seconds, children = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name of a program, in brackets, may hold blanks.
+            fields = path.read_text().rpartition(")")[2].split()
+            process = int(path.parent.name)
+            seconds[process] = sum(map(int, fields[11:15])) / _TICK
+            children.setdefault(int(fields[1]), []).append(process)
+    total, left = 0.0, [os.getpid()]
+    while left:
+        process = left.pop()
+        total += seconds.get(process, 0.0)
+        left += children.get(process, [])
+    return total
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
