@@ -13,20 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.segmenters import NOTES, TAU, own_megabytes, read_notes
+from benchmarks.segmenters import NOTES, ROUNDS, TAU, own_megabytes, read_notes
 from oodray.job.cluster import LOCAL_CPUS
 from oodray.job.plan import Plan, make_plan
 from oodray.job.reading import read_rows
 from oodray.job.results import ResultsFolder, write_part
 from oodray.job.run import run, start_or_continue
 from oodray.job.stages import Decoder, Finisher
-from oodray.job.units import SEGMENTED, rows_by_unit
+from oodray.job.units import SEGMENTED, Row, rows_by_unit
 from oodray.job.worker import SegmentAndCluster
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -63,7 +63,7 @@ def measure(
     pinned = [] if cores is None else ["taskset", "-c", f"0-{cores - 1}"]
     with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as notes:
         command = [sys.executable, "-m", "benchmarks.one_run", way, segmenter, str(root), out, str(workers), str(gpus)]
-        environment = os.environ | {NOTES: notes, "OODRAY_BENCH_ROUNDS": str(rounds)}
+        environment = os.environ | {NOTES: notes, ROUNDS: str(rounds)}
         done = subprocess.run([*pinned, *command], check=True, stdout=subprocess.PIPE, text=True, env=environment)
         return Measured(**json.loads(done.stdout))
 
@@ -77,13 +77,15 @@ class Watch:
         self.megabytes = 0.0
 
     def __call__(self, *_: Any) -> None:
+        """Note one more file."""
         self.ends.append(time.monotonic())
         self.cpu_seconds.append(_cpu_seconds())
         self.megabytes = max(self.megabytes, own_megabytes())
 
 
-def main(way: str, segmenter: str, root: str, out: str, workers: str, gpus: str) -> None:
-    """Make the run, print what was measured."""
+def main() -> None:
+    """Make the run that the command line describes, print what was measured."""
+    way, segmenter, root, out, workers, gpus = sys.argv[1:]
     folder, watch = ResultsFolder(out), Watch()
     plan = make_plan(
         {
@@ -109,7 +111,7 @@ def main(way: str, segmenter: str, root: str, out: str, workers: str, gpus: str)
 
 
 @contextlib.contextmanager
-def _declared(gpus: int, workers: int) -> Any:
+def _declared(gpus: int, workers: int) -> Iterator[None]:
     """A Ray with GPUs that exist on paper; without any, the run starts its own."""
     if not gpus:
         yield
@@ -132,7 +134,7 @@ def _loop(plan: Plan, folder: ResultsFolder, on_unit: OnUnit) -> None:
     decoder = Decoder(plan.layout.label_codes)
     worker = SegmentAndCluster(plan.model, plan.device, plan.config.threads, method)
     finisher = Finisher(method, str(folder.path))
-    absent = dict.fromkeys(field.name for field in SEGMENTED)
+    absent: Row = dict.fromkeys(field.name for field in SEGMENTED)
     for unit, rows in rows_by_unit(plan.manifest, set(plan.manifest["unit"].to_pylist())).items():
         decoded = [absent | decoder.decode(row) for row in rows]
         write_part(folder, unit, [finisher.finish(row) for row in worker.process(decoded)])
@@ -162,7 +164,8 @@ def _measured(folder: ResultsFolder, watch: Watch) -> Measured:
 
 def _cpu_seconds() -> float:
     """Of this process and all below it."""
-    seconds, children = {}, {}
+    seconds: dict[int, float] = {}
+    children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             # The name of a program, in brackets, may hold blanks.
@@ -179,4 +182,4 @@ def _cpu_seconds() -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from oodray import Segmentation, Segmenter
 
-RUNS = 1
+RUNS = 3
 NOTES = "OODRAY_BENCH_NOTES"
 STEPS = (
     ("the command line is imported", "driver"),
@@ -43,8 +43,7 @@ def run() -> list[str]:
     runs = [_timeline() for _ in range(RUNS)]
     ends = [0.0, *(median(times) for times in zip(*runs, strict=True))]
     return [
-        f"From command to first result, `oodray run --dataset demo`, medians of {RUNS} runs, compiled kernels in numba's "
-        "cache:",
+        f"From command to first result, `oodray run --dataset demo`, medians of {RUNS} runs, numba's cache filled:",
         "",
         "| until | where | takes | since the command |",
         "|---|---|---|---|",
