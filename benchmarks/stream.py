@@ -64,7 +64,7 @@ def _heading() -> list[str]:
         f"Segmenters that take time alone: one burns {BURNT_SECONDS} s of CPU an image, in products of matrices on one "
         f"thread, images of {LARGE[1]}x{LARGE[0]}; one sleeps {SLEEP_SECONDS * 1000:.0f} ms, images of "
         f"{SMALL[1]}x{SMALL[0]}. The loop calls the stream's own functions (decode, segment, cluster, tallies, PNG, "
-        "file) one after the other in one process, and writes the same files. After start-up: from when the first image "
+        "file) one after the other in one process, and writes the same files. After start-up: from when a first image "
         "reaches a network to the last file; in the stream the first units have been decoded by then. Each run in a "
         "process of its own, both ways in turn, medians; the ratio is the median of the pairs' ratios. CPU is that of "
         "the process and all its children, Ray's too. Busy: the share of the workers' time in which they segment or "
