@@ -63,8 +63,9 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
     _configure(ray.data.DataContext.get_current(), plan.config)
     _look_less_often(max(Counter(plan.manifest["unit"].to_pylist()).values()))
     guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
-    # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file.
-    source = ray.data.from_arrow([pack(unit, rows, LISTED) for unit, rows in rows_by_unit(images).items()])
+    # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file. `from_arrow` would first
+    # run a task for each of them, to ask what is in it.
+    source = ray.data.from_blocks([pack(unit, rows, LISTED) for unit, rows in rows_by_unit(images).items()])
     return (
         source.map_batches(
             Decoder(plan.layout.label_codes, guard), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
