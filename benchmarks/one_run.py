@@ -135,7 +135,7 @@ def _loop(plan: Plan, folder: ResultsFolder, on_unit: OnUnit) -> None:
     worker = SegmentAndCluster(plan.model, plan.device, plan.config.threads, method)
     finisher = Finisher(method, str(folder.path))
     absent: Row = dict.fromkeys(field.name for field in SEGMENTED)
-    for unit, rows in rows_by_unit(plan.manifest, set(plan.manifest["unit"].to_pylist())).items():
+    for unit, rows in rows_by_unit(plan.manifest).items():
         decoded = [absent | decoder.decode(row) for row in rows]
         write_part(folder, unit, [finisher.finish(row) for row in worker.process(decoded)])
         on_unit()
