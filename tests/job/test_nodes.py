@@ -15,40 +15,38 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 def test_a_machine_and_what_it_answers() -> None:
     [machine] = nodes()
     assert (machine.cpus, machine.gpus) == (6, 2)
-    assert list(ask([machine], divmod, 7, 3)) == [(machine, (2, 1))]
+    assert list(ask([machine], lambda whole, part: whole // part, 7, 3)) == [(machine, 2)]
 
 
 def test_one_that_does_not_answer_in_time_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
     [machine] = nodes()
     with pytest.raises(RunError, match=rf"the node {machine.address} does not answer: .*\. Run the same command again"):
-        list(ask([machine], time.sleep, 5))
+        list(ask([machine], lambda: time.sleep(5)))
 
 
-def test_one_that_fails_is_named_with_the_reason() -> None:
+def test_one_that_fails_is_named() -> None:
     [machine] = nodes()
-    with pytest.raises(RunError, match=rf"the node {machine.address} does not answer: .*ZeroDivisionError"):
-        list(ask([machine], divmod, 7, 0))
+    with pytest.raises(RunError, match=rf"the node {machine.address} does not answer: "):
+        list(ask([machine], lambda: 7 // 0))
 
 
 def test_gpus_that_others_have_are_said_to_be_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 1)
+    # Inside of a function, as a worker does not find the modules of tests.
+    class Holder:
+        def is_there(self) -> bool:
+            return True
+
     holder = ray.remote(num_gpus=2)(Holder).remote()
     ray.get(holder.is_there.remote())
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 1)
     try:
         with pytest.raises(RunError, match=r"Its GPUs may be at work for others"):
-            list(ask(nodes(), divmod, 7, 3, gpus=0.01))
+            list(ask(nodes(), lambda: None, gpus=0.01))
     finally:
         ray.kill(holder)
-
-
-class Holder:
-    """Has what it was started with."""
-
-    def is_there(self) -> bool:
-        return True
 
 
 def test_another_oodray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
