@@ -44,7 +44,7 @@ def _machine() -> str:
     bfloat16 = "with" if multiplies_bfloat16() else "without"
     return (
         f"at a load of {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores ({platform.machine()}, "
-        f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16} instructions for bfloat16), "
+        f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16} fast bfloat16), "
         f"{torch.get_num_threads()} torch threads, Python {platform.python_version()}, {versions}"
     )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -113,19 +112,18 @@ def _decoded() -> Iterator[pa.Table]:
 
 
 def _method(seed: int) -> Method:
-    method = Method(
+    return Method(
         k=K,
         ks=(K,),
         tau=TAU,
         ood_ratio=OOD_RATIO,
-        seed=0,
+        seed=seed,
         normalize_features=False,
         kmeans_backend="torch",
         n_init=4,
         scores=("max-logit",),
         batch_size=1,
     )
-    return replace(method, seed=seed)
 
 
 def _report(found: dict[str, list[list[ScoreMetrics]]]) -> str:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -99,8 +100,7 @@ class Noted:
 
 def main(out: str) -> None:
     """What the command does."""
-    import oodray.cli
-
+    import_module("oodray.cli")
     _note()
     from oodray.job.plan import make_plan
     from oodray.job.results import ResultsFolder
@@ -112,7 +112,6 @@ def main(out: str) -> None:
     start_or_continue(plan, folder)
     _note()
     run(plan, folder, lambda _: _note(), on_start=lambda _: _note())
-    assert oodray.cli
 
 
 if __name__ == "__main__":

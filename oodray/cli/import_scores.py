@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from oodray.cli import options as shared
-from oodray.cli.terminal import console, print_evaluation, warn
+from oodray.cli.terminal import console, note, print_evaluation, warn
 
 
 def import_scores(
@@ -35,6 +35,6 @@ def import_scores(
     warning = missing_warning(request)
     if warning:
         warn(errors, warning)
-    with Lease(folder), Progress(total=request.manifest.num_rows, done=0, console=errors) as progress:
+    with Lease(folder, on_wait=note), Progress(total=request.manifest.num_rows, done=0, console=errors) as progress:
         import_maps(request, folder, progress.update)
     print_evaluation(evaluate_run(folder), folder.path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
 from oodray.job.cluster import cluster_address, connected
-from oodray.job.nodes import Node, ask, nodes
+from oodray.job.nodes import Node, ask, check_packages, nodes
 from oodray.method.kmeans import resolve_backend
 
 A_LITTLE = 0.01
@@ -62,6 +62,7 @@ def _of_cluster(asked: str | None, backend: str) -> Device:
 
 def _with_cuml(asked: str, machines: list[Node]) -> Device:
     """One backend for all machines with GPUs, as two give different numbers."""
+    check_packages(machines)
     lacking = [(machine, problem) for machine, problem in ask(machines, cuml_problem, gpus=A_LITTLE) if problem]
     if not lacking and machines:
         return Device("cuda", "cuml")

@@ -106,6 +106,9 @@ class Lease:
                 self._refuse_a_later_one()
         except OSError as error:
             raise RunError(f"cannot write to {self.path.parent}: {error.strerror}") from error
+        except KeyboardInterrupt:
+            self._give_back()
+            raise
         self._beats.start()
         return self
 
@@ -114,6 +117,9 @@ class Lease:
     ) -> None:
         self._done.set()
         self._beats.join()
+        self._give_back()
+
+    def _give_back(self) -> None:
         if _read(self.path) == self._holder:
             self.path.unlink(missing_ok=True)
 
@@ -127,7 +133,8 @@ class Lease:
         if alive and holder is not None and holder.is_elsewhere:
             # The machine may be gone, and this be the one in its place: a job that is tried again, on a new cluster.
             self._on_wait(f"{self.path.parent} is held by {holder}: listening for a sign of life")
-            alive = self._gives_a_sign(beat, DEAD_AFTER_SECONDS - age)
+            # Where the clock of its drive is ahead, its age is negative.
+            alive = self._gives_a_sign(beat, min(DEAD_AFTER_SECONDS, DEAD_AFTER_SECONDS - age))
         if alive:
             raise ResultsError(
                 f"another run is at work on {self.path.parent}: {holder or 'one that cannot be read'}. Wait for it, or "

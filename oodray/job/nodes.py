@@ -64,7 +64,7 @@ def ask(
             yield machine, ray.get(answer, timeout=ANSWER_SECONDS)
         except RayError as error:
             reason = str(error).partition("\n")[0]
-            busy = ". Its GPUs may be at work for others" if gpus else ""
+            busy = ". Its GPUs may be at work for others: --kmeans-backend torch asks nothing of them" if gpus else ""
             raise RunError(
                 f"the node {machine.address} does not answer: {reason}{busy}. Run the same command again"
             ) from error

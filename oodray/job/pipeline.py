@@ -32,8 +32,8 @@ TASK_CPUS = 0.5
 UNITS_AHEAD = 4
 """Units that a worker has or that wait for it. Ray hands out more only when it looks, and small ones are soon done."""
 
-WAIT_PER_IMAGE = 0.05
-"""Seconds between two looks of Ray's at its tasks, for each image of a unit; see `_look_less_often`."""
+WAIT_PER_IMAGE, MOST_WAIT = 0.05, 0.2
+"""Seconds between two looks of Ray's at its tasks, for each image of a unit and at most; see `_look_less_often`."""
 
 
 def stream(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> Iterator[dict[str, Any]]:
@@ -65,7 +65,15 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
     guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
     # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file. `from_arrow` would first
     # run a task for each of them, to ask what is in it.
-    source = ray.data.from_blocks([pack(unit, rows, LISTED) for unit, rows in rows_by_unit(images).items()])
+    rows_of = rows_by_unit(images)
+    source = ray.data.from_blocks([pack(unit, rows, LISTED) for unit, rows in rows_of.items()])
+    finisher = Finisher(
+        plan.method(),
+        str(folder.path),
+        guard,
+        identity=folder.read_run()["identity"],
+        tried_again=frozenset(rows_of.keys() & folder.finished_units()),
+    )
     return (
         source.map_batches(
             Decoder(plan.layout.label_codes, guard), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
@@ -79,12 +87,7 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
             batch_format="pyarrow",
             **({"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}),
         )
-        .map_batches(
-            Finisher(plan.method(), str(folder.path), guard, plan.identity()),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=TASK_CPUS,
-        )
+        .map_batches(finisher, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
     )
 
 
@@ -110,7 +113,7 @@ def _look_less_often(images: int) -> None:
     with contextlib.suppress(ImportError):
         from ray.data._internal.execution import streaming_executor_state
 
-        streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = max(0.1, WAIT_PER_IMAGE * images)
+        streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = max(0.1, min(MOST_WAIT, WAIT_PER_IMAGE * images))
 
 
 def _configure(context: Any, config: RunConfig) -> None:

@@ -75,7 +75,7 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
     Not in object stores, where a file is read as a whole: there it is found when the run is evaluated.
 
     Raises:
-        ResultsError: a file is broken, of another version, or holds other images than its unit has.
+        ResultsError: a file is broken, of another version, or holds another number of images than its unit has.
     """
     if is_remote(folder.path):
         return

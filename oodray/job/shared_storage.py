@@ -13,6 +13,11 @@ from oodray.job.plan import Plan
 from oodray.job.results import ResultsFolder
 from oodray.storage import is_remote, storage_path
 
+_REMEDY = (
+    "all nodes must share it, at the same path. "
+    "Mount it there, or name a place in an object store, such as s3://bucket/folder"
+)
+
 
 def check_shared_storage(plan: Plan, folder: ResultsFolder, machines: list[Node]) -> None:
     """Ask every node of the cluster for the dataset, the results folder and the network; one node needs no asking.
@@ -31,10 +36,7 @@ def check_shared_storage(plan: Plan, folder: ResultsFolder, machines: list[Node]
     with _mark(folder) as mark:
         for machine, problem in ask(machines, lacking, places, str(mark), str(folder.path)):
             if problem is not None:
-                raise ConfigError(
-                    f"the node {machine.address} {problem}: all nodes must share it, at the same path. "
-                    "Mount it there, or name a place in an object store, such as s3://bucket/folder"
-                )
+                raise ConfigError(f"the node {machine.address} {problem}")
 
 
 def lacking(places: dict[str, str], mark: str, out: str) -> str | None:
@@ -44,16 +46,18 @@ def lacking(places: dict[str, str], mark: str, out: str) -> str | None:
     """
     for name, place in places.items():
         if not _is_there(place):
-            return f"does not see {name}, {place}"
+            return f"does not see {name}, {place}: {_REMEDY}"
     if not _is_there(mark):
-        return f"does not see --out, {out}"
+        return f"does not see --out, {out}: {_REMEDY}"
     # A drive may be mounted for reading alone, or belong to another user.
     own = storage_path(out) / f".{uuid.uuid4().hex}.tmp"
     try:
         own.touch()
         own.unlink()
     except OSError as error:
-        return f"cannot write to --out, {out} ({error.strerror})"
+        return (
+            f"cannot write to --out, {out} ({error.strerror}): mount it there for writing, by the user of Ray's workers"
+        )
     return None
 
 

@@ -6,7 +6,7 @@ One image that cannot be processed never takes another one with it: its row carr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,14 +100,16 @@ class Finisher:
         method: the settings.
         out: the results folder.
         guard: of the work on images.
-        identity: of the run. A process may outlive its killed driver: if the folder has come to hold another run by
-            then, what is left of this one is not written. None writes always.
+        identity: of the run, as its folder has it. A process may outlive its killed driver: if the folder has come to
+            hold another run by then, what is left of this one is not written. None writes always.
+        tried_again: units of which failed images alone are computed: their files keep the rows of the others.
     """
 
     method: Method
     out: str
     guard: Guard = field(default_factory=unguarded)
     identity: Mapping[str, Any] | None = None
+    tried_again: Collection[int] = ()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Units of `SEGMENTED` to their summaries."""
@@ -120,16 +122,16 @@ class Finisher:
             yield pa.Table.from_pylist([summary(unit, finished)], schema=SUMMARY_SCHEMA)
 
     def _write(self, unit: int, rows: Rows) -> None:
-        """Write the file of a unit, with the rows that it has of other images: a retry computes failed ones alone."""
+        """Write the file of a unit, with the rows that it has of images that were not tried again."""
         folder = ResultsFolder(self.out)
         if self.identity is not None and folder.read_run()["identity"] != self.identity:
             raise RunError(f"another run was started in {folder.path}: nothing of this one is written there any more")
-        part, computed = folder.part(unit), {row["image_id"] for row in rows}
-        before = read_rows([part]).to_pylist() if part.exists() else []
-        kept = [row for row in before if row["image_id"] not in computed]
-        # A manifest ascends by image.
-        together = sorted([*kept, *rows], key=lambda row: str(row["image_id"])) if kept else rows
-        write_part(folder, unit, together)
+        if unit in self.tried_again:
+            computed = {row["image_id"] for row in rows}
+            kept = [row for row in read_rows([folder.part(unit)]).to_pylist() if row["image_id"] not in computed]
+            # A manifest ascends by image.
+            rows = sorted([*kept, *rows], key=lambda row: str(row["image_id"]))
+        write_part(folder, unit, rows)
 
     def _finish_all(self, rows: Rows) -> Rows:
         return [self.finish(row) for row in rows]

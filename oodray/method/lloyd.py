@@ -44,8 +44,8 @@ def lloyd(
     centres, distances = _seed_centres(points, norms, ks, seeds, n_init)
     # Which restart a centre belongs to, (M, restarts of all K), as numbers for a product: on a GPU scattered sums
     # have no fixed order of addition. So in _means.
-    restarts = torch.repeat_interleave(torch.tensor(ks).repeat_interleave(n_init))
-    of_restart = torch.nn.functional.one_hot(restarts).float().to(points.device)
+    restarts = torch.repeat_interleave(torch.tensor(ks).repeat_interleave(n_init)).to(points.device)
+    of_restart = torch.nn.functional.one_hot(restarts).float()
     running = torch.ones((len(points), of_restart.shape[1]), dtype=torch.bool, device=points.device)
     members = torch.zeros_like(distances, dtype=torch.bool)
     for _ in range(max_iter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
@@ -67,7 +68,9 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._display.stop()
+        # With a terminal that has been closed, what is raised already says so.
+        with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):
+            self._display.stop()
 
     def update(self, unit: UnitDone) -> None:
         """Count a finished unit, and warn of its errors."""

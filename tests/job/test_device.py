@@ -24,17 +24,21 @@ NO_CUML = "No module named 'cuml'"
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Makes a cluster: a head without GPUs, and a machine with some for each answer, why it has no cuML, or None."""
 
+    checked: list[Node] = []
+
     def make(*answers: str | None) -> None:
         machines = {Node(f"10.0.1.{index}", 8, 2): answer for index, answer in enumerate(answers)}
 
         def ask(asked: list[Node], question: Any, *, gpus: float) -> Iterator[tuple[Node, str | None]]:
             assert question is device.cuml_problem
             assert gpus > 0  # a task without any sees none
+            assert set(asked) <= set(checked)  # only a machine with this oodray understands the question
             yield from ((machine, machines[machine]) for machine in asked)
 
         monkeypatch.setattr(device, "connected", lambda _: contextlib.nullcontext())
         monkeypatch.setattr(device, "nodes", lambda: [HEAD, *machines])
         monkeypatch.setattr(device, "ask", ask)
+        monkeypatch.setattr(device, "check_packages", checked.extend)
 
     return make
 

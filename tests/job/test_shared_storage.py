@@ -7,6 +7,11 @@ import pytest
 
 from oodray.job.shared_storage import lacking
 
+SHARE = (
+    "all nodes must share it, at the same path. "
+    "Mount it there, or name a place in an object store, such as s3://bucket/folder"
+)
+
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
@@ -22,7 +27,7 @@ def asked(out: Path, **places: Path) -> str | None:
 
 def test_the_first_place_that_is_not_there_is_named(tmp_path: Path, out: Path) -> None:
     weights = tmp_path / "a.pth"
-    assert asked(out, root=tmp_path, weights=weights) == f"does not see weights, {weights}"
+    assert asked(out, root=tmp_path, weights=weights) == f"does not see weights, {weights}: {SHARE}"
     weights.touch()
     assert asked(out, root=tmp_path, weights=weights) is None
     assert [path.name for path in out.iterdir()] == ["mark"]
@@ -30,12 +35,12 @@ def test_the_first_place_that_is_not_there_is_named(tmp_path: Path, out: Path) -
 
 def test_a_folder_of_the_same_name_is_another_one(out: Path) -> None:
     (out / "mark").unlink()
-    assert asked(out) == f"does not see --out, {out}"
+    assert asked(out) == f"does not see --out, {out}: {SHARE}"
 
 
 def test_a_place_that_may_not_be_looked_at_is_not_there(tmp_path: Path, out: Path) -> None:
     (tmp_path / "file").touch()
-    assert asked(out, root=tmp_path / "file" / "below") == f"does not see root, {tmp_path}/file/below"
+    assert asked(out, root=tmp_path / "file" / "below") == f"does not see root, {tmp_path}/file/below: {SHARE}"
 
 
 def test_a_folder_that_may_not_be_written_to_is_named(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,4 +48,5 @@ def test_a_folder_that_may_not_be_written_to_is_named(out: Path, monkeypatch: py
         raise OSError(30, os.strerror(30))
 
     monkeypatch.setattr(Path, "touch", refuse)
-    assert asked(out) == f"cannot write to --out, {out} (Read-only file system)"
+    problem = f"cannot write to --out, {out} (Read-only file system): mount it there for writing"
+    assert str(asked(out)).startswith(problem)

@@ -215,12 +215,12 @@ class TestFinisher:
         assert table["image_id"].to_pylist() == ["a", "b"]
         assert table["seconds_segment"].to_pylist() == [0.5, None]
 
-    def test_what_an_earlier_file_has_of_other_images_stays(self, tmp_path: Path) -> None:
+    def test_of_a_unit_that_is_tried_again_other_images_stay(self, tmp_path: Path) -> None:
         random, part = np.random.default_rng(0), ResultsFolder(tmp_path).part(0)
         a, b, c = (segmented_row(random, image_id) for image_id in "abc")
-        finisher = Finisher(METHOD, str(tmp_path))
-        next(finisher(pack(0, [a, failed_row("b"), c], SEGMENTED)))
+        next(Finisher(METHOD, str(tmp_path))(pack(0, [a, failed_row("b"), c], SEGMENTED)))
         before = pq.read_table(part)
+        finisher = Finisher(METHOD, str(tmp_path), tried_again={0})
         [summary] = finisher(pack(0, [b], SEGMENTED))
         assert (summary["ok"].to_pylist(), summary["failed"].to_pylist()) == ([1], [0])
         after = pq.read_table(part)
@@ -228,6 +228,10 @@ class TestFinisher:
         assert after["status"].to_pylist() == ["ok", "ok", "ok"]
         # Their seconds too: they were not computed again.
         assert after.take([0, 2]).equals(before.take([0, 2]))
+        part.unlink()
+        with pytest.raises(ResultsError, match=r"part-000000.parquet"):
+            next(finisher(pack(0, [b], SEGMENTED)))
+        assert not part.exists()
 
     def test_nothing_is_written_into_a_folder_that_has_come_to_hold_another_run(self, tmp_path: Path) -> None:
         folder = ResultsFolder(tmp_path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from oodray.method import lloyd as module
@@ -29,6 +31,28 @@ def test_seeding_knows_the_distances_to_its_centres() -> None:
     exact = (points[:, None].double() - centres[:, :, None].double()).square().sum(3)
     torch.testing.assert_close(distances.double(), exact, rtol=1e-5, atol=1e-5)
     assert (distances.amin(2) < 1e-5).all()  # each centre is a point
+
+
+def test_images_of_a_batch_do_not_see_each_other() -> None:
+    """Some converge at once, some late; what a GPU computes in one go, a CPU can."""
+    generator = torch.Generator().manual_seed(0)
+    spreads = torch.tensor([0.01, 1.0, 3.0, 0.1])[:, None, None]
+    centres = torch.randn(4, 5, 6, generator=generator)
+    owners = torch.arange(300) % 5
+    points = centres[:, owners] + spreads * torch.randn(4, 300, 6, generator=generator)
+    ks, seeds = [2, 5, 7], [[10 * image + k for k in range(3)] for image in range(4)]
+    together = module.lloyd(points, ks, seeds, n_init=3, max_iter=100, tol=1e-4)
+    for image, found in enumerate(together):
+        [alone] = module.lloyd(points[image : image + 1], ks, [seeds[image]], n_init=3, max_iter=100, tol=1e-4)
+        for k, ours, theirs in zip(ks, found, alone, strict=True):
+            assert set(ours) == set(range(k))
+            assert inertia(points[image], ours) == pytest.approx(inertia(points[image], theirs), rel=1e-5)
+
+
+def inertia(points: Tensor, labels: NDArray[np.int64]) -> float:
+    exact = points.double().numpy()
+    groups = [exact[labels == cluster] for cluster in np.unique(labels)]
+    return float(sum(((group - group.mean(0)) ** 2).sum() for group in groups))
 
 
 def test_a_point_between_two_centres_belongs_to_one() -> None:

@@ -138,6 +138,25 @@ def break_off(progress: Progress, clock: Clock) -> None:
         raise KeyboardInterrupt
 
 
+class Closed(io.StringIO):
+    """A terminal that is gone."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_was_closed_does_not_hide_why_the_run_stops() -> None:
+    console = terminal()
+
+    def close_and_stop() -> None:
+        with Progress(9, console=console, clock=Clock()):
+            console.file = Closed()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        close_and_stop()
+
+
 def test_the_last_line_comes_although_the_run_breaks_off() -> None:
     console, clock = plain(), Clock()
     with pytest.raises(KeyboardInterrupt):
