@@ -107,8 +107,8 @@ def _strategy(pool: Pool) -> ray.data.ActorPoolStrategy:
 def _look_less_often(images: int) -> None:
     """Let Ray's scheduler in this process rest between units of so many images.
 
-    It looks at all tasks ten times a second, whatever they take, and each time weighs all that could be started: a
-    twentieth of a core. It has no setting for this; where the name is another one, all is as it was.
+    It looks at all tasks ten times a second, whatever they take, and each time weighs all that could be started, on a
+    core that workers could use. It has no setting for this; where the module is another one, all is as it was.
     """
     with contextlib.suppress(ImportError):
         from ray.data._internal.execution import streaming_executor_state
