@@ -97,8 +97,6 @@ def _start_local(wanted: int) -> None:
     import ray
     from ray._private import ray_constants
 
-    # Every five seconds, Ray measures all its processes for the dashboard.
-    os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
     cpus = max(LOCAL_CPUS, os.cpu_count() or 1, wanted)
     # Logical CPUs only decide how many tasks run at once. The dashboard stays off, and its port closed.
     # Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster.

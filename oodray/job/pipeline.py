@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +26,6 @@ NO_PROGRESS_SECONDS = 1800
 
 TASK_CPUS = 0.5
 """CPUs of a decoding or finishing task. Unlike any worker's, or Ray would fuse decoding into the workers."""
-
-UNITS_AHEAD = 4
-"""Units that a worker has or that wait for it. Ray hands out more only when it looks, and small ones are soon done."""
-
-WAIT_PER_IMAGE, MOST_WAIT = 0.05, 0.2
-"""Seconds between two looks of Ray's at its tasks, for each image of a unit and at most; see `_look_less_often`."""
 
 
 def stream(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> Iterator[dict[str, Any]]:
@@ -61,7 +53,6 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
     import ray.data
 
     _configure(ray.data.DataContext.get_current(), plan.config)
-    _look_less_often(max(Counter(plan.manifest["unit"].to_pylist()).values()))
     guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
     # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file. `from_arrow` would first
     # run a task for each of them, to ask what is in it.
@@ -95,25 +86,8 @@ def _strategy(pool: Pool) -> ray.data.ActorPoolStrategy:
     import ray.data
 
     if pool.fewest == pool.most:
-        return ray.data.ActorPoolStrategy(size=pool.most, max_tasks_in_flight_per_actor=UNITS_AHEAD)
-    return ray.data.ActorPoolStrategy(
-        min_size=pool.fewest,
-        max_size=pool.most,
-        initial_size=pool.fewest,
-        max_tasks_in_flight_per_actor=UNITS_AHEAD,
-    )
-
-
-def _look_less_often(images: int) -> None:
-    """Let Ray's scheduler in this process rest between units of so many images.
-
-    It looks at all tasks ten times a second, whatever they take, and each time weighs all that could be started, on a
-    core that workers could use. It has no setting for this; where the module is another one, all is as it was.
-    """
-    with contextlib.suppress(ImportError):
-        from ray.data._internal.execution import streaming_executor_state
-
-        streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = max(0.1, min(MOST_WAIT, WAIT_PER_IMAGE * images))
+        return ray.data.ActorPoolStrategy(size=pool.most)
+    return ray.data.ActorPoolStrategy(min_size=pool.fewest, max_size=pool.most, initial_size=pool.fewest)
 
 
 def _configure(context: Any, config: RunConfig) -> None:
