@@ -1,11 +1,11 @@
 # make run     the demo, from nothing          make check   ruff, mypy
-# make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, bench-precision, bench-gpu for more
+# make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, -precision, -stream, -gpu for more
 # make soak    runs killed 20 times           make fuzz    10,000 broken image files
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench bench-metrics bench-precision bench-gpu soak fuzz clean
+.PHONY: run test check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -24,6 +24,10 @@ bench: $(VENV)/installed
 # At full size, half an hour; needs torchmetrics for two of its rows.
 bench-metrics: $(VENV)/installed
 	$(BIN)/python -m benchmarks.metrics
+
+# Half an hour, on a machine that has nothing else to do.
+bench-stream: $(VENV)/installed
+	$(BIN)/python -m benchmarks.stream
 
 bench-precision: $(VENV)/installed
 	$(BIN)/python -m benchmarks.precision

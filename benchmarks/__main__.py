@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import clustering, dcnv3, evaluation, network, stream
+from benchmarks import clustering, dcnv3, evaluation, network
 from benchmarks.timing import REPEATS, Comparison
 from oodray.models.precision import multiplies_bfloat16
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numba", "numpy", "scikit-learn")
 
 
 def main() -> None:
-    """Measure, print, write: three quarters of an hour."""
+    """Measure, print, write."""
     of_network, parts = network.run()
     text = "\n".join(
         [
@@ -30,8 +30,6 @@ def main() -> None:
             *_comparisons([evaluation.run(), *dcnv3.run(), *clustering.run(), *of_network]),
             "",
             *_roofline(parts),
-            "",
-            stream.run(),
             "",
         ]
     )
