@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ def stream(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> I
     """
     from ray.exceptions import RayError
 
+    # What is left of a run that failed in this process holds its workers, by the frames of its error, until collected.
+    gc.collect()
     try:
         for batch in _graph(plan, images, folder, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from batch.to_pylist()
