@@ -174,6 +174,9 @@ def test_the_backend_is_that_of_the_machine_with_the_gpu(
     assert rows(tmp_path / "out")["status"].to_pylist() == ["ok"] * 10
 
 
+SHARE = "all nodes must share it"
+
+
 def test_a_node_that_lacks_something_is_named(
     machines: TwoMachines, hidden: Path, for_reading: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -182,17 +185,17 @@ def test_a_node_that_lacks_something_is_named(
     shutil.copytree(tiny_dataset, hidden / "root")
     (hidden / "mine.py").write_text("import fakes\n\ndef make():\n    return fakes.witness()\n")
     for options, problem in (
-        (command(hidden / "root", tmp_path / "out"), f"does not see --root, {hidden}/root"),
-        (command(tiny_dataset, hidden / "out"), f"does not see --out, {hidden}/out"),
-        (command(tiny_dataset, for_reading), f"cannot write to --out, {for_reading} (Read-only file system)"),
+        (command(hidden / "root", tmp_path / "out"), f"does not see --root, {hidden}/root: {SHARE}"),
+        (command(tiny_dataset, hidden / "out"), f"does not see --out, {hidden}/out: {SHARE}"),
+        (command(tiny_dataset, for_reading), f"cannot write to --out, {for_reading} (Read-only file system): mount it"),
         (
             command(tiny_dataset, tmp_path / "own", model="mine:make"),
-            f"does not see the code mine.py, {hidden}/mine.py",
+            f"does not see the code mine.py, {hidden}/mine.py: {SHARE}",
         ),
     ):
         refused = machines.run(options, hidden, RAY_ADDRESS=machines.gcs)
         assert refused.returncode == 2, refused.stderr
-        assert f"the node {machines.addresses[1]} {problem}: all nodes must share it" in refused.stderr
+        assert f"the node {machines.addresses[1]} {problem}" in refused.stderr
         out = Path(options[options.index("--out") + 1])
         assert list((out / "results").iterdir()) == []
 
