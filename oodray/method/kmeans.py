@@ -99,7 +99,9 @@ def kmeans_of_each(
     # in its caches.
     groups = [with_many] if points.is_cuda else [[index] for index in with_many]
     for group in filter(None, groups):
-        clustered = cluster(_standardised(points[group]), ks, [seeds[index] for index in group])
+        # What is all of them, as a single image is, needs no copy.
+        together = points if len(group) == len(points) else points[group]
+        clustered = cluster(_standardised(together), ks, [seeds[index] for index in group])
         found.update(zip(group, clustered, strict=True))
     for index in set(range(len(points))) - found.keys():
         found[index] = _cluster_few_distinct(points[index], ks, seeds[index], cluster)
