@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
+from oodray.job.process import set_up_process
 from oodray.job.stages import Method
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
@@ -32,8 +32,7 @@ class SegmentAndCluster:
         dtype: str = FLOAT32,
         guard: Guard | None = None,
     ) -> None:
-        # OpenMP threads that wait by spinning take the cores from decoding and writing; read when torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        set_up_process()
         import torch
 
         # Ray sets OMP_NUM_THREADS=1 in its workers; a run repeats to the last bit with the same number.
