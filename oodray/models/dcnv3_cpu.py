@@ -59,13 +59,10 @@ def dcnv3_cpu(
     if not out.numel():
         return out
     points, half = kernel_size * kernel_size, dilation * (kernel_size - 1) // 2
-    steps = np.arange(kernel_size, dtype=np.float32) * dilation - half
     run = _compiled(channels // groups, points, min(_LANES, groups * points))
     arguments = (
         *map(_as_array, (value, offset, mask, out)),
-        np.tile(steps.repeat(kernel_size), groups),
-        np.tile(steps, kernel_size * groups),
-        np.arange(groups, dtype=np.int32).repeat(points) * (channels // groups),
+        *_grid(kernel_size, dilation, groups, channels // groups),
         (height, width, channels),
         (out_height, out_width, groups),
         (stride, half - padding),
@@ -73,6 +70,17 @@ def dcnv3_cpu(
     )
     _in_threads(lambda first, last: run(*arguments, first, last), batch * out_height)
     return out
+
+
+@cache
+def _grid(kernel_size: int, dilation: int, groups: int, group_channels: int) -> tuple[Any, Any, Any]:
+    """Of each point of a pixel: its step from the centre along x, along y, and its group's first channel."""
+    steps = np.arange(kernel_size, dtype=np.float32) * dilation - dilation * (kernel_size - 1) // 2
+    return (
+        np.tile(steps.repeat(kernel_size), groups),
+        np.tile(steps, kernel_size * groups),
+        np.arange(groups, dtype=np.int32).repeat(kernel_size * kernel_size) * group_channels,
+    )
 
 
 def _as_array(tensor: Tensor) -> Any:
@@ -87,10 +95,17 @@ def _in_threads(compute: Callable[[int, int], None], rows: int) -> None:
     if threads == 1:
         compute(0, rows)
         return
-    slices = min(rows, threads * _SLICES_PER_THREAD)
-    ends = [rows * index // slices for index in range(slices + 1)]
-    for done in [_threads(threads).submit(compute, *ends) for ends in itertools.pairwise(ends)]:
-        done.result()
+    count = min(rows, threads * _SLICES_PER_THREAD)
+    slices = iter([(rows * index // count, rows * (index + 1) // count) for index in range(count)])
+
+    def work() -> None:
+        for first, last in slices:
+            compute(first, last)
+
+    others = [_threads(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
 
 
 @cache
