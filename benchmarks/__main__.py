@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from benchmarks import clustering, dcnv3, evaluation, network
-from benchmarks.timing import REPEATS, Comparison
-from oodray.models.precision import multiplies_bfloat16
+from benchmarks.timing import REPEATS, Comparison, machine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-PACKAGES = ("torch", "numba", "numpy", "scikit-learn")
 
 
 def main() -> None:
@@ -24,7 +17,7 @@ def main() -> None:
         [
             "# Benchmarks",
             "",
-            f"Written by `make bench`, {_machine()}. Both ways in turn, medians of {REPEATS} runs, of "
+            f"Written by `make bench`, {machine()}. Both ways in turn, medians of {REPEATS} runs, of "
             f"{network.REPEATS} where a network is run; the ratio is the median of the ratios.",
             "",
             *_comparisons([evaluation.run(), *dcnv3.run(), *clustering.run(), *of_network]),
@@ -35,16 +28,6 @@ def main() -> None:
     )
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
-
-
-def _machine() -> str:
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    bfloat16 = "with" if multiplies_bfloat16() else "without"
-    return (
-        f"at a load of {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores ({platform.machine()}, "
-        f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16} fast bfloat16), "
-        f"{torch.get_num_threads()} torch threads, Python {platform.python_version()}, {versions}"
-    )
 
 
 def _comparisons(comparisons: list[Comparison]) -> list[str]:

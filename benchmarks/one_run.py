@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.segmenters import NOTES, ROUNDS, TAU, own_megabytes, read_notes
+from benchmarks.segmenters import EFFORT, NOTES, TAU, own_megabytes, read_notes
 from oodray.job.cluster import LOCAL_CPUS
 from oodray.job.plan import Plan, make_plan
 from oodray.job.reading import read_rows
@@ -36,11 +36,11 @@ OnUnit = Callable[[], None]
 
 @dataclass(frozen=True)
 class Measured:
-    """A run after its start-up: from the start of its first image's segmentation to its last file.
+    """A run after its start-up: from when every worker has had its first image to the last file.
 
     Attributes:
-        images: of the run.
-        seconds: that it took.
+        images: that reached a network in that time.
+        seconds: that it was.
         cpu_seconds: of the process and all its children, of an image, between the first and the last file.
         busy_share: of the time of the workers, from each one's first image to its last, the share that segmenting and
             clustering took.
@@ -55,32 +55,48 @@ class Measured:
     worker_megabytes: float
     driver_megabytes: float
 
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.images / self.seconds
+
 
 def measure(
-    way: str, segmenter: str, root: Path, *, workers: int = 1, gpus: int = 0, cores: int | None = None, rounds: int = 0
+    way: str, segmenter: str, root: Path, *, effort: float, workers: int = 1, gpus: int = 0, cores: int | None = None
 ) -> Measured:
-    """One run, in a process of its own, on the first so many cores."""
+    """One run, in a process of its own, on the first so many cores; `effort` is what an image takes, see `EFFORT`."""
     pinned = [] if cores is None else ["taskset", "-c", f"0-{cores - 1}"]
     with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as notes:
         command = [sys.executable, "-m", "benchmarks.one_run", way, segmenter, str(root), out, str(workers), str(gpus)]
-        environment = os.environ | {NOTES: notes, ROUNDS: str(rounds)}
+        environment = os.environ | {NOTES: notes, EFFORT: str(effort)}
         done = subprocess.run([*pinned, *command], check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        return Measured(**json.loads(done.stdout))
+        found = Measured(**json.loads(done.stdout.splitlines()[-1]))  # Ray may have said something before
+    print(f"{way}, {segmenter}, {workers} workers, {cores or 'all'} cores: {found}", file=sys.stderr, flush=True)
+    return found
 
 
 class Watch:
-    """What the driver sees of a run at each of its files."""
+    """What the driver sees of a run at its files; no more than once a second, as it takes time to look."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
-        self.cpu_seconds: list[float] = []
+        self.files = 0
+        self.end = 0.0
         self.megabytes = 0.0
+        self.looks: list[tuple[float, int, float]] = []
+        """The time, the files that there were, and the CPU seconds that had been taken."""
 
     def __call__(self, *_: Any) -> None:
         """Note one more file."""
-        self.ends.append(time.monotonic())
-        self.cpu_seconds.append(_cpu_seconds())
-        self.megabytes = max(self.megabytes, own_megabytes())
+        self.files += 1
+        self.end = time.monotonic()
+        if not self.looks or self.end - self.looks[-1][0] > 1:
+            self.looks.append((self.end, self.files, _cpu_seconds()))
+            self.megabytes = max(self.megabytes, own_megabytes())
+
+    def cpu_seconds_of_file(self) -> float:
+        """CPU seconds of one file."""
+        (_, first, before), (_, last, after) = self.looks[0], self.looks[-1]
+        return (after - before) / (last - first)
 
 
 def main() -> None:
@@ -150,12 +166,11 @@ def _measured(folder: ResultsFolder, watch: Watch) -> Measured:
     spans = [[note.start for note in group] for _, group in groupby(notes, key=lambda note: note.process)]
     # A span ends where its last image starts, so an image of each worker is left out above and below the line.
     share = busy / images * (images - len(spans)) / sum(span[-1] - span[0] for span in spans)
-    units = len(watch.ends)
-    cpu = (watch.cpu_seconds[-1] - watch.cpu_seconds[0]) / (images * (units - 1) / units)
+    start = max(span[0] for span in spans)
     return Measured(
-        images=images,
-        seconds=watch.ends[-1] - min(note.start for note in notes),
-        cpu_seconds=cpu,
+        images=sum(note.start >= start for note in notes),
+        seconds=watch.end - start,
+        cpu_seconds=watch.cpu_seconds_of_file() * watch.files / images,
         busy_share=share,
         worker_megabytes=max(note.megabytes for note in notes),
         driver_megabytes=watch.megabytes,

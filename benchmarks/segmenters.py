@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from oodray import Segmentation
 
-NOTES, ROUNDS = "OODRAY_BENCH_NOTES", "OODRAY_BENCH_ROUNDS"
-"""Environment variables: where notes go, and the products of matrices that `Burning` forms for an image."""
+NOTES, EFFORT = "OODRAY_BENCH_NOTES", "OODRAY_BENCH_EFFORT"
+"""Environment variables: where notes go, and what an image takes: so many products of matrices, or seconds of sleep."""
 
 TAU = 1.0
-SLEEP_SECONDS = 0.05
 CLASSES, CHANNELS, SIDE = 19, 64, 384
 
 
@@ -39,6 +38,7 @@ class Projection:
     """Logits and features linear in the colours, at a quarter and a sixteenth of the size."""
 
     def __init__(self) -> None:
+        self.effort = float(os.environ[EFFORT])
         generator = torch.Generator().manual_seed(0)
         self.to_logits = torch.randn(CLASSES, 3, generator=generator) * 4
         self.to_features = torch.randn(CHANNELS, 3, generator=generator)
@@ -66,13 +66,9 @@ class Projection:
 class Burning(Projection):
     """The same work for every image, on one thread: so many products of matrices."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rounds = int(os.environ[ROUNDS])
-
     def take_time(self) -> None:
         """Burn CPU."""
-        multiply(self.rounds)
+        multiply(round(self.effort))
 
 
 class Sleeping(Projection):
@@ -80,7 +76,7 @@ class Sleeping(Projection):
 
     def take_time(self) -> None:
         """Sleep."""
-        time.sleep(SLEEP_SECONDS)
+        time.sleep(self.effort)
 
 
 burning, sleeping = Burning, Sleeping

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from statistics import median
 from typing import Any
 
+import torch
+
+from oodray.models.precision import multiplies_bfloat16
+
 REPEATS = 5
+PACKAGES = ("torch", "numba", "numpy", "scikit-learn", "ray")
 
 Way = tuple[str, Callable[[], Any]]
 
@@ -48,3 +56,14 @@ def seconds(way: Callable[[], Any]) -> float:
     start = time.perf_counter()
     way()
     return time.perf_counter() - start
+
+
+def machine() -> str:
+    """What this machine is, has installed, and has to do beside."""
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    bfloat16 = "with" if multiplies_bfloat16() else "without"
+    return (
+        f"at a load of {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores ({platform.machine()}, "
+        f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16} fast bfloat16), "
+        f"{torch.get_num_threads()} torch threads, Python {platform.python_version()}, {versions}"
+    )

@@ -10,14 +10,14 @@ import contextlib
 import faulthandler
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from oodray.job.units import Rows
 
 ATTEMPTS = 3
-"""How often images are tried together, before they are tried in halves; an image that is alone becomes an error row."""
+"""How often an image is tried alone, before it becomes an error row; several are tried once, then in halves."""
 
 DIED = "the process died: a crash, lack of memory, or a call that hung and could not be interrupted"
 
@@ -107,6 +107,10 @@ class RemoteMemory:
         self.actor.end.remote(key)
 
 
+def _whole(rows: Rows) -> Iterator[Rows]:
+    yield rows
+
+
 @dataclass(frozen=True)
 class Guard:
     """Work on images that may end the process.
@@ -119,31 +123,42 @@ class Guard:
     journal: Journal
     image_timeout: float
 
-    def run(self, stage: str, rows: Rows, work: Callable[[Rows], Rows]) -> Rows:
-        """The rows that `work` makes of some images, those tried together; with an error where it cannot.
+    def run(
+        self, stage: str, rows: Rows, work: Callable[[Rows], Rows], batches: Callable[[Rows], Iterable[Rows]] = _whole
+    ) -> Rows:
+        """The rows that `work` makes of some images; with an error where it cannot.
 
         Args:
             stage: its name, for the message.
             rows: images; each row has an `image_id`.
-            work: gives as many rows as it gets. It sees the images together, or in smaller groups if these ended the
-                process `ATTEMPTS` times.
+            work: gives as many rows as it gets: all of them, or fewer once these ended the process.
+            batches: cuts what is tried together into what `work` gets at a time, and is given the time of.
         """
         key = (stage, *(row["image_id"] for row in rows))
         earlier = self.journal.begin(key)
-        if len(earlier) >= ATTEMPTS:
+        if len(earlier) >= (ATTEMPTS if len(rows) == 1 else 1):
             # This one was none. What was learnt is kept, in case one of the halves ends the process too.
             self.journal.explain(key, earlier[-1])
-            return self._in_halves(stage, rows, work, earlier[-1])
-        with _watchdog(self.image_timeout * len(rows), lambda reason: self.journal.explain(key, reason)):
-            done = work(rows)
+            return self._in_halves(stage, rows, work, batches, earlier[-1])
+        done = []
+        for batch in batches(rows):
+            with _watchdog(self.image_timeout * len(batch), lambda reason: self.journal.explain(key, reason)):
+                done += work(batch)
         self.journal.end(key)
         return done
 
-    def _in_halves(self, stage: str, rows: Rows, work: Callable[[Rows], Rows], reason: str) -> Rows:
+    def _in_halves(
+        self,
+        stage: str,
+        rows: Rows,
+        work: Callable[[Rows], Rows],
+        batches: Callable[[Rows], Iterable[Rows]],
+        reason: str,
+    ) -> Rows:
         if len(rows) == 1:
             return [rows[0] | {"error": f"given up after {ATTEMPTS} attempts ({stage}): {reason}"}]
         half = len(rows) // 2
-        return self.run(stage, rows[:half], work) + self.run(stage, rows[half:], work)
+        return [row for part in (rows[:half], rows[half:]) for row in self.run(stage, part, work, batches)]
 
 
 def unguarded() -> Guard:

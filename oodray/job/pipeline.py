@@ -102,7 +102,7 @@ def _configure(context: Any, config: RunConfig) -> None:
     context.print_on_execution_start = False
     # Errors of images are rows; an error of a block is one of the program, and ends the run.
     context.max_errored_blocks = 0
-    # A batch with an image that hangs is tried whole, in halves, in quarters: all told less than twice the whole.
+    # A unit with an image that hangs is given up with the batch that holds it, in halves, in quarters; then alone.
     hanging = 2 * ATTEMPTS * config.batch_size * config.image_timeout
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS + hanging
     context.max_consecutive_actor_init_deaths = ATTEMPTS

@@ -59,14 +59,17 @@ class SegmentAndCluster:
     def process(self, rows: Rows) -> Rows:
         """Rows of `SEGMENTED` from rows of `DECODED`, in order; images of one size share a batch."""
         done: dict[str, Row] = {row["image_id"]: row for row in rows if row["error"] is not None}
-        healthy = sorted((row for row in rows if row["error"] is None), key=image_size)
-        for _, same_size in groupby(healthy, key=image_size):
+        healthy = [row for row in rows if row["error"] is None]
+        if healthy:
+            for row in self.guard.run("segment and cluster", healthy, self._segment, self._batches):
+                done[row["image_id"]] = row
+        return [done[row["image_id"]] for row in rows]
+
+    def _batches(self, rows: Rows) -> Iterator[Rows]:
+        for _, same_size in groupby(sorted(rows, key=image_size), key=image_size):
             group = list(same_size)
             for start in range(0, len(group), self.method.batch_size):
-                batch = group[start : start + self.method.batch_size]
-                for row in self.guard.run("segment and cluster", batch, self._segment):
-                    done[row["image_id"]] = row
-        return [done[row["image_id"]] for row in rows]
+                yield group[start : start + self.method.batch_size]
 
     def _segment(self, rows: Rows) -> Rows:
         start = time.perf_counter()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -52,17 +52,33 @@ def test_just_the_images_that_end_the_process_become_errors(case: tuple[int, set
     assert "".join(row["image_id"] for row in found) == ids
     assert {row["image_id"] for row in found if row["error"]} == set(deadly)
     assert all(row["done"] for row in found if row["error"] is None)
-    # Each group that holds a killer dies so often, and there are at most so many groups.
-    assert deaths <= ATTEMPTS * max(1, 2 * count - 1)
+    # Each image dies so often, each group of several once, of which there are one less than images.
+    assert deaths <= ATTEMPTS * len(killers) + count - 1
 
 
-def test_a_batch_is_tried_whole_then_in_halves() -> None:
+def test_images_are_tried_together_once_then_in_halves() -> None:
     seen: list[str] = []
     found, deaths = until_it_lives(Guard(Memory(), 0), rows_of("abcd"), killed_by("c", seen))
-    assert deaths == 3 * ATTEMPTS
+    assert deaths == 2 + ATTEMPTS
     # After each death Ray starts anew, so that the healthy half is computed again.
-    assert [ids for ids in seen if ids != "ab"] == ["abcd"] * ATTEMPTS + ["cd"] * ATTEMPTS + ["c"] * ATTEMPTS + ["d"]
+    assert [ids for ids in seen if ids != "ab"] == ["abcd", "cd"] + ["c"] * ATTEMPTS + ["d"]
     assert found[2]["error"] == f"given up after {ATTEMPTS} attempts (segment): {DIED}"
+
+
+def test_what_is_tried_together_is_worked_on_in_batches() -> None:
+    seen: list[str] = []
+
+    def pairs(rows: Rows) -> Iterator[Rows]:
+        return (rows[start : start + 2] for start in range(0, len(rows), 2))
+
+    guard = Guard(Memory(), 0)
+    done = guard.run("segment", rows_of("abcde"), killed_by("", seen), pairs)
+    assert [row["image_id"] for row in done] == list("abcde")
+    assert seen == ["ab", "cd", "e"]
+    with pytest.raises(Death):
+        guard.run("segment", rows_of("abcde"), killed_by("c", seen), pairs)
+    # "ab" had ended well, and is tried again with its neighbours, as its rows died with the process.
+    assert guard.journal.begin(("segment", *"abcde")) == [DIED]
 
 
 def test_one_death_is_forgotten_once_it_went_well() -> None:
