@@ -25,7 +25,7 @@ bench: $(VENV)/installed
 bench-metrics: $(VENV)/installed
 	$(BIN)/python -m benchmarks.metrics
 
-# Forty minutes, on a machine that has nothing else to do.
+# Half an hour, on a machine that has nothing else to do.
 bench-stream: $(VENV)/installed
 	$(BIN)/python -m benchmarks.stream
 

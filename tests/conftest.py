@@ -29,7 +29,7 @@ settings.load_profile("oodray")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Longer tests than a change needs."""
-    parser.addoption("--kills", type=int, default=2, help="how often tests/job/test_kills.py kills a run")
+    parser.addoption("--kills", type=int, default=1, help="how often tests/job/test_kills.py kills a run")
     parser.addoption("--image", action="store_true", help="run the Dockerfile's install steps, all downloads included")
 
 

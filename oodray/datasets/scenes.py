@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +78,19 @@ def write_demo(root: Path, scenes: int = DEMO_SCENES, *, split: str = "demo") ->
     Raises:
         RunError: a file cannot be written.
     """
-    for index in range(scenes):
-        image, label = (root / kind / f"scene-{index:02d}.png" for kind in ("images", "labels"))
-        missing = [path for path in (image, label) if not _is_whole(path)]
-        if missing:
-            scene = render_scene(index, split=split)
-            for path in missing:
-                _write_png(path, scene.image if path is image else scene.label)
+    # numpy and Pillow let other threads run while they draw and compress.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for _ in threads.map(partial(_write_scene, root, split), range(scenes)):
+            pass
+
+
+def _write_scene(root: Path, split: str, index: int) -> None:
+    image, label = (root / kind / f"scene-{index:02d}.png" for kind in ("images", "labels"))
+    missing = [path for path in (image, label) if not _is_whole(path)]
+    if missing:
+        scene = render_scene(index, split=split)
+        for path in missing:
+            _write_png(path, scene.image if path is image else scene.label)
 
 
 def _is_whole(path: Path) -> bool:

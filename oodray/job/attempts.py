@@ -12,9 +12,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from oodray.job.units import Rows
+if TYPE_CHECKING:
+    from oodray.job.units import Rows  # not at run time: a process that counts attempts needs no numpy
 
 ATTEMPTS = 3
 """How often an image is tried alone, before it becomes an error row; several are tried once, then in halves."""

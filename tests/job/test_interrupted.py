@@ -34,13 +34,6 @@ def command(tiny_dataset: Path) -> Command:
     return arguments
 
 
-@pytest.fixture(scope="module")
-def undisturbed(command: Command, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    finish(command(out), environment)
-    return out
-
-
 def finish(command: list[str], environment: dict[str, str]) -> None:
     subprocess.run(command, check=True, capture_output=True, cwd=HERE, env=environment)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,11 @@ HERE = Path(__file__).parent
 
 
 def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
-    object_store: str, tiny_dataset: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    object_store: str,
+    undisturbed: Path,
+    tiny_dataset: Path,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keys = s3_server.CREDENTIALS
     direct = S3FileSystem(
@@ -74,15 +77,7 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
         assert proxy.faults["busy"] + proxy.faults["cut"] + proxy.faults["slow"] > 0
     storage._file_system.cache_clear()
 
-    shutil.copytree(tiny_dataset, tmp_path / "tiny")
-    subprocess.run(
-        command(str(tmp_path / "tiny"), str(tmp_path / "out")),
-        check=True,
-        cwd=HERE,
-        env=environment,
-        capture_output=True,
-    )
-    on_disk = ResultsFolder(tmp_path / "out")
+    on_disk = ResultsFolder(undisturbed)
     names = [name for name in found.column_names if not name.startswith("seconds") and not name.endswith("_uri")]
     assert found.select(names).equals(read_rows(on_disk.parts(), names))
     assert found["image_uri"][0].as_py().startswith("s3://bucket/tiny/images/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -90,28 +89,15 @@ def rows(out: Path) -> pa.Table:
     return table.drop([name for name in table.column_names if name.startswith("seconds")])
 
 
-@pytest.fixture(scope="module")
-def alone(
-    tiny_dataset: Path,
-    environment: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The same run on this machine alone."""
-    base = tmp_path_factory.mktemp("alone")
-    variables = environment | {"OODRAY_WITNESSES": str(base)}
-    subprocess.run(command(tiny_dataset, base / "out"), check=True, capture_output=True, cwd=HERE, env=variables)
-    return base / "out"
-
-
 def test_a_submitted_job_is_done_by_both(
-    machines: TwoMachines, alone: Path, tiny_dataset: Path, witnesses: Path, tmp_path: Path
+    machines: TwoMachines, undisturbed: Path, tiny_dataset: Path, witnesses: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     submit = [str(SUBMIT), "ade-ood", str(tiny_dataset), str(out), "--model", "fakes:witness", *METHOD, *TWO_ON_CPUS]
     submitted = machines.run(submit, RAY_API_SERVER_ADDRESS=machines.jobs)
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    assert rows(out).equals(rows(alone))
-    assert (out / "metrics.json").read_bytes() == (alone / "metrics.json").read_bytes()
+    assert rows(out).equals(rows(undisturbed))
+    assert (out / "metrics.json").read_bytes() == (undisturbed / "metrics.json").read_bytes()
     assert len(list(witnesses.iterdir())) == 2
 
 
@@ -163,14 +149,14 @@ def counted(page: str, status: str) -> float:
 
 
 def test_the_backend_is_that_of_the_machine_with_the_gpu(
-    machines: TwoMachines, alone: Path, tiny_dataset: Path, tmp_path: Path
+    machines: TwoMachines, undisturbed: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     # As in a cluster whose head has no GPU, the driver's own machine has neither that nor cuML.
     done = machines.run(command(tiny_dataset, tmp_path / "out", "--workers", "1"), RAY_ADDRESS=machines.gcs)
     assert done.returncode == 0, done.stderr
     identity = ResultsFolder(tmp_path / "out").read_run()["identity"]
     assert (identity["device"], identity["kmeans_backend"]) == ("cuda", "cuml")
-    assert ResultsFolder(alone).read_run()["identity"]["kmeans_backend"] == "torch"
+    assert ResultsFolder(undisturbed).read_run()["identity"]["kmeans_backend"] == "torch"
     assert rows(tmp_path / "out")["status"].to_pylist() == ["ok"] * 10
 
 
@@ -201,7 +187,7 @@ def test_a_node_that_lacks_something_is_named(
 
 
 def test_a_machine_that_is_lost_takes_nothing_along(
-    machines: TwoMachines, alone: Path, tiny_dataset: Path, tmp_path: Path
+    machines: TwoMachines, undisturbed: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     # The variable alone makes it join the cluster.
@@ -212,5 +198,5 @@ def test_a_machine_that_is_lost_takes_nothing_along(
     machines.lose(1)
     stdout, stderr = running.communicate(timeout=200)
     assert running.returncode == 0, stdout + stderr
-    assert rows(out).equals(rows(alone))
-    assert (out / "metrics.json").read_bytes() == (alone / "metrics.json").read_bytes()
+    assert rows(out).equals(rows(undisturbed))
+    assert (out / "metrics.json").read_bytes() == (undisturbed / "metrics.json").read_bytes()
