@@ -73,8 +73,8 @@ def _heading() -> list[str]:
         "file) one after the other in one process, and writes the same files. Measured after start-up: from when every "
         "worker has had a first image to the last file; in the stream the first units have been decoded by then. Each "
         "run in a process of its own, both ways in turn, medians; the ratio is the median of the pairs' ratios, in "
-        "brackets the least and the greatest. CPU is that of the process and all its children, Ray's too. Busy: the share of "
-        "the workers' time in which they segment or cluster.",
+        "brackets the least and the greatest. CPU is that of the process and all its children, Ray's too, which go on "
+        "starting for some seconds. Busy: the share of the workers' time in which they segment or cluster.",
         "",
         "| what | ours | against | ratio | goal | CPU an image | busy |",
         "|---|---|---|---|---|---|---|",
