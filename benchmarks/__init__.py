@@ -1,5 +1,6 @@
-"""Benchmarks: side by side in one run, ratios and medians, in processes set up as a worker's is."""
+"""Benchmarks: side by side in one run, ratios and medians."""
 
-from oodray.job.process import set_up_process
+import os
 
-set_up_process()
+# As in a worker; read when torch is loaded. Else threads that wait for one way take the cores from the other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -45,7 +45,7 @@ class Measured:
         busy_share: of the time of the workers, from each one's first image to its last, the share that segmenting and
             clustering took.
         worker_megabytes: the most that a worker had at the start of an image.
-        driver_megabytes: the most that the driver had after a file.
+        driver_megabytes: the most that the driver had after a file; looked at once a second, as CPU is.
     """
 
     images: int

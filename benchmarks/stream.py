@@ -53,7 +53,7 @@ class Pairs:
 
 
 def run(pairs: int = PAIRS, images: int = IMAGES, slept: int = SLEPT_IMAGES, many: int = MANY) -> str:
-    """Measure everything; gives the section of the results, as Markdown."""
+    """Measure everything; gives the results, as Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         comparisons = [*_burning(place / "large", images, pairs), *_sleeping(place / "small", slept, pairs)]

@@ -25,7 +25,7 @@ MANIFEST_SCHEMA = pa.schema(
 """Rows ascend by image_id; label_uri is null where an image has no label."""
 
 # A unit travels in memory as a whole: 8 images of 24 megapixels are 0.6 GB decoded.
-_LARGEST_UNIT = 8
+LARGEST_UNIT = 8
 _WANTED_UNITS = 64
 
 
@@ -37,7 +37,7 @@ def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -
             `allow_outside`.
     """
     samples = layout.find(root, allow_outside=allow_outside)
-    size = min(_LARGEST_UNIT, max(1, len(samples) // _WANTED_UNITS))
+    size = min(LARGEST_UNIT, max(1, len(samples) // _WANTED_UNITS))
     columns = {
         "unit": [row // size for row in range(len(samples))],
         "image_id": [sample.image_id for sample in samples],

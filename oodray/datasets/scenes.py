@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +78,7 @@ def write_demo(root: Path, scenes: int = DEMO_SCENES, *, split: str = "demo") ->
         RunError: a file cannot be written.
     """
     # numpy and Pillow let other threads run while they draw and compress.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor() as threads:
         for _ in threads.map(partial(_write_scene, root, split), range(scenes)):
             pass
 

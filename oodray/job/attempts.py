@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oodray.job.units import Rows  # not at run time: a process that counts attempts needs no numpy
 
 ATTEMPTS = 3
-"""How often an image is tried alone, before it becomes an error row; several are tried once, then in halves."""
+"""How often a batch is tried before it is halved, and an image that is alone before it becomes an error row."""
 
 DIED = "the process died: a crash, lack of memory, or a call that hung and could not be interrupted"
 
@@ -62,7 +62,8 @@ class Memory:
 
     def explain(self, key: Key, reason: str) -> None:
         """See `Journal`."""
-        self._attempts[key][-1] = reason
+        if key in self._attempts:  # a memory that was started again knows nothing
+            self._attempts[key][-1] = reason
 
     def end(self, key: Key) -> None:
         """See `Journal`."""
@@ -100,16 +101,17 @@ class RemoteMemory:
         """See `Journal`."""
         import ray
 
-        # Asked by a watchdog, whose process may be in any state.
-        ray.get(self.actor.explain.remote(key, reason), timeout=_GRACE_SECONDS / 2)
+        # Not for ever, as a watchdog asks, whose process may be in any state; and without it the run goes on as well.
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self.actor.explain.remote(key, reason), timeout=_GRACE_SECONDS / 2)
 
     def end(self, key: Key) -> None:
         """See `Journal`."""
         self.actor.end.remote(key)
 
 
-def _whole(rows: Rows) -> Iterator[Rows]:
-    yield rows
+def _one_by_one(rows: Rows) -> Iterator[Rows]:
+    return ([row] for row in rows)
 
 
 @dataclass(frozen=True)
@@ -125,41 +127,47 @@ class Guard:
     image_timeout: float
 
     def run(
-        self, stage: str, rows: Rows, work: Callable[[Rows], Rows], batches: Callable[[Rows], Iterable[Rows]] = _whole
+        self,
+        stage: str,
+        rows: Rows,
+        work: Callable[[Rows], Rows],
+        batches: Callable[[Rows], Iterable[Rows]] = _one_by_one,
     ) -> Rows:
-        """The rows that `work` makes of some images; with an error where it cannot.
+        """The rows that `work` makes of some images, batch by batch; with an error where it cannot.
+
+        Where the process ends, images are tried again: all but those of one batch in halves of their batches, at once;
+        a batch as it is, so that a death that it has no part in changes nothing, and after `ATTEMPTS` in halves too.
 
         Args:
             stage: its name, for the message.
             rows: images; each row has an `image_id`.
-            work: gives as many rows as it gets: all of them, or fewer once these ended the process.
-            batches: cuts what is tried together into what `work` gets at a time, and is given the time of.
+            work: makes a row of each of a batch, within `image_timeout` for each of its images.
+            batches: cuts images into batches; cuts the images of some of its batches into the same ones.
         """
         key = (stage, *(row["image_id"] for row in rows))
+        parts = list(batches(rows))
         earlier = self.journal.begin(key)
-        if len(earlier) >= (ATTEMPTS if len(rows) == 1 else 1):
+        if len(earlier) >= (1 if len(parts) > 1 else ATTEMPTS):
             # This one was none. What was learnt is kept, in case one of the halves ends the process too.
             self.journal.explain(key, earlier[-1])
-            return self._in_halves(stage, rows, work, batches, earlier[-1])
+            if len(rows) == 1:
+                return [rows[0] | {"error": f"given up after {ATTEMPTS} attempts ({stage}): {earlier[-1]}"}]
+            return [row for half in _halves(parts) for row in self.run(stage, half, work, batches)]
         done = []
-        for batch in batches(rows):
+        for batch in parts:
             with _watchdog(self.image_timeout * len(batch), lambda reason: self.journal.explain(key, reason)):
                 done += work(batch)
         self.journal.end(key)
         return done
 
-    def _in_halves(
-        self,
-        stage: str,
-        rows: Rows,
-        work: Callable[[Rows], Rows],
-        batches: Callable[[Rows], Iterable[Rows]],
-        reason: str,
-    ) -> Rows:
-        if len(rows) == 1:
-            return [rows[0] | {"error": f"given up after {ATTEMPTS} attempts ({stage}): {reason}"}]
-        half = len(rows) // 2
-        return [row for part in (rows[:half], rows[half:]) for row in self.run(stage, part, work, batches)]
+
+def _halves(batches: list[Rows]) -> tuple[Rows, Rows]:
+    """The images of half of the batches and of the others; of a single batch, half of its images and the others."""
+    if len(batches) == 1:
+        [images] = batches
+        batches = [[image] for image in images]
+    half = len(batches) // 2
+    return [row for batch in batches[:half] for row in batch], [row for batch in batches[half:] for row in batch]
 
 
 def unguarded() -> Guard:

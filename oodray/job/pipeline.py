@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from oodray.config import RunConfig
+from oodray.datasets.manifest import LARGEST_UNIT
 from oodray.errors import RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteMemory
 from oodray.job.plan import Plan
@@ -23,7 +24,8 @@ from oodray.models.precision import FLOAT32
 if TYPE_CHECKING:
     import ray.data
 
-NO_PROGRESS_SECONDS = 1800
+NO_PROGRESS_SECONDS, NEVER = 1800, -1
+"""After how long without a finished unit, beside what images may hang, a run ends; and Ray's number for never."""
 
 TASK_CPUS = 0.5
 """CPUs of a decoding or finishing task. Unlike any worker's, or Ray would fuse decoding into the workers."""
@@ -102,7 +104,7 @@ def _configure(context: Any, config: RunConfig) -> None:
     context.print_on_execution_start = False
     # Errors of images are rows; an error of a block is one of the program, and ends the run.
     context.max_errored_blocks = 0
-    # A unit with an image that hangs is given up with the batch that holds it, in halves, in quarters; then alone.
-    hanging = 2 * ATTEMPTS * config.batch_size * config.image_timeout
-    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS + hanging
+    # As long as images may hang and keep their unit from moving: all of them in batches of one, one in larger batches.
+    hanging = 2 * ATTEMPTS * LARGEST_UNIT * config.image_timeout
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS + hanging if hanging else NEVER
     context.max_consecutive_actor_init_deaths = ATTEMPTS

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MOST = 2**31 - 1  # the largest number that `mallopt` takes
+# Of malloc.h: never give the end of the heap back; take nothing from the system singly; one heap for all threads, as
+# those of threads are small.
+_KEEPING = {"M_TRIM_THRESHOLD": (-1, -1), "M_MMAP_MAX": (-4, 0), "M_ARENA_MAX": (-8, 1)}
 
 
 def set_up_process() -> None:
@@ -20,10 +21,11 @@ def keep_freed_memory() -> bool:
     """Have what is freed kept for the next image; False where the C library is not glibc.
 
     Else it takes every large tensor from the system and gives it back, and the system clears each page anew when it is
-    first touched: an eighth of the time of a run on a CPU. What an image needs at most stays with the process.
+    first touched: an eighth of the time of a run on a CPU. What images needed at most stays with the process.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return all(mallopt(option, _MOST) == 1 for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+    accepted = [mallopt(option, value) for option, value in _KEEPING.values()]
+    return accepted == [1] * len(_KEEPING)

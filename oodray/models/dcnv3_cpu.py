@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
@@ -74,7 +74,7 @@ def dcnv3_cpu(
 
 @cache
 def _grid(kernel_size: int, dilation: int, groups: int, group_channels: int) -> tuple[Any, Any, Any]:
-    """Of each point of a pixel: its step from the centre along x, along y, and its group's first channel."""
+    """Of each point of a pixel: its step along x, along y, and its group's first channel. Not to be written to."""
     steps = np.arange(kernel_size, dtype=np.float32) * dilation - dilation * (kernel_size - 1) // 2
     return (
         np.tile(steps.repeat(kernel_size), groups),
@@ -96,6 +96,7 @@ def _in_threads(compute: Callable[[int, int], None], rows: int) -> None:
         compute(0, rows)
         return
     count = min(rows, threads * _SLICES_PER_THREAD)
+    # Each thread takes the next slice, which an iterator of a list gives to one of them alone.
     slices = iter([(rows * index // count, rows * (index + 1) // count) for index in range(count)])
 
     def work() -> None:
@@ -103,7 +104,10 @@ def _in_threads(compute: Callable[[int, int], None], rows: int) -> None:
             compute(first, last)
 
     others = [_threads(threads - 1).submit(work) for _ in range(threads - 1)]
-    work()
+    try:
+        work()
+    finally:
+        wait(others)  # none of them writes any more
     for other in others:
         other.result()
 

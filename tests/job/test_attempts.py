@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -20,12 +20,17 @@ def rows_of(ids: str) -> Rows:
     return [{"image_id": image_id, "error": None} for image_id in ids]
 
 
-def until_it_lives(guard: Guard, rows: Rows, work: Callable[[Rows], Rows]) -> tuple[Rows, int]:
+def until_it_lives(
+    guard: Guard,
+    rows: Rows,
+    work: Callable[[Rows], Rows],
+    batches: Callable[[Rows], Iterable[Rows]] | None = None,
+) -> tuple[Rows, int]:
     """What Ray does: start again with the same images. Gives the rows, and how often it died."""
     deaths = 0
     while True:
         try:
-            return guard.run("segment", rows, work), deaths
+            return guard.run("segment", rows, work, *([batches] if batches else [])), deaths
         except Death:
             deaths += 1
             assert deaths < 1000
@@ -42,43 +47,48 @@ def killed_by(killers: str, seen: list[str]) -> Callable[[Rows], Rows]:
     return work
 
 
-@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
-def test_just_the_images_that_end_the_process_become_errors(case: tuple[int, set[int]]) -> None:
-    count, killers = case
+def batches_of(size: int) -> Callable[[Rows], Iterator[Rows]]:
+    return lambda rows: (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)), st.integers(1, n))))
+def test_just_the_images_that_end_the_process_become_errors(case: tuple[int, set[int], int]) -> None:
+    count, killers, batch = case
     ids = "abcdefghijkl"[:count]
     deadly = "".join(ids[index] for index in killers)
     guard = Guard(Memory(), 0)
-    found, deaths = until_it_lives(guard, rows_of(ids), killed_by(deadly, []))
+    found, deaths = until_it_lives(guard, rows_of(ids), killed_by(deadly, []), batches_of(batch))
     assert "".join(row["image_id"] for row in found) == ids
     assert {row["image_id"] for row in found if row["error"]} == set(deadly)
     assert all(row["done"] for row in found if row["error"] is None)
-    # Each image dies so often, each group of several once, of which there are one less than images.
-    assert deaths <= ATTEMPTS * len(killers) + count - 1
+    # What is tried together is split in two, so there are at most so many groups; those of several batches die once.
+    assert deaths <= (ATTEMPTS * len(killers) + count - 1 if batch == 1 else ATTEMPTS * (2 * count - 1))
 
 
-def test_images_are_tried_together_once_then_in_halves() -> None:
+def test_batches_are_told_apart_then_the_one_at_fault_is_halved() -> None:
     seen: list[str] = []
-    found, deaths = until_it_lives(Guard(Memory(), 0), rows_of("abcd"), killed_by("c", seen))
-    assert deaths == 2 + ATTEMPTS
-    # After each death Ray starts anew, so that the healthy half is computed again.
-    assert [ids for ids in seen if ids != "ab"] == ["abcd", "cd"] + ["c"] * ATTEMPTS + ["d"]
-    assert found[2]["error"] == f"given up after {ATTEMPTS} attempts (segment): {DIED}"
+    found, deaths = until_it_lives(Guard(Memory(), 0), rows_of("abcdef"), killed_by("d", seen), batches_of(2))
+    # All three batches, two of them, the one alone; its image.
+    assert deaths == 1 + 1 + ATTEMPTS + ATTEMPTS
+    assert found[3]["error"] == f"given up after {ATTEMPTS} attempts (segment): {DIED}"
+    # After each death Ray starts anew, so that those before are computed again. No other batch gets other members.
+    assert [ids for ids in seen if ids != "ab"] == ["cd"] * (2 + ATTEMPTS) + ["c", "d"] * ATTEMPTS + ["c", "ef"]
 
 
-def test_what_is_tried_together_is_worked_on_in_batches() -> None:
+def test_a_death_from_outside_changes_no_batch() -> None:
     seen: list[str] = []
+    fate = iter([False, True] + [False] * 10)
 
-    def pairs(rows: Rows) -> Iterator[Rows]:
-        return (rows[start : start + 2] for start in range(0, len(rows), 2))
+    def work(rows: Rows) -> Rows:
+        seen.append("".join(row["image_id"] for row in rows))
+        if next(fate):
+            raise Death
+        return rows
 
-    guard = Guard(Memory(), 0)
-    done = guard.run("segment", rows_of("abcde"), killed_by("", seen), pairs)
-    assert [row["image_id"] for row in done] == list("abcde")
-    assert seen == ["ab", "cd", "e"]
-    with pytest.raises(Death):
-        guard.run("segment", rows_of("abcde"), killed_by("c", seen), pairs)
-    # "ab" had ended well, and is tried again with its neighbours, as its rows died with the process.
-    assert guard.journal.begin(("segment", *"abcde")) == [DIED]
+    found, deaths = until_it_lives(Guard(Memory(), 0), rows_of("abcdefgh"), work, batches_of(3))
+    assert deaths == 1
+    assert "".join(row["image_id"] for row in found) == "abcdefgh"
+    assert set(seen) == {"abc", "def", "gh"}
 
 
 def test_one_death_is_forgotten_once_it_went_well() -> None:
@@ -124,7 +134,7 @@ def test_errors_of_the_program_pass_through() -> None:
 
 
 HANGS = {
-    "asleep": ("import time; time.sleep(60)", "nothing came within --image-timeout, 1 s"),
+    "asleep": ("import time; time.sleep(60)", "nothing came within --image-timeout, 0.5 s"),
     "in a call that never comes back": ("import re; re.match(r'(a+)+$', 'a' * 60 + 'b')", None),
 }
 

@@ -11,6 +11,7 @@ import pytest
 # The first round grows the heap; later ones find it grown, if it was kept.
 FAULTS_OF_ROUNDS = """
 import resource, sys
+from concurrent.futures import ThreadPoolExecutor
 from oodray.job.process import keep_freed_memory, set_up_process
 
 if sys.argv[1] == "kept":
@@ -22,7 +23,11 @@ def faults():
     block[::4096] = b"x" * (len(block) // 4096)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(*(faults() for _ in range(3)))
+if sys.argv[2] == "in a thread":
+    with ThreadPoolExecutor(1) as threads:
+        print(*(threads.submit(faults).result() for _ in range(3)))
+else:
+    print(*(faults() for _ in range(3)))
 """
 
 
@@ -32,11 +37,12 @@ def python(code: str, *arguments: str) -> list[str]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
-def test_memory_that_was_freed_is_used_again() -> None:
+@pytest.mark.parametrize("where", ["in the main thread", "in a thread"])
+def test_memory_that_was_freed_is_used_again(where: str) -> None:
     pages = 64 * 2**20 // 4096
-    assert all(int(faults) < pages / 100 for faults in python(FAULTS_OF_ROUNDS, "kept")[1:])
+    assert all(int(faults) < pages / 100 for faults in python(FAULTS_OF_ROUNDS, "kept", where)[1:])
     # Else the system clears every page anew, of 4 KB or of 2 MB; without this the test above could not fail.
-    assert all(int(faults) > pages / 600 for faults in python(FAULTS_OF_ROUNDS, "given back")[1:])
+    assert all(int(faults) > pages / 600 for faults in python(FAULTS_OF_ROUNDS, "given back", where)[1:])
 
 
 def test_the_choice_of_the_user_on_waiting_threads_stays() -> None:
