@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import oodray
+from oodray.job.plan import make_plan
+from oodray.job.results import ResultsFolder
+from oodray.job.run import run, start_or_continue
 
 # Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
 if not torch.cuda.is_available():
@@ -87,6 +90,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(root / path)
     return root
+
+
+@pytest.fixture(scope="session")
+def undisturbed(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a run of the tiny dataset to which nothing happened, for those to which something does."""
+    folder = ResultsFolder(tmp_path_factory.mktemp("undisturbed") / "out")
+    options = {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": 1.5, "threads": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).with_name("job"))  # where the network is
+        plan = make_plan(options, None, folder)
+        start_or_continue(plan, folder)
+        run(plan, folder, lambda _: None)
+    return Path(folder.path)
 
 
 def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
