@@ -143,6 +143,9 @@ class RemotePath(PosixPath):
         def read() -> bytes:
             with self._system().open_input_file(self._key()) as file:
                 content: bytes = file.read()
+            # An answer that is cut before it says its length reads as an empty object.
+            if not content and self._system().get_file_info(self._key()).size:
+                raise OSError(errno.EIO, "the answer was cut")
             return content
 
         return _retried(self, read)

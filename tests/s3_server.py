@@ -77,7 +77,7 @@ def free_ports(count: int) -> list[int]:
 class FaultyProxy:
     """Passes requests on to a server; some it answers with 503, cuts the answer of, or answers slowly.
 
-    A context manager. `faults` counts what was done to requests.
+    A context manager. `faults` counts what was done to requests; `cuts` are lengths to which the next answers are cut.
     """
 
     def __init__(self, server: str, *, share: float, seed: int = 0) -> None:
@@ -88,6 +88,7 @@ class FaultyProxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.faults: Counter[str] = Counter()
+        self.cuts: list[int] = []
 
     def __enter__(self) -> FaultyProxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -119,6 +120,9 @@ class FaultyProxy:
                 client.sendall(BUSY)
                 return
             answer = self._ask(request)
+            if self.cuts:
+                client.sendall(answer[: self.cuts.pop(0)])
+                return
             if fault == "cut":
                 client.sendall(answer[: self._random.randrange(len(answer))])
             elif fault == "slow":

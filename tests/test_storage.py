@@ -113,6 +113,17 @@ class TestObjects:
             temporary.write_text(f"half {1 // 0}")
         assert target.read_text() == "whole"
 
+    def test_an_answer_that_is_cut_before_its_length_is_not_an_empty_object(
+        self, folder: RemotePath, store: s3_server.FaultyProxy
+    ) -> None:
+        path = folder / "a.txt"
+        path.upload(b"whole")
+        store.cuts = [len(b"HTTP/1.1 200 OK\r\n")]
+        assert path.read_text() == "whole"
+        assert store.cuts == []
+        path.upload(b"")
+        assert path.read_text() == ""
+
     def test_a_store_that_refuses_is_named(self, folder: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         storage._file_system.cache_clear()

@@ -1,7 +1,7 @@
 """Who is working on a results folder: one run at a time.
 
-A run holds `lease.json` in its folder, and touches it while it lives. The file of a run that was killed stays; whether
-it still means anything is known at once on the same host, elsewhere by its age.
+A run holds `lease.json` in its folder, and writes it anew while it lives. The file of a run that was killed stays;
+whether it still means anything is known at once on the same host, elsewhere by its age.
 """
 
 from __future__ import annotations
@@ -101,8 +101,7 @@ class Lease:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _one_at_a_time(self.path.parent):
                 self._refuse_the_living()
-                with replacing(self.path) as temporary:
-                    temporary.write_text(json.dumps(asdict(self._holder)), encoding="utf-8")
+                self._write()
                 self._refuse_a_later_one()
         except OSError as error:
             raise RunError(f"cannot write to {self.path.parent}: {error.strerror}") from error
@@ -118,6 +117,10 @@ class Lease:
         self._done.set()
         self._beats.join()
         self._give_back()
+
+    def _write(self) -> None:
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(asdict(self._holder)), encoding="utf-8")
 
     def _give_back(self) -> None:
         if _read(self.path) == self._holder:
@@ -166,9 +169,10 @@ class Lease:
     def _beat(self) -> None:
         while not self._done.wait(SECONDS_BETWEEN_BEATS):
             try:
-                if self.path.exists():
-                    self.path.touch()
-            except OSError:
+                # What is another run's, or gone, or cannot be read now, is left alone.
+                if _read(self.path) == self._holder:
+                    self._write()
+            except (OSError, RunError):
                 continue  # a drive that is away for a while; the run itself will say what it cannot write
 
 

@@ -6,9 +6,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -116,16 +116,24 @@ def test_a_damaged_lease_is_taken_over_when_it_is_old(content: str, folder: Resu
 
 def test_it_gives_signs_of_life(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "SECONDS_BETWEEN_BEATS", 0.01)
-    beat = threading.Event()
-    real = os.utime
-
-    def utime(path: Any, *rest: Any) -> None:
-        real(path, *rest)
-        beat.set()
-
-    monkeypatch.setattr(os, "utime", utime)
+    path = folder.path / "lease.json"
     with Lease(folder):
-        assert beat.wait(30)
+        content = path.read_bytes()
+        os.utime(path, (1, 1))
+        deadline = time.monotonic() + 30
+        while path.stat().st_mtime == 1:
+            assert time.monotonic() < deadline
+        assert path.read_bytes() == content
+
+
+def test_it_gives_none_for_another_run(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "SECONDS_BETWEEN_BEATS", 0.01)
+    path = folder.path / "lease.json"
+    with Lease(folder):
+        path.write_text("{}")
+        os.utime(path, (1, 1))
+        time.sleep(0.2)
+        assert path.stat().st_mtime == 1
 
 
 def test_of_many_that_find_it_dead_one_gets_it(folder: ResultsFolder) -> None:
