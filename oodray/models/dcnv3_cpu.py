@@ -92,9 +92,6 @@ def _as_array(tensor: Tensor) -> Any:
 def _in_threads(compute: Callable[[int, int], None], rows: int) -> None:
     """`compute(first, last)` for slices of all rows, on as many threads as torch has."""
     threads = torch.get_num_threads()
-    if threads == 1:
-        compute(0, rows)
-        return
     count = min(rows, threads * _SLICES_PER_THREAD)
     # Each thread takes the next slice, which an iterator of a list gives to one of them alone.
     slices = iter([(rows * index // count, rows * (index + 1) // count) for index in range(count)])

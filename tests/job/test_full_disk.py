@@ -56,7 +56,7 @@ def small_drive(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(drive)], check=True)
 
 
-def test_a_drive_that_is_full(go: Go, small_drive: Path, tmp_path: Path) -> None:
+def test_a_drive_that_is_full(go: Go, small_drive: Path, undisturbed: Path) -> None:
     ballast = small_drive / "ballast"
     ballast.write_bytes(b"\0" * 170 * 1024)
     with pytest.raises(RunError, match=r"cannot write .*: No space left on device"):
@@ -67,8 +67,7 @@ def test_a_drive_that_is_full(go: Go, small_drive: Path, tmp_path: Path) -> None
 
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_drive)], check=True)
     go(small_drive / "out")
-    go(tmp_path / "undisturbed")
-    assert rows(small_drive / "out").equals(rows(tmp_path / "undisturbed"))
+    assert rows(small_drive / "out").equals(rows(undisturbed))
     assert list((small_drive / "out").rglob(".*")) == []
 
 

@@ -39,19 +39,17 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
     )
     copy_files(str(tiny_dataset), "bucket/tiny", LocalFileSystem(), direct)
 
-    def command(root: str, out: str) -> list[str]:
-        options = {"dataset": "ade-ood", "root": root, "out": out, "model": "fakes:slow", "tau": 1.5, "threads": 1}
-        flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "oodray.cli", "run", *flat]
-
+    where = {"dataset": "ade-ood", "root": "s3://bucket/tiny", "out": "s3://bucket/out"}
+    options = where | {"model": "fakes:slow", "tau": 1.5, "threads": 1}
+    flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "oodray.cli", "run", *flat]
     with s3_server.FaultyProxy(object_store, share=0.05) as proxy:
         for name, value in proxy.environment().items():
             monkeypatch.setenv(name, value)
         storage._file_system.cache_clear()
         variables = environment | proxy.environment()
-        there = command("s3://bucket/tiny", "s3://bucket/out")
-        folder = ResultsFolder("s3://bucket/out")
-        first = subprocess.Popen(there, cwd=HERE, env=variables, stderr=subprocess.PIPE, text=True)
+        folder = ResultsFolder(where["out"])
+        first = subprocess.Popen(command, cwd=HERE, env=variables, stderr=subprocess.PIPE, text=True)
         while len(folder.finished_units()) < 2:
             assert first.poll() is None, first.communicate()[1]
             time.sleep(0.2)
@@ -60,7 +58,7 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
         time.sleep(3)
         assert 2 <= len(folder.finished_units()) < 10
 
-        second = subprocess.run(there, check=False, cwd=HERE, env=variables, capture_output=True, text=True)
+        second = subprocess.run(command, check=False, cwd=HERE, env=variables, capture_output=True, text=True)
         assert second.returncode == 0, second.stderr
         assert "its work is continued" in second.stderr
         again = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 FAULTS_OF_ROUNDS = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
-from oodray.job.process import keep_freed_memory, set_up_process
+from oodray.job.process import keep_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
