@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -162,7 +162,7 @@ class Tally:
     def of(cls, keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> Tally:
         """Count pixels, their keys and labels in arrays of one shape; raises as `cluster_tallies` does."""
         _require_pixels(keys, labels=labels)
-        return _from_dense(np.bincount(_cells(keys, labels).ravel(), minlength=_CELL_COUNT))
+        return _count(keys, labels)[0]
 
     @classmethod
     def from_arrays(cls, keys: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> Tally:
@@ -170,7 +170,7 @@ class Tally:
         checked_keys, checked_labels, checked_counts = _checked_rows(keys, labels, counts)
         total = np.zeros(_CELL_COUNT, np.int64)
         np.add.at(total, _cells(checked_keys, checked_labels), checked_counts)
-        return _from_dense(total)
+        return _from_dense(total.reshape(len(_LABELS), KEY_COUNT))
 
     @classmethod
     def sum(cls, tallies: Iterable[Tally]) -> Tally:
@@ -239,7 +239,7 @@ class RunningTally:
 
     def tally(self) -> Tally:
         """The sum of what was added so far."""
-        return _from_dense(self._total)
+        return _from_dense(self._total.reshape(len(_LABELS), KEY_COUNT))
 
 
 def cluster_tallies(
@@ -247,35 +247,63 @@ def cluster_tallies(
 ) -> dict[int, Tally]:
     """One tally per cluster that has a pixel, by ascending cluster id; the three arrays share one shape.
 
-    Takes 1.5 MiB of memory for each of these clusters.
+    Takes 32 bytes of memory for each of these clusters and each key from the least to the greatest: 2 MiB at most.
 
     Raises:
         TypeError: clusters or labels are not uint8, or keys not uint16.
         ValueError: shapes differ or a label is unknown.
     """
     _require_pixels(keys, labels=labels, clusters=clusters)
-    present = np.flatnonzero(np.bincount(clusters.ravel(), minlength=256))
-    offsets = np.zeros(256, np.intp)
-    offsets[present] = np.arange(len(present)) * _CELL_COUNT
-    cells = _cells(keys, labels) + offsets[clusters]
-    totals = np.bincount(cells.ravel(), minlength=len(present) * _CELL_COUNT).reshape(-1, _CELL_COUNT)
-    return {int(cluster): _from_dense(total) for cluster, total in zip(present, totals, strict=True)}
+    return _count(keys, labels, clusters)
+
+
+def _count(
+    keys: NDArray[np.uint16], labels: NDArray[np.uint8], clusters: NDArray[np.uint8] | None = None
+) -> dict[int, Tally]:
+    """A tally of the pixels of each cluster; of all pixels, as cluster 0, where there are no clusters."""
+    present = np.zeros(1, np.intp) if clusters is None else np.flatnonzero(np.bincount(clusters.ravel(), minlength=256))
+    # Few of all keys lie between the least and the greatest of an image, and only those are looked through.
+    low, high = (int(keys.min()), int(keys.max())) if keys.size else (0, 0)
+    shape = len(present), len(_LABELS) + 1, high - low + 1  # a rank more, for unknown labels
+    cells = (_RANKS.astype(np.intp) * shape[2] - low)[labels]
+    cells += keys
+    if clusters is not None:
+        starts = np.zeros(256, np.intp)
+        starts[present] = np.arange(shape[0]) * math.prod(shape[1:])
+        cells += starts[clusters]
+    totals = np.bincount(cells.ravel(), minlength=math.prod(shape)).reshape(shape)
+    if np.any(totals[:, _UNKNOWN]):
+        _refuse_unknown(labels)
+    return {int(cluster): _from_dense(total, low) for cluster, total in zip(present, totals[:, :_UNKNOWN], strict=True)}
 
 
 def _cells(keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Cell numbers, ascending by (label, key), in the arrays' shape."""
     ranks = _RANKS[labels]
     if np.any(ranks == _UNKNOWN):
-        unknown = ", ".join(map(str, np.unique(labels[ranks == _UNKNOWN])))
-        raise ValueError(f"unknown labels {unknown}; decode them to {_LABELS.tolist()} first")
+        _refuse_unknown(labels)
     return ranks.astype(np.intp) * KEY_COUNT + keys
 
 
-def _from_dense(total: NDArray[np.int64]) -> Tally:
-    """The tally of pixels by cell number, (_CELL_COUNT,)."""
-    cells = np.flatnonzero(total > 0)  # of booleans: three times as fast
-    ranks, keys = np.divmod(cells, KEY_COUNT)
-    return Tally(keys.astype(np.uint16), _LABELS[ranks], total[cells])
+def _refuse_unknown(labels: NDArray[np.uint8]) -> NoReturn:
+    unknown = ", ".join(map(str, np.setdiff1d(labels, _LABELS)))
+    raise ValueError(f"unknown labels {unknown}; decode them to {_LABELS.tolist()} first")
+
+
+def _from_dense(totals: NDArray[np.int64], low: int = 0) -> Tally:
+    """The tally of pixels by rank of their label and by key from `low` on, `(ranks, keys)`."""
+    cells = np.flatnonzero(totals > 0)  # of booleans: three times as fast
+    ranks, offsets = np.divmod(cells, totals.shape[1])
+    return _tally((offsets + low).astype(np.uint16), _LABELS[ranks], totals.ravel()[cells])
+
+
+def _tally(keys: NDArray[np.uint16], labels: NDArray[np.uint8], counts: NDArray[np.int64]) -> Tally:
+    """A tally of rows that are known to be in form, and are given away."""
+    tally = object.__new__(Tally)
+    for column in (keys, labels, counts):
+        column.flags.writeable = False
+    vars(tally).update(keys=keys, labels=labels, counts=counts)
+    return tally
 
 
 def _checked_rows(
