@@ -70,12 +70,11 @@ def _measure(precision: str, folder: Path) -> list[list[ScoreMetrics]]:
     for results in folders:
         results.create()
     for decoded in _decoded():
-        [(_, [row])] = unpack(decoded)
+        _, [row] = unpack(decoded)
         stage.segmenter = Replayed(*network.segment([pixels(row, "image", np.uint8, 3).copy()]))
         for seed, results in zip(SEEDS, folders, strict=True):
             stage.method = _method(seed)
-            for segmented in stage(decoded):
-                list(Finisher(stage.method, str(results.path))(segmented))
+            Finisher(stage.method, str(results.path))(stage(decoded))
     rule = Rule(K, TAU, OOD_RATIO)
     return [evaluate(total_files(results.parts(), rule), SCORES) for results in folders]
 
@@ -108,7 +107,7 @@ def _decoded() -> Iterator[pa.Table]:
     layout = get_layout("road-anomaly")
     decoder = Decoder(layout.label_codes)
     for unit, row in enumerate(build_manifest(layout, DATA / "RoadAnomaly_jpg").to_pylist()):
-        yield from decoder(pack(unit, [row], LISTED))
+        yield decoder(pack(unit, [row], LISTED))
 
 
 def _method(seed: int) -> Method:

@@ -135,7 +135,7 @@ def demo_metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ScoreMet
     ]
     batch = pack(0, build_manifest(layout, folder / "scenes").to_pylist(), LISTED)
     for stage in work:
-        [batch] = stage(batch)  # type: ignore[operator]
+        batch = stage(batch)  # type: ignore[operator]
     totals = total_files(ResultsFolder(folder / "out").parts(), Rule(method.k, method.tau, method.ood_ratio))
     assert (totals.images, totals.failed) == (DEMO_SCENES, 0)
     return {metrics.score: metrics for metrics in evaluate(totals, SCORES)}

@@ -59,10 +59,19 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
 
     _configure(ray.data.DataContext.get_current(), plan.config)
     guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
-    # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file. `from_arrow` would first
-    # run a task for each of them, to ask what is in it.
     rows_of = rows_by_unit(images)
-    source = ray.data.from_blocks([pack(unit, rows, LISTED) for unit, rows in rows_of.items()])
+    units, size = [pack(unit, rows, LISTED) for unit, rows in rows_of.items()], pool.block_size(len(rows_of))
+    # Once decoded, blocks of more than 128 MiB are split, between units as ever. `from_arrow` would first run a task
+    # for each block, to ask what is in it.
+    source = ray.data.from_blocks(
+        [pa.concat_tables(units[start : start + size]) for start in range(0, len(units), size)]
+    )
+    tasks = {
+        "batch_size": 1,
+        "batch_format": "pyarrow",
+        "num_cpus": TASK_CPUS,
+        "compute": ray.data.TaskPoolStrategy(size=pool.tasks),
+    }
     finisher = Finisher(
         plan.method(),
         str(folder.path),
@@ -71,9 +80,7 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
         tried_again=frozenset(rows_of.keys() & folder.finished_units()),
     )
     return (
-        source.map_batches(
-            Decoder(plan.layout.label_codes, guard), batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
-        )
+        source.map_batches(Decoder(plan.layout.label_codes, guard), **tasks)
         .map_batches(
             SegmentAndCluster,
             fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method()),
@@ -83,16 +90,23 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
             batch_format="pyarrow",
             **({"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}),
         )
-        .map_batches(finisher, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS)
+        .map_batches(finisher, **tasks)
     )
 
 
 def _strategy(pool: Pool) -> ray.data.ActorPoolStrategy:
     import ray.data
 
+    # While a worker is at a unit, it fetches the next one and hands over the last.
+    calls = 2
     if pool.fewest == pool.most:
-        return ray.data.ActorPoolStrategy(size=pool.most)
-    return ray.data.ActorPoolStrategy(min_size=pool.fewest, max_size=pool.most, initial_size=pool.fewest)
+        return ray.data.ActorPoolStrategy(
+            size=pool.most, max_concurrent_calls_per_actor=calls, max_tasks_in_flight_per_actor=calls
+        )
+    # Ray asks for more workers only where units wait that no call has been made for: twice as many as calls.
+    return ray.data.ActorPoolStrategy(
+        min_size=pool.fewest, max_size=pool.most, initial_size=pool.fewest, max_concurrent_calls_per_actor=calls
+    )
 
 
 def _configure(context: Any, config: RunConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from oodray.errors import ConfigError
@@ -10,6 +11,9 @@ from oodray.job.plan import Plan, fitting, gpu_shares
 
 BESIDE = 1
 """CPUs that a run needs beside its workers, for decoding and writing."""
+
+LARGEST_BLOCK, BLOCKS_OF_A_WORKER = 8, 16
+"""Units that go through Ray together, at most; and blocks of a worker, at least, so that all workers end at once."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,28 @@ class Pool:
         most: workers that there may be later, if the cluster grows.
         cpus: of each.
         gpus: of each.
+        tasks: decoding ones at once, and finishing ones, at most; None for as many as the CPUs beside the workers.
     """
 
     fewest: int
     most: int
     cpus: int
     gpus: float
+    tasks: int | None = None
+
+    def block_size(self, units: int) -> int:
+        """How many units go through Ray together, as a block.
+
+        Ray Data's driver takes 25 ms of CPU for each block (`benchmarks/driver.py`), be there one worker or a hundred:
+        GPUs could be done with single units faster than it hands them out. On CPUs a unit takes seconds, and the next
+        result should not wait for another one.
+
+        >>> Pool(fewest=8, most=8, cpus=1, gpus=1).block_size(units=500)
+        3
+        """
+        if not self.gpus:
+            return 1
+        return min(max(1, units // (BLOCKS_OF_A_WORKER * self.most)), LARGEST_BLOCK)
 
     def __str__(self) -> str:
         count = f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
@@ -48,7 +68,15 @@ def choose_pool(plan: Plan, units: int, machines: list[Node]) -> Pool:
     # Workers of a range beyond the fewest may come with machines that are not there yet.
     asked = config.fewest_workers or most
     _refuse_what_is_not_there(asked, cpus, gpus, machines)
-    return Pool(min(asked, units), min(most, units), cpus, gpus)
+    # A Ray of our own may have more CPUs than the machine has cores, and at the end those of the workers are free too:
+    # each task on one of them would first start a process, which takes seconds.
+    tasks = usable_cores() if len(machines) == 1 else None
+    return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
+
+
+def usable_cores() -> int:
+    """The cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_what_is_not_there(asked: int, cpus: int, gpus: float, machines: list[Node]) -> None:

@@ -6,7 +6,7 @@ One image that cannot be processed never takes another one with it: its row carr
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,10 +53,10 @@ class Decoder:
     label_codes: LabelCodes
     guard: Guard = field(default_factory=unguarded)
 
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Units of `LISTED` to units of `DECODED`."""
-        for unit, rows in unpack(batch):
-            yield pack(unit, self.guard.run("decode", rows, self._decode_all), DECODED)
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """A unit of `LISTED` to one of `DECODED`."""
+        unit, rows = unpack(table)
+        return pack(unit, self.guard.run("decode", rows, self._decode_all), DECODED)
 
     def _decode_all(self, rows: Rows) -> Rows:
         return [self.decode(row) for row in rows]
@@ -111,15 +111,15 @@ class Finisher:
     identity: Mapping[str, Any] | None = None
     tried_again: Collection[int] = ()
 
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Units of `SEGMENTED` to their summaries."""
-        for unit, rows in unpack(batch):
-            tried = self.guard.run("finish", rows, self._finish_all)
-            # What was given up was not finished, and is finished as an error.
-            finished = [row if "status" in row else self.finish(row) for row in tried]
-            self._write(unit, finished)
-            count_images(finished)
-            yield pa.Table.from_pylist([summary(unit, finished)], schema=SUMMARY_SCHEMA)
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """A unit of `SEGMENTED` to its summary."""
+        unit, rows = unpack(table)
+        tried = self.guard.run("finish", rows, self._finish_all)
+        # What was given up was not finished, and is finished as an error.
+        finished = [row if "status" in row else self.finish(row) for row in tried]
+        self._write(unit, finished)
+        count_images(finished)
+        return pa.Table.from_pylist([summary(unit, finished)], schema=SUMMARY_SCHEMA)
 
     def _write(self, unit: int, rows: Rows) -> None:
         """Write the file of a unit, with the rows that it has of images that were not tried again."""

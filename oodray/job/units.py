@@ -6,7 +6,6 @@ inside one, so a unit that is a single row, its images a list of structs, arrive
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,10 +73,10 @@ def pack(unit: int, rows: Rows, image_type: pa.StructType) -> pa.Table:
     return pa.table({"unit": pa.array([unit], pa.int32()), "images": images})
 
 
-def unpack(batch: pa.Table) -> Iterator[tuple[int, Rows]]:
-    """The units of a batch, usually one, and the images of each."""
-    for row in batch.to_pylist():
-        yield row["unit"], row["images"]
+def unpack(table: pa.Table) -> tuple[int, Rows]:
+    """The unit of a one-row table, and its images."""
+    [row] = table.to_pylist()
+    return row["unit"], row["images"]
 
 
 def pixels(row: Row, name: str, dtype: type[np.generic], channels: int | None = None) -> NDArray[Any]:

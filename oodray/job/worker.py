@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -46,15 +47,21 @@ class SegmentAndCluster:
         except Exception as error:
             # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
             self.failure = error
+        # What is loaded stays. To look through it for garbage takes a second, as at the end of the process.
+        gc.freeze()
 
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Units of `DECODED` to units of `SEGMENTED`; raises what kept the network from starting."""
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """A unit of `DECODED` to one of `SEGMENTED`; raises what kept the network from starting.
+
+        Ray makes one call at a time, while other threads fetch the next unit and store the last. Of a generator's calls
+        it would run several at once.
+        """
         if self.failure is not None:
             raise self.failure
-        for unit, rows in unpack(batch):
-            with self.busy:
-                done = self.process(rows)
-            yield pack(unit, done, SEGMENTED)
+        unit, rows = unpack(table)
+        with self.busy:
+            done = self.process(rows)
+        return pack(unit, done, SEGMENTED)
 
     def process(self, rows: Rows) -> Rows:
         """Rows of `SEGMENTED` from rows of `DECODED`, in order; images of one size share a batch."""

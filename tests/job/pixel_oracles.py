@@ -144,8 +144,7 @@ def write_results(path: Path, units: list[list[Row]], method: Method = METHOD) -
     listed = [{name: row[name] for name in MANIFEST_SCHEMA.names} for rows in units for row in rows]
     write_manifest(pa.Table.from_pylist(listed, schema=MANIFEST_SCHEMA), folder.manifest)
     for unit, rows in enumerate(units):
-        for _ in Finisher(method, str(path))(pack(unit, rows, SEGMENTED)):
-            pass
+        Finisher(method, str(path))(pack(unit, rows, SEGMENTED))
     return folder
 
 

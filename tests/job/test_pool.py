@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,8 @@ from oodray.errors import ConfigError
 from oodray.job.nodes import Node
 from oodray.job.plan import Plan
 from oodray.job.pool import Pool, choose_pool, describe
+
+CORES = len(os.sched_getaffinity(0))
 
 
 class Asking:
@@ -77,20 +80,35 @@ def test_what_ray_does_not_have_is_refused(
 
 
 def test_gpus_that_the_network_does_not_run_on_are_left_alone() -> None:
-    assert pool([(2, 16)], device="cpu") == Pool(1, 1, 2, 0.0)
+    assert pool([(2, 16)], device="cpu") == Pool(1, 1, 2, 0.0, CORES)
 
 
 def test_more_workers_than_units_would_load_the_network_for_nothing() -> None:
-    assert pool([(8, 16)], units=3) == Pool(3, 3, 1, 1.0)
-    assert pool([(8, 16)], units=3, fewest_workers=2, workers=8) == Pool(2, 3, 1, 1.0)
+    assert pool([(8, 16)], units=3) == Pool(3, 3, 1, 1.0, CORES)
+    assert pool([(8, 16)], units=3, fewest_workers=2, workers=8) == Pool(2, 3, 1, 1.0, CORES)
 
 
 def test_a_range_needs_its_fewest_now() -> None:
-    assert pool([(2, 16)], fewest_workers=2, workers=16) == Pool(2, 16, 1, 1.0)
+    assert pool([(2, 16)], fewest_workers=2, workers=16) == Pool(2, 16, 1, 1.0, CORES)
 
 
 def test_the_gpus_of_all_machines_count() -> None:
     assert pool([(4, 8), (2, 8), (0, 8)]) == Pool(6, 6, 1, 1.0)
+
+
+def test_tasks_on_one_machine_are_no_more_than_its_cores() -> None:
+    assert pool([(0, 4)]).tasks == CORES
+    assert pool([(0, 4), (0, 4)]).tasks is None
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "units", "expected"),
+    [(1, 1.0, 1, 1), (1, 1.0, 40, 2), (4, 0.5, 75, 1), (4, 0.5, 128, 2), (64, 1.0, 10**6, 8), (1, 0.0, 10**6, 1)],
+)
+def test_several_units_go_together_where_gpus_have_very_many_of_them(
+    workers: int, gpus: float, units: int, expected: int
+) -> None:
+    assert Pool(1, workers, 1, gpus).block_size(units) == expected
 
 
 def test_the_schedule_in_one_line() -> None:

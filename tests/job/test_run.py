@@ -109,7 +109,7 @@ def test_a_run_is_its_stages_one_after_the_other(clean: Run, tmp_path: Path) -> 
     for row in clean.plan.manifest.to_pylist():
         batch = pack(row["unit"], [row], LISTED)
         for stage in work:
-            [batch] = stage(batch)  # type: ignore[operator]
+            batch = stage(batch)  # type: ignore[operator]
     torch.set_num_threads(threads)
     assert read_rows(alone.parts()).num_rows == 10
     names = clean.rows().column_names

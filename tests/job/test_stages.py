@@ -28,7 +28,7 @@ Draw = Callable[..., Row]
 
 
 def decode(*rows: Row) -> Rows:
-    [(_, decoded)] = unpack(next(Decoder(get_layout("ade-ood").label_codes)(pack(0, list(rows), LISTED))))
+    _, decoded = unpack(Decoder(get_layout("ade-ood").label_codes)(pack(0, list(rows), LISTED)))
     return decoded
 
 
@@ -207,7 +207,7 @@ class TestFinisher:
 
     def test_the_unit_is_written_and_summed_up(self, tmp_path: Path) -> None:
         rows = [segmented_row(np.random.default_rng(0)), failed_row("b", "no\nthing")]
-        [summary] = Finisher(METHOD, str(tmp_path))(pack(3, rows, SEGMENTED))
+        summary = Finisher(METHOD, str(tmp_path))(pack(3, rows, SEGMENTED))
         assert summary.to_pylist() == [{"unit": 3, "ok": 1, "failed": 1, "errors": ["b: no\nthing"], "warnings": []}]
         table = pq.read_table(ResultsFolder(tmp_path).part(3))
         assert table.schema.equals(RESULT_SCHEMA)
@@ -218,10 +218,10 @@ class TestFinisher:
     def test_of_a_unit_that_is_tried_again_other_images_stay(self, tmp_path: Path) -> None:
         random, part = np.random.default_rng(0), ResultsFolder(tmp_path).part(0)
         a, b, c = (segmented_row(random, image_id) for image_id in "abc")
-        next(Finisher(METHOD, str(tmp_path))(pack(0, [a, failed_row("b"), c], SEGMENTED)))
+        Finisher(METHOD, str(tmp_path))(pack(0, [a, failed_row("b"), c], SEGMENTED))
         before = pq.read_table(part)
         finisher = Finisher(METHOD, str(tmp_path), tried_again={0})
-        [summary] = finisher(pack(0, [b], SEGMENTED))
+        summary = finisher(pack(0, [b], SEGMENTED))
         assert (summary["ok"].to_pylist(), summary["failed"].to_pylist()) == ([1], [0])
         after = pq.read_table(part)
         assert after["image_id"].to_pylist() == ["a", "b", "c"]
@@ -230,7 +230,7 @@ class TestFinisher:
         assert after.take([0, 2]).equals(before.take([0, 2]))
         part.unlink()
         with pytest.raises(ResultsError, match=r"part-000000.parquet"):
-            next(finisher(pack(0, [b], SEGMENTED)))
+            finisher(pack(0, [b], SEGMENTED))
         assert not part.exists()
 
     def test_nothing_is_written_into_a_folder_that_has_come_to_hold_another_run(self, tmp_path: Path) -> None:
@@ -239,19 +239,19 @@ class TestFinisher:
         rows = [segmented_row(np.random.default_rng(0))]
         orphan = Finisher(METHOD, str(tmp_path), identity={"k": 5, "scores": ["ratio"]})
         with pytest.raises(RunError, match="another run was started in "):
-            next(orphan(pack(0, rows, SEGMENTED)))
+            orphan(pack(0, rows, SEGMENTED))
         folder.run.unlink()
         with pytest.raises(ResultsError, match="not a results folder"):
-            next(orphan(pack(0, rows, SEGMENTED)))
+            orphan(pack(0, rows, SEGMENTED))
         assert folder.parts() == []
         folder.write_run({"config": {}, "identity": orphan.identity})
-        next(orphan(pack(0, rows, SEGMENTED)))
+        orphan(pack(0, rows, SEGMENTED))
         assert folder.finished_units() == {0}
 
     def test_a_folder_that_cannot_be_written_ends_the_run(self, tmp_path: Path) -> None:
         (tmp_path / "out").touch()
         with pytest.raises(RunError, match=r"cannot write .*part-000000.parquet: "):
-            next(Finisher(METHOD, str(tmp_path / "out"))(pack(0, [failed_row("a")], SEGMENTED)))
+            Finisher(METHOD, str(tmp_path / "out"))(pack(0, [failed_row("a")], SEGMENTED))
 
 
 def test_the_stages_fit_together(listed: Draw, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_the_stages_fit_together(listed: Draw, tmp_path: Path) -> None:
     source = ModelSource("fakes:colours", search_path=str(Path(__file__).parent))
     worker = SegmentAndCluster(source, device="cpu", threads=torch.get_num_threads(), method=METHOD)
     for work in (Decoder(get_layout("ade-ood").label_codes), worker, Finisher(METHOD, str(tmp_path))):
-        [batch] = work(batch)
+        batch = work(batch)
     assert batch.to_pylist()[0]["ok"] == 2
     table = pq.read_table(ResultsFolder(tmp_path).part(0)).to_pylist()
     assert [row["status"] for row in table] == ["ok", "error", "ok"]

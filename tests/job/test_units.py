@@ -11,28 +11,23 @@ def test_a_unit_is_one_row_and_survives_the_way() -> None:
     rows = [LISTED_ROW, LISTED_ROW | {"image_id": "2", "label_uri": "/l.png"}]
     table = pack(3, rows, LISTED)
     assert table.num_rows == 1
-    assert list(unpack(table)) == [(3, rows)]
-
-
-def test_units_of_one_batch_stay_apart() -> None:
-    batch = pa.concat_tables([pack(1, [LISTED_ROW], LISTED), pack(0, [LISTED_ROW] * 2, LISTED)])
-    assert [(unit, len(rows)) for unit, rows in unpack(batch)] == [(1, 1), (0, 2)]
+    assert unpack(table) == (3, rows)
 
 
 def test_a_unit_without_images_is_a_unit() -> None:
-    assert list(unpack(pack(9, [], SEGMENTED))) == [(9, [])]
+    assert unpack(pack(9, [], SEGMENTED)) == (9, [])
 
 
 def test_what_is_absent_is_null_and_what_is_not_of_the_stage_is_left_behind() -> None:
     table = pack(0, [LISTED_ROW | {"error": "broken", "scratch": 1}], DECODED)
-    [(_, [row])] = unpack(table)
+    _, [row] = unpack(table)
     assert row == dict.fromkeys(field.name for field in DECODED) | LISTED_ROW | {"error": "broken"}
 
 
 def test_bytes_come_back_as_they_were() -> None:
     image, ids = bytes(range(256)), b"\x00\xff\x00"
     maps = [{"k": 5, "height": 1, "width": 3, "ids": ids}]
-    [(_, [row])] = unpack(pack(0, [LISTED_ROW | {"label": image, "cluster_maps": maps}], SEGMENTED))
+    _, [row] = unpack(pack(0, [LISTED_ROW | {"label": image, "cluster_maps": maps}], SEGMENTED))
     assert row["label"] == image
     assert row["cluster_maps"] == maps
 

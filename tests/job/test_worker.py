@@ -36,7 +36,7 @@ def stage(network: str = "colours", method: Method = METHOD) -> SegmentAndCluste
 
 
 def segment(rows: Rows, network: str = "colours", method: Method = METHOD) -> Rows:
-    [(_, segmented)] = unpack(next(stage(network, method)(pack(0, rows, DECODED))))
+    _, segmented = unpack(stage(network, method)(pack(0, rows, DECODED)))
     return segmented
 
 
