@@ -116,8 +116,9 @@ def _configure(context: Any, config: RunConfig) -> None:
             handler.setLevel(logging.CRITICAL)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # Errors of images are rows; an error of a block is one of the program, and ends the run.
+    # Errors of images are rows; an error of a block is one of the program, and ends the run, as what it is.
     context.max_errored_blocks = 0
+    context.raise_original_map_exception = True
     # As long as images may hang and keep their unit from moving: all of them in batches of one, one in larger batches.
     hanging = 2 * ATTEMPTS * LARGEST_UNIT * config.image_timeout
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS + hanging if hanging else NEVER
