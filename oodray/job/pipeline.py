@@ -61,16 +61,16 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
     guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
     rows_of = rows_by_unit(images)
     units, size = [pack(unit, rows, LISTED) for unit, rows in rows_of.items()], pool.block_size(len(rows_of))
+    blocks = [pa.concat_tables(units[start : start + size]) for start in range(0, len(units), size)]
     # Once decoded, blocks of more than 128 MiB are split, between units as ever. `from_arrow` would first run a task
     # for each block, to ask what is in it.
-    source = ray.data.from_blocks(
-        [pa.concat_tables(units[start : start + size]) for start in range(0, len(units), size)]
-    )
+    source = ray.data.from_blocks(blocks)
     tasks = {
         "batch_size": 1,
         "batch_format": "pyarrow",
         "num_cpus": TASK_CPUS,
-        "compute": ray.data.TaskPoolStrategy(size=pool.tasks),
+        # Ray warns of more than there are blocks.
+        "compute": ray.data.TaskPoolStrategy(size=pool.tasks and min(pool.tasks, len(blocks))),
     }
     finisher = Finisher(
         plan.method(),
