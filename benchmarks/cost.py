@@ -18,8 +18,7 @@ SECONDS_PER_MEGAPIXEL = 0.24
 """On one CPU core: decoding (0.06 s) and rule, mask, tallies, PNG and file (0.18 s), medians of the RoadAnomaly run."""
 
 DRIVER_SECONDS, IMAGES_A_BLOCK = 0.025, 8
-"""CPU of Ray Data's one driver for a block, by `python -m benchmarks.driver` on a core of two; images of two megapixels
-fill a block when they are a unit."""
+"""CPU of Ray Data's one driver for a block, by `python -m benchmarks.driver` on a core of two; a block is a unit."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from oodray.config import RunConfig
 from oodray.datasets.manifest import LARGEST_UNIT
-from oodray.errors import RunError
+from oodray.errors import OodrayError, RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteMemory
 from oodray.job.plan import Plan
 from oodray.job.pool import Pool
@@ -23,6 +23,7 @@ from oodray.models.precision import FLOAT32
 
 if TYPE_CHECKING:
     import ray.data
+    from ray.exceptions import RayError
 
 NO_PROGRESS_SECONDS, NEVER = 1800, -1
 """After how long without a finished unit, beside what images may hang, a run ends; and Ray's number for never."""
@@ -48,10 +49,12 @@ def stream(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> I
         raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
 
 
-def _reason(error: Exception) -> str:
-    """What a task or actor failed of, without the advice on settings of its own that Ray adds."""
-    cause = getattr(error, "cause", None) or error
-    return str(cause).partition("\nFailed to apply UDF")[0].rstrip(".")
+def _reason(error: RayError) -> str:
+    """What a task or actor failed of: for an error of ours its message, for any other its name too."""
+    cause = getattr(error, "cause", None)
+    if cause is None or isinstance(cause, OodrayError):
+        return str(cause or error).rstrip(".")
+    return f"{type(cause).__name__}: {cause}".rstrip(".")
 
 
 def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> ray.data.Dataset:
@@ -59,18 +62,17 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
 
     _configure(ray.data.DataContext.get_current(), plan.config)
     guard = Guard(RemoteMemory.start(), plan.config.image_timeout)
+    # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file. `from_arrow` would first
+    # run a task for each of them, to ask what is in it.
     rows_of = rows_by_unit(images)
-    units, size = [pack(unit, rows, LISTED) for unit, rows in rows_of.items()], pool.block_size(len(rows_of))
-    blocks = [pa.concat_tables(units[start : start + size]) for start in range(0, len(units), size)]
-    # Once decoded, blocks of more than 128 MiB are split, between units as ever. `from_arrow` would first run a task
-    # for each block, to ask what is in it.
-    source = ray.data.from_blocks(blocks)
+    source = ray.data.from_blocks([pack(unit, rows, LISTED) for unit, rows in rows_of.items()])
+    # Ray warns of a limit that is beyond the number of blocks.
+    at_once = None if pool.tasks is None else min(pool.tasks, len(rows_of))
     tasks = {
         "batch_size": 1,
         "batch_format": "pyarrow",
         "num_cpus": TASK_CPUS,
-        # Ray warns of more than there are blocks.
-        "compute": ray.data.TaskPoolStrategy(size=pool.tasks and min(pool.tasks, len(blocks))),
+        "compute": ray.data.TaskPoolStrategy(size=at_once),
     }
     finisher = Finisher(
         plan.method(),
@@ -97,15 +99,19 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
 def _strategy(pool: Pool) -> ray.data.ActorPoolStrategy:
     import ray.data
 
-    # While a worker is at a unit, it fetches the next one and hands over the last.
-    calls = 2
+    # Ray makes one call at a time all the same. To a worker with a GPU it hands the next unit over while that one is at
+    # work, in another thread. On a CPU the main thread works, as freed memory is kept in its heap alone.
+    calls = 2 if pool.gpus else 1
+    threads = {"max_concurrent_calls_per_actor": calls, "enable_true_multi_threading": not pool.gpus}
     if pool.fewest == pool.most:
-        return ray.data.ActorPoolStrategy(
-            size=pool.most, max_concurrent_calls_per_actor=calls, max_tasks_in_flight_per_actor=calls
-        )
-    # Ray asks for more workers only where units wait that no call has been made for: twice as many as calls.
+        return ray.data.ActorPoolStrategy(size=pool.most, max_tasks_in_flight_per_actor=2, **threads)
+    # Ray adds workers where 1.75 times as many units are in flight as there are calls.
     return ray.data.ActorPoolStrategy(
-        min_size=pool.fewest, max_size=pool.most, initial_size=pool.fewest, max_concurrent_calls_per_actor=calls
+        min_size=pool.fewest,
+        max_size=pool.most,
+        initial_size=pool.fewest,
+        max_tasks_in_flight_per_actor=2 * calls,
+        **threads,
     )
 
 

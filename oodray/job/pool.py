@@ -6,14 +6,12 @@ import os
 from dataclasses import dataclass
 
 from oodray.errors import ConfigError
+from oodray.job.cluster import cluster_address
 from oodray.job.nodes import Node
 from oodray.job.plan import Plan, fitting, gpu_shares
 
 BESIDE = 1
 """CPUs that a run needs beside its workers, for decoding and writing."""
-
-LARGEST_BLOCK, BLOCKS_OF_A_WORKER = 8, 16
-"""Units that go through Ray together, at most; and blocks of a worker, at least, so that all workers end at once."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Pool:
         most: workers that there may be later, if the cluster grows.
         cpus: of each.
         gpus: of each.
-        tasks: decoding ones at once, and finishing ones, at most; None for as many as the CPUs beside the workers.
+        tasks: decoding ones at once, and finishing ones, at most; None for as many as Ray has CPUs for.
     """
 
     fewest: int
@@ -33,20 +31,6 @@ class Pool:
     cpus: int
     gpus: float
     tasks: int | None = None
-
-    def block_size(self, units: int) -> int:
-        """How many units go through Ray together, as a block.
-
-        Ray Data's driver takes 25 ms of CPU for each block (`benchmarks/driver.py`), be there one worker or a hundred:
-        GPUs could be done with single units faster than it hands them out. On CPUs a unit takes seconds, and the next
-        result should not wait for another one.
-
-        >>> Pool(fewest=8, most=8, cpus=1, gpus=1).block_size(units=500)
-        3
-        """
-        if not self.gpus:
-            return 1
-        return min(max(1, units // (BLOCKS_OF_A_WORKER * self.most)), LARGEST_BLOCK)
 
     def __str__(self) -> str:
         count = f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
@@ -70,7 +54,7 @@ def choose_pool(plan: Plan, units: int, machines: list[Node]) -> Pool:
     _refuse_what_is_not_there(asked, cpus, gpus, machines)
     # A Ray of our own may have more CPUs than the machine has cores, and at the end those of the workers are free too:
     # each task on one of them would first start a process, which takes seconds.
-    tasks = usable_cores() if len(machines) == 1 else None
+    tasks = usable_cores() if cluster_address(config.ray_address) is None else None
     return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
 
 

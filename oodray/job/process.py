@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 
-# Of malloc.h: never give the end of the heap back; take nothing from the system singly; one heap for all threads, as
-# those of threads are small.
+# Of malloc.h: never give the end of the heap back; take nothing from the system singly; make no heap for any thread any
+# more, as those of threads are small.
 _KEEPING = {"M_TRIM_THRESHOLD": (-1, -1), "M_MMAP_MAX": (-4, 0), "M_ARENA_MAX": (-8, 1)}
 
 
@@ -29,3 +30,15 @@ def keep_freed_memory() -> bool:
         return False
     accepted = [mallopt(option, value) for option, value in _KEEPING.values()]
     return accepted == [1] * len(_KEEPING)
+
+
+def leave_out_of_collections() -> None:
+    """In an actor of Ray's, have garbage collections skip what is there by now: else the last one takes seconds.
+
+    In any other process it may be garbage one day.
+    """
+    import ray
+
+    if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+        gc.collect()
+        gc.freeze()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
-from oodray.job.process import set_up_process
+from oodray.job.process import leave_out_of_collections, set_up_process
 from oodray.job.stages import Method
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
@@ -47,14 +46,12 @@ class SegmentAndCluster:
         except Exception as error:
             # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
             self.failure = error
-        # What is loaded stays. To look through it for garbage takes a second, as at the end of the process.
-        gc.freeze()
+        leave_out_of_collections()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """A unit of `DECODED` to one of `SEGMENTED`; raises what kept the network from starting.
 
-        Ray makes one call at a time, while other threads fetch the next unit and store the last. Of a generator's calls
-        it would run several at once.
+        No generator: of those Ray would run several at once where it hands over the next unit early.
         """
         if self.failure is not None:
             raise self.failure

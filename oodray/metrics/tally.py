@@ -247,7 +247,7 @@ def cluster_tallies(
 ) -> dict[int, Tally]:
     """One tally per cluster that has a pixel, by ascending cluster id; the three arrays share one shape.
 
-    Takes 32 bytes of memory for each of these clusters and each key from the least to the greatest: 2 MiB at most.
+    Takes 32 bytes for each key from the least to the greatest, 2 MiB at most, for each of these clusters.
 
     Raises:
         TypeError: clusters or labels are not uint8, or keys not uint16.

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ class Slow(Colours):
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         time.sleep(0.5)
         return super().segment(images)
+
+
+class Alone(Colours):
+    """Cannot take a call while it is at another one, as a network that fills its GPU."""
+
+    def __init__(self) -> None:
+        self.at_work = threading.Lock()
+
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        if not self.at_work.acquire(blocking=False):
+            raise RuntimeError("two calls at once")
+        try:
+            time.sleep(0.02)
+            return super().segment(images)
+        finally:
+            self.at_work.release()
 
 
 class Unhurried(Colours):
@@ -146,6 +163,10 @@ def hungry_on_mark() -> Colours:
 
 def slow() -> Colours:
     return Slow()
+
+
+def alone() -> Colours:
+    return Alone()
 
 
 def unhurried() -> Colours:

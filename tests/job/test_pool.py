@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, cast
 
 import pytest
@@ -11,9 +10,9 @@ from oodray.config import RunConfig
 from oodray.errors import ConfigError
 from oodray.job.nodes import Node
 from oodray.job.plan import Plan
-from oodray.job.pool import Pool, choose_pool, describe
+from oodray.job.pool import Pool, choose_pool, describe, usable_cores
 
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cores()
 
 
 class Asking:
@@ -93,22 +92,15 @@ def test_a_range_needs_its_fewest_now() -> None:
 
 
 def test_the_gpus_of_all_machines_count() -> None:
-    assert pool([(4, 8), (2, 8), (0, 8)]) == Pool(6, 6, 1, 1.0)
+    assert pool([(4, 8), (2, 8), (0, 8)]) == Pool(6, 6, 1, 1.0, CORES)
 
 
-def test_tasks_on_one_machine_are_no_more_than_its_cores() -> None:
-    assert pool([(0, 4)]).tasks == CORES
-    assert pool([(0, 4), (0, 4)]).tasks is None
-
-
-@pytest.mark.parametrize(
-    ("workers", "gpus", "units", "expected"),
-    [(1, 1.0, 1, 1), (1, 1.0, 40, 2), (4, 0.5, 75, 1), (4, 0.5, 128, 2), (64, 1.0, 10**6, 8), (1, 0.0, 10**6, 1)],
-)
-def test_several_units_go_together_where_gpus_have_very_many_of_them(
-    workers: int, gpus: float, units: int, expected: int
-) -> None:
-    assert Pool(1, workers, 1, gpus).block_size(units) == expected
+def test_tasks_of_a_local_ray_are_no_more_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert pool([(0, 64)]).tasks == CORES
+    assert pool([(0, 64)], ray_address="10.0.0.0:6379").tasks is None
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.0:6379")
+    assert pool([(0, 64)]).tasks is None
 
 
 def test_the_schedule_in_one_line() -> None:

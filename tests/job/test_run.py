@@ -162,6 +162,12 @@ def test_workers_on_gpus_give_the_same(clean: Run, start: Start) -> None:
     assert other.rows().equals(clean.rows())
 
 
+@pytest.mark.parametrize("gpus", [0.0, 1.0])
+def test_a_network_takes_one_call_at_a_time(start: Start, gpus: float) -> None:
+    alone = start(model="fakes:alone", gpus_per_worker=gpus, workers=1)
+    assert (alone.go().images, alone.rows()["error"].drop_null().to_pylist()) == (10, [])
+
+
 def test_images_share_units_and_batches(clean: Run, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest_module, "_WANTED_UNITS", 2)
     other = start(batch_size=2)
@@ -314,6 +320,15 @@ def test_where_all_images_fail_the_run_does(start: Start) -> None:
             failing.go()
         assert sum(unit.failed for unit in failing.heard) == heard
     assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
+
+
+def test_a_mistake_in_a_stage_ends_the_run_by_its_name(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("orientation")
+
+    monkeypatch.setattr(Decoder, "__call__", fails)
+    with pytest.raises(RunError, match="^the run stopped: KeyError: 'orientation'. Run the same command again"):
+        start().go()
 
 
 def test_a_network_that_does_not_start_ends_the_run_in_one_line(
