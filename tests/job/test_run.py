@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 from pixel_oracles import random_images, write_results
 from ray import cloudpickle
+from ray.exceptions import RayTaskError
 
 from oodray.datasets import manifest as manifest_module
 from oodray.errors import ConfigError, ResultsError, RunError
 from oodray.job import run as run_module
 from oodray.job.attempts import ATTEMPTS, DIED
+from oodray.job.pipeline import _reason
 from oodray.job.plan import make_plan
 from oodray.job.reading import read_rows
 from oodray.job.reduce import Evaluation, evaluate_run
@@ -322,13 +324,12 @@ def test_where_all_images_fail_the_run_does(start: Start) -> None:
     assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
 
 
-def test_a_mistake_in_a_stage_ends_the_run_by_its_name(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
-        raise KeyError("orientation")
-
-    monkeypatch.setattr(Decoder, "__call__", fails)
-    with pytest.raises(RunError, match="^the run stopped: KeyError: 'orientation'. Run the same command again"):
-        start().go()
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [(KeyError("orientation"), "KeyError: 'orientation'"), (RunError("cannot write x"), "cannot write x")],
+)
+def test_a_stage_that_fails_is_heard_of_by_the_name_of_its_error(cause: Exception, reason: str) -> None:
+    assert _reason(RayTaskError("map", "its traceback", cause).as_instanceof_cause()) == reason
 
 
 def test_a_network_that_does_not_start_ends_the_run_in_one_line(
