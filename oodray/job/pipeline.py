@@ -52,9 +52,10 @@ def stream(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> I
 def _reason(error: RayError) -> str:
     """What a task or actor failed of: for an error of ours its message, for any other its name too."""
     cause = getattr(error, "cause", None)
-    if cause is None or isinstance(cause, OodrayError):
-        return str(cause or error).rstrip(".")
-    return f"{type(cause).__name__}: {cause}".rstrip(".")
+    known = cause is None or isinstance(cause, OodrayError)
+    text = str(cause or error) if known else f"{type(cause).__name__}: {cause}"
+    # To every message Ray adds advice on settings of its own.
+    return text.partition("\nFailed to apply UDF")[0].rstrip(".")
 
 
 def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> ray.data.Dataset:

@@ -326,7 +326,10 @@ def test_where_all_images_fail_the_run_does(start: Start) -> None:
 
 @pytest.mark.parametrize(
     ("cause", "reason"),
-    [(KeyError("orientation"), "KeyError: 'orientation'"), (RunError("cannot write x"), "cannot write x")],
+    [
+        (KeyError("orientation"), "KeyError: 'orientation'"),
+        (RunError("cannot write x.\nFailed to apply UDF after 1/1 attempts"), "cannot write x"),
+    ],
 )
 def test_a_stage_that_fails_is_heard_of_by_the_name_of_its_error(cause: Exception, reason: str) -> None:
     assert _reason(RayTaskError("map", "its traceback", cause).as_instanceof_cause()) == reason
