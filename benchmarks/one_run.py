@@ -84,13 +84,15 @@ class Watch:
         self.megabytes = 0.0
         self.looks: list[tuple[float, int, float]] = []
         """The time, the files that there were, and the CPU seconds that had been taken."""
+        self._cpu_seconds: dict[int, float] = {}  # by process, of those too that have ended
 
     def __call__(self, *_: Any) -> None:
         """Note one more file."""
         self.files += 1
         self.end = time.monotonic()
         if not self.looks or self.end - self.looks[-1][0] > 1:
-            self.looks.append((self.end, self.files, _cpu_seconds()))
+            self._cpu_seconds |= _cpu_seconds()
+            self.looks.append((self.end, self.files, sum(self._cpu_seconds.values())))
             self.megabytes = max(self.megabytes, own_megabytes())
 
     def cpu_seconds_of_file(self) -> float:
@@ -177,8 +179,8 @@ def _measured(folder: ResultsFolder, watch: Watch) -> Measured:
     )
 
 
-def _cpu_seconds() -> float:
-    """Of this process and all below it."""
+def _cpu_seconds() -> dict[int, float]:
+    """Of this process and of each below it."""
     seconds: dict[int, float] = {}
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -186,14 +188,14 @@ def _cpu_seconds() -> float:
             # The name of a program, in brackets, may hold blanks.
             fields = path.read_text().rpartition(")")[2].split()
             process = int(path.parent.name)
-            seconds[process] = sum(map(int, fields[11:15])) / _TICK
+            seconds[process] = sum(map(int, fields[11:13])) / _TICK
             children.setdefault(int(fields[1]), []).append(process)
-    total, left = 0.0, [os.getpid()]
+    found, left = {}, [os.getpid()]
     while left:
         process = left.pop()
-        total += seconds.get(process, 0.0)
+        found[process] = seconds.get(process, 0.0)
         left += children.get(process, [])
-    return total
+    return found
 
 
 if __name__ == "__main__":
