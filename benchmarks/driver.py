@@ -6,14 +6,16 @@ However many workers there are, one driver hands out all blocks: so many a secon
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pyarrow as pa
+
+from oodray.job.pipeline import TASK_CPUS, actors
+from oodray.job.pool import Pool
 
 BLOCKS, BEFORE = 1000, 200
 """Blocks in all, and those after which it is timed, when all processes have started."""
 
-WORKERS = 4
+WORKERS = Pool(fewest=4, most=4, cpus=1, gpus=1)
 
 
 class Hand:
@@ -29,15 +31,15 @@ def run() -> tuple[float, float]:
     import ray
     import ray.data
 
-    ray.init(address="local", num_cpus=WORKERS + 2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=WORKERS.most + 2, include_dashboard=False, log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     in_batches = {"batch_size": 1, "batch_format": "pyarrow"}
     blocks = (
         ray.data.from_blocks([pa.table({"unit": [index]}) for index in range(BLOCKS)])
-        .map_batches(_hand_on, num_cpus=0.5, **in_batches)
-        .map_batches(Hand, compute=_workers(), **in_batches)
-        .map_batches(_hand_on, num_cpus=0.5, **in_batches)
+        .map_batches(_hand_on, num_cpus=TASK_CPUS, **in_batches)
+        .map_batches(Hand, compute=actors(WORKERS), **in_batches)
+        .map_batches(_hand_on, num_cpus=TASK_CPUS, **in_batches)
         .iter_batches(batch_size=None, batch_format="pyarrow")
     )
     for index, _ in enumerate(blocks, start=1):
@@ -48,17 +50,10 @@ def run() -> tuple[float, float]:
     return cpu_seconds / (BLOCKS - BEFORE), (BLOCKS - BEFORE) / seconds
 
 
-def _workers() -> Any:
-    import ray.data
-
-    # As those with a GPU.
-    return ray.data.ActorPoolStrategy(size=WORKERS, max_concurrent_calls_per_actor=2, max_tasks_in_flight_per_actor=2)
-
-
 def _hand_on(table: pa.Table) -> pa.Table:
     return table
 
 
 if __name__ == "__main__":
     cpu, rate = run()
-    print(f"{1000 * cpu:.1f} ms of CPU of the driver a block; {rate:.1f} blocks a second with {WORKERS} workers")
+    print(f"{1000 * cpu:.1f} ms of CPU of the driver a block; {rate:.1f} blocks a second with {WORKERS.most} workers")

@@ -67,13 +67,11 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
     # run a task for each of them, to ask what is in it.
     rows_of = rows_by_unit(images)
     source = ray.data.from_blocks([pack(unit, rows, LISTED) for unit, rows in rows_of.items()])
-    # Ray warns of a limit that is beyond the number of blocks.
-    at_once = None if pool.tasks is None else min(pool.tasks, len(rows_of))
     tasks = {
         "batch_size": 1,
         "batch_format": "pyarrow",
         "num_cpus": TASK_CPUS,
-        "compute": ray.data.TaskPoolStrategy(size=at_once),
+        "compute": ray.data.TaskPoolStrategy(size=pool.tasks),
     }
     finisher = Finisher(
         plan.method(),
@@ -88,7 +86,7 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
             SegmentAndCluster,
             fn_constructor_args=(plan.model, plan.device, plan.config.threads, plan.method()),
             fn_constructor_kwargs={"dtype": plan.config.dtype or FLOAT32, "guard": guard},
-            compute=_strategy(pool),
+            compute=actors(pool),
             batch_size=1,
             batch_format="pyarrow",
             **({"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}),
@@ -97,22 +95,21 @@ def _graph(plan: Plan, images: pa.Table, folder: ResultsFolder, pool: Pool) -> r
     )
 
 
-def _strategy(pool: Pool) -> ray.data.ActorPoolStrategy:
+def actors(pool: Pool) -> ray.data.ActorPoolStrategy:
+    """The workers of a pool, and how Ray hands units to them."""
     import ray.data
 
     # Ray makes one call at a time all the same. To a worker with a GPU it hands the next unit over while that one is at
     # work, in another thread. On a CPU the main thread works, as freed memory is kept in its heap alone.
     calls = 2 if pool.gpus else 1
-    threads = {"max_concurrent_calls_per_actor": calls, "enable_true_multi_threading": not pool.gpus}
-    if pool.fewest == pool.most:
-        return ray.data.ActorPoolStrategy(size=pool.most, max_tasks_in_flight_per_actor=2, **threads)
-    # Ray adds workers where 1.75 times as many units are in flight as there are calls.
     return ray.data.ActorPoolStrategy(
         min_size=pool.fewest,
         max_size=pool.most,
         initial_size=pool.fewest,
-        max_tasks_in_flight_per_actor=2 * calls,
-        **threads,
+        max_concurrent_calls_per_actor=calls,
+        enable_true_multi_threading=not pool.gpus,
+        # Ray adds workers where 1.75 times as many units are in flight as there are calls.
+        max_tasks_in_flight_per_actor=2 if pool.fewest == pool.most else 2 * calls,
     )
 
 

@@ -53,8 +53,8 @@ def choose_pool(plan: Plan, units: int, machines: list[Node]) -> Pool:
     asked = config.fewest_workers or most
     _refuse_what_is_not_there(asked, cpus, gpus, machines)
     # A Ray of our own may have more CPUs than the machine has cores, and at the end those of the workers are free too:
-    # each task on one of them would first start a process, which takes seconds.
-    tasks = usable_cores() if cluster_address(config.ray_address) is None else None
+    # each task on one of them would first start a process, which takes seconds. Ray warns of more than there are units.
+    tasks = min(usable_cores(), units) if cluster_address(config.ray_address) is None else None
     return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
 
 

@@ -170,7 +170,7 @@ class Tally:
         checked_keys, checked_labels, checked_counts = _checked_rows(keys, labels, counts)
         total = np.zeros(_CELL_COUNT, np.int64)
         np.add.at(total, _cells(checked_keys, checked_labels), checked_counts)
-        return _from_dense(total.reshape(len(_LABELS), KEY_COUNT))
+        return _from_dense(total)
 
     @classmethod
     def sum(cls, tallies: Iterable[Tally]) -> Tally:
@@ -239,7 +239,7 @@ class RunningTally:
 
     def tally(self) -> Tally:
         """The sum of what was added so far."""
-        return _from_dense(self._total.reshape(len(_LABELS), KEY_COUNT))
+        return _from_dense(self._total)
 
 
 def cluster_tallies(
@@ -291,9 +291,9 @@ def _refuse_unknown(labels: NDArray[np.uint8]) -> NoReturn:
 
 
 def _from_dense(totals: NDArray[np.int64], low: int = 0) -> Tally:
-    """The tally of pixels by rank of their label and by key from `low` on, `(ranks, keys)`."""
+    """The tally of pixels by rank of their label, and for each by key from `low` on; the same number of keys."""
     cells = np.flatnonzero(totals > 0)  # of booleans: three times as fast
-    ranks, offsets = np.divmod(cells, totals.shape[1])
+    ranks, offsets = np.divmod(cells, totals.size // len(_LABELS))
     return _tally((offsets + low).astype(np.uint16), _LABELS[ranks], totals.ravel()[cells])
 
 

@@ -83,8 +83,8 @@ def test_gpus_that_the_network_does_not_run_on_are_left_alone() -> None:
 
 
 def test_more_workers_than_units_would_load_the_network_for_nothing() -> None:
-    assert pool([(8, 16)], units=3) == Pool(3, 3, 1, 1.0, CORES)
-    assert pool([(8, 16)], units=3, fewest_workers=2, workers=8) == Pool(2, 3, 1, 1.0, CORES)
+    assert pool([(8, 16)], units=3) == Pool(3, 3, 1, 1.0, min(CORES, 3))
+    assert pool([(8, 16)], units=3, fewest_workers=2, workers=8) == Pool(2, 3, 1, 1.0, min(CORES, 3))
 
 
 def test_a_range_needs_its_fewest_now() -> None:
@@ -98,6 +98,7 @@ def test_the_gpus_of_all_machines_count() -> None:
 def test_tasks_of_a_local_ray_are_no_more_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert pool([(0, 64)]).tasks == CORES
+    assert pool([(0, 64)], units=1).tasks == 1
     assert pool([(0, 64)], ray_address="10.0.0.0:6379").tasks is None
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.0:6379")
     assert pool([(0, 64)]).tasks is None
