@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import clustering, dcnv3, evaluation, network
 from benchmarks.timing import REPEATS, Comparison, machine
-from oodray.job.process import keep_freed_memory
+from oodray.job.process_memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Comparison, compare
-from oodray.models.dcnv3 import dcnv3
+from oodray.models.internimage.dcnv3 import dcnv3
 
 HEIGHT, WIDTH, GROUP_CHANNELS, POINTS = 512, 1024, 16, 9
 
@@ -29,7 +29,7 @@ def _compare(stage: int, dtype: torch.dtype) -> Comparison:
     exact = operator(*(tensor.double() for tensor in inputs))
 
     def reference() -> Tensor:
-        with patch("oodray.models.dcnv3.kernel_name", return_value="reference"):
+        with patch("oodray.models.internimage.dcnv3.kernel_name", return_value="reference"):
             return operator(*(tensor.float() for tensor in inputs))
 
     return compare(

@@ -9,8 +9,8 @@ import time
 
 import pyarrow as pa
 
+from oodray.cluster.pool import Pool
 from oodray.job.pipeline import TASK_CPUS, actors
-from oodray.job.pool import Pool
 
 BLOCKS, BEFORE = 1000, 200
 """Blocks in all, and those after which it is timed, when all processes have started."""

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from oodray.method.kmeans import kmeans
-from oodray.models.dcnv3 import dcnv3
-from oodray.models.dcnv3_cuda import dcnv3_cuda
-from oodray.models.internimage import InternImage
+from oodray.models.internimage.backbone import InternImage
+from oodray.models.internimage.dcnv3 import dcnv3
+from oodray.models.internimage.dcnv3_cuda import dcnv3_cuda
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "B": {"channels": 112, "depths": (4, 4, 21, 4), "groups": (7, 14, 28, 56), "offset_scale": 1.0},
@@ -167,7 +167,7 @@ def operator_inputs(
 
 def reference_operator() -> AbstractContextManager[object]:
     """Within it, `dcnv3` is plain PyTorch."""
-    return patch("oodray.models.dcnv3.kernel_name", return_value="reference")
+    return patch("oodray.models.internimage.dcnv3.kernel_name", return_value="reference")
 
 
 def randomize_offsets(network: InternImage) -> None:

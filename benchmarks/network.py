@@ -18,8 +18,8 @@ from benchmarks.timing import Comparison, compare, seconds
 from oodray.config import config_root
 from oodray.method.kmeans import kmeans_of_each
 from oodray.method.scores import pixel_scores
+from oodray.models.dtype import multiplies_bfloat16
 from oodray.models.mmseg import MMSegSegmenter, build_network
-from oodray.models.precision import multiplies_bfloat16
 from oodray.models.segmenter import Segmentation
 
 HEIGHT, WIDTH = 512, 1024
@@ -50,7 +50,7 @@ def run() -> tuple[list[Comparison], list[Part]]:
         networks["bfloat16"] = _internimage_l("bfloat16")
 
     def reference() -> Segmentation:
-        with patch("oodray.models.dcnv3.kernel_name", return_value="reference"):
+        with patch("oodray.models.internimage.dcnv3.kernel_name", return_value="reference"):
             return segmenter.segment([image])[0]
 
     comparisons = [

@@ -20,16 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from oodray.analysis.evaluation import total_files
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import build_manifest
-from oodray.job.reduce import total_files
-from oodray.job.results import ResultsFolder
 from oodray.job.stages import Decoder, Finisher, Method
 from oodray.job.units import LISTED, pack, pixels, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
 from oodray.models.segmenter import Segmentation, resolve_model
+from oodray.results.folder import ResultsFolder
 
 RESULTS = Path(__file__).parent / "RESULTS-PRECISION.md"
 DATA = Path(os.environ.get("OODRAY_DATA", Path(__file__).parents[2] / "shared" / "data"))

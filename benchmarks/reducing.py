@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results_folders import write_large_folder
-from oodray.job.cluster import connected
-from oodray.job.reduce import repeated_rows, total
+from oodray.analysis.evaluation import repeated_rows, total
+from oodray.cluster.session import connected
 
 
 @dataclass(frozen=True)

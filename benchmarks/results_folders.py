@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
-from oodray.job.results import RESULT_SCHEMA, ResultsFolder, write_table
 from oodray.job.stages import Finisher, Method
 from oodray.job.units import Row
 from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.results.folder import RESULT_SCHEMA, ResultsFolder, write_table
 
 HEIGHT, WIDTH = 720, 1280
 

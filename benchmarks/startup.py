@@ -103,8 +103,8 @@ def main(out: str) -> None:
     import_module("oodray.cli")
     _note()
     from oodray.job.plan import make_plan
-    from oodray.job.results import ResultsFolder
     from oodray.job.run import run, start_or_continue
+    from oodray.results.folder import ResultsFolder
 
     _note()
     folder = ResultsFolder(out)

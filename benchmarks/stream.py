@@ -20,7 +20,7 @@ from benchmarks import startup
 from benchmarks.one_run import Measured, measure
 from benchmarks.segmenters import rounds_of
 from benchmarks.timing import machine
-from oodray.datasets.scenes import render_scene
+from oodray.datasets.demo.scenes import render_scene
 
 RESULTS = Path(__file__).parent / "RESULTS-STREAM.md"
 

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_curve
 
 from benchmarks.results_folders import method, segmented, write_folder
-from oodray.job.sweep import make_request, sweep_run
+from oodray.analysis.sweep import make_request, sweep_run
 from oodray.method.rule import exceeds, ood_mask, upsample_nearest
 from oodray.ranges import decimal_range
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from oodray.models.precision import multiplies_bfloat16
+from oodray.models.dtype import multiplies_bfloat16
 
 REPEATS = 5
 PACKAGES = ("torch", "numba", "numpy", "scikit-learn", "ray")

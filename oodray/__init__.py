@@ -18,8 +18,8 @@ from oodray.errors import OodrayError
 
 if TYPE_CHECKING:
     from oodray.datasets.images import decode_mask
-    from oodray.job.reading import read_clusters, read_results
     from oodray.models.segmenter import Segmentation, Segmenter
+    from oodray.results.reading import read_clusters, read_results
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,8 +37,8 @@ _HOMES = {
     "Segmentation": "oodray.models.segmenter",
     "Segmenter": "oodray.models.segmenter",
     "decode_mask": "oodray.datasets.images",
-    "read_clusters": "oodray.job.reading",
-    "read_results": "oodray.job.reading",
+    "read_clusters": "oodray.results.reading",
+    "read_results": "oodray.results.reading",
 }
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 import oodray
 from oodray.job.plan import make_plan
-from oodray.job.results import ResultsFolder
 from oodray.job.run import run, start_or_continue
+from oodray.results.folder import ResultsFolder
 
 # Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
 if not torch.cuda.is_available():
@@ -98,7 +98,7 @@ def undisturbed(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.
     folder = ResultsFolder(tmp_path_factory.mktemp("undisturbed") / "out")
     options = {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": 1.5, "threads": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(Path(__file__).with_name("job"))  # where the network is
+        patch.chdir(Path(__file__).parent)  # where the network is
         plan = make_plan(options, None, folder)
         start_or_continue(plan, folder)
         run(plan, folder, lambda _: None)

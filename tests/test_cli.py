@@ -18,18 +18,18 @@ import pytest
 from PIL import Image
 
 import oodray
+from oodray import doctor as machine
 from oodray.cli import main
 from oodray.config import RunConfig, read_settings
 from oodray.datasets.layouts import LAYOUTS
+from oodray.doctor import Finding
 from oodray.errors import DatasetError, OodrayError, RunError
-from oodray.job import machine
 from oodray.job import plan as plan_module
 from oodray.job import run as run_module
-from oodray.job.lease import Lease
-from oodray.job.machine import Finding
 from oodray.job.plan import Plan
-from oodray.job.results import ResultsFolder
-from oodray.models.zoo import get_model, model_names
+from oodray.models.weights.zoo import get_model, model_names
+from oodray.results.folder import ResultsFolder
+from oodray.results.lease import Lease
 
 HERE = Path(__file__).parent
 EMBEDDED = "internimage-n-demo"
@@ -473,7 +473,7 @@ def finished(
     options = ["--dataset", "ade-ood", "--root", tiny_dataset, "--model", "fakes:colours"]
     arguments: list[object] = ["run", *options, "--out", out, "--tau", 1.5, "--threads", 1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(HERE / "job")
+        patch.chdir(HERE)
         return call(*arguments), out, arguments
 
 
@@ -490,7 +490,7 @@ class TestOverwrite:
         self, finished: tuple[Done, Path, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> list[object]:
         """The same run in a copy of its folder, with another setting."""
-        monkeypatch.chdir(HERE / "job")
+        monkeypatch.chdir(HERE)
         shutil.copytree(finished[1], tmp_path / "out")
         return [*finished[2], "--out", tmp_path / "out", "--k", 7, "--overwrite"]
 
@@ -558,7 +558,7 @@ class TestRun:
         self, finished: tuple[Done, Path, list[object]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         done, _, arguments = finished
-        monkeypatch.chdir(HERE / "job")
+        monkeypatch.chdir(HERE)
         monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
         again = call(*arguments)
         assert (again.exit_code, again.out) == (0, done.out)
@@ -567,7 +567,7 @@ class TestRun:
         self, finished: tuple[Done, Path, list[object]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         _, out, arguments = finished
-        monkeypatch.chdir(HERE / "job")
+        monkeypatch.chdir(HERE)
         done = call(*arguments, "--k", 7)
         assert (done.exit_code, done.out) == (2, "")
         problem = f"error: {out} holds a run with other settings: k was 6, is 7. Choose another --out"
@@ -650,7 +650,7 @@ class TestRun:
     def test_where_all_images_fail_the_command_does(
         self, finished: tuple[Done, Path, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.chdir(HERE / "job")
+        monkeypatch.chdir(HERE)
         arguments = finished[2]
         done = call(*arguments, "--model", "fakes:flat", "--out", tmp_path / "out")
         assert (done.exit_code, done.out) == (1, "")

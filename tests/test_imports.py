@@ -19,11 +19,14 @@ PACKAGE = Path(oodray.__file__).parent
 STEPS = (
     {"errors"},
     {"storage"},
-    {"config", "files", "ranges"},
+    {"config", "ranges"},
     {"metrics"},
     {"method"},
     {"models"},
-    {"datasets"},
+    {"datasets", "doctor"},
+    {"results"},
+    {"cluster"},
+    {"analysis"},
     {"training", "job"},
     {"report"},
     {"cli"},
@@ -45,11 +48,11 @@ HEAVY = {
 }
 
 HOMES = {
-    "ray": {"job"},
+    "ray": {"cluster", "analysis", "job"},
     "mmseg": {"models", "training"},
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
-    "torch": {"method", "models", "training", "job"},
+    "torch": {"method", "models", "training", "cluster", "job", "doctor"},
     "sklearn": {"method"},
     "cuml": {"method"},
     "triton": {"models"},
@@ -60,8 +63,8 @@ HOMES = {
     "safetensors": {"models"},
     "cv2": {"models"},
     "filelock": {"models"},
-    "pandas": {"job", "report"},
-    "pyarrow": {"storage", "datasets", "job", "report"},
+    "pandas": {"results", "report"},
+    "pyarrow": {"storage", "datasets", "results", "analysis", "job", "report"},
     "PIL": {"datasets", "report"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
@@ -133,7 +136,7 @@ def test_rooms_import_in_one_direction() -> None:
 def test_the_package_itself_is_asked_for_its_version_alone() -> None:
     names = {(found.room, found.module) for found in ALL if found.module.count(".") < 2 and found.package == "oodray"}
     assert {module for _, module in names} <= {"oodray"}
-    assert {room for room, _ in names} <= {"cli", "job"}
+    assert {room for room, _ in names} <= {"cli", "cluster", "doctor", "job"}
 
 
 @pytest.mark.parametrize("package", HOMES)
@@ -153,7 +156,7 @@ def test_the_method_needs_numpy_and_torch_alone() -> None:
     assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml", "triton", "numba"}
 
 
-@pytest.mark.parametrize("room", ["errors", "config", "files", "cli"])
+@pytest.mark.parametrize("room", ["errors", "config", "cli"])
 def test_what_every_command_loads_is_light(room: str) -> None:
     heavy = [found for found in ALL if found.room == room and found.package in HEAVY]
     assert [f"{found.where} imports {found.module}" for found in heavy if not (found.lazy or found.typing)] == []

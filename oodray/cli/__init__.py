@@ -20,8 +20,8 @@ from oodray.cli.run import run
 from oodray.cli.show import show
 from oodray.cli.status import status
 from oodray.cli.sweep import sweep
+from oodray.cluster.signals import stoppable
 from oodray.errors import OodrayError
-from oodray.job.signals import stoppable
 
 app = typer.Typer(
     help="Find, in every image of a dataset, the regions that a trained segmentation network was never taught.",

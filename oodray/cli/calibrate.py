@@ -45,13 +45,13 @@ def calibrate(
     }
     options |= shared.worker_settings(options.pop("workers"))
 
+    from oodray.analysis.calibration import PROVISIONAL_TAU, check_in_distribution, write_config
+    from oodray.analysis.calibration import calibrate as calibrate_run
     from oodray.datasets.layouts import get_layout
     from oodray.errors import ConfigError
-    from oodray.job.calibration import PROVISIONAL_TAU, check_in_distribution, write_config
-    from oodray.job.calibration import calibrate as calibrate_run
     from oodray.job.plan import make_plan
-    from oodray.job.results import ResultsFolder
     from oodray.report.tables import calibration_tables
+    from oodray.results.folder import ResultsFolder
 
     if dataset is None:
         raise ConfigError("no dataset given: pass --dataset NAME, see `oodray datasets`")
@@ -65,5 +65,11 @@ def calibrate(
     for table in calibration_tables(calibration):
         terminal.print(table)
     if config_out is not None:
-        write_config(config_out, plan, calibration)
+        write_config(
+            config_out,
+            calibration,
+            settings={"model": plan.config.model, "checkpoint": plan.config.checkpoint},
+            model_sha256=plan.model_sha256,
+            dataset=plan.layout.name,
+        )
         terminal.print(f"config in {config_out}", markup=False, highlight=False, soft_wrap=True)

@@ -15,10 +15,10 @@ def compare(
     like: Annotated[str | None, typer.Option(help="Measure as an evaluator does, see `oodray evaluate`.")] = None,
 ) -> None:
     """Put runs side by side, by dataset, with what the paper printed as cited rows."""
-    from oodray.job.compare import compare_runs
-    from oodray.job.results import ResultsFolder
+    from oodray.analysis.comparison import compare_runs
     from oodray.metrics.conventions import DEFAULT, like_evaluator
     from oodray.report.comparison import comparison_tables
+    from oodray.results.folder import ResultsFolder
 
     convention = DEFAULT if like is None else like_evaluator(like)
     terminal = console()

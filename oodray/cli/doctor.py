@@ -7,7 +7,7 @@ import typer
 
 def doctor() -> None:
     """What is on this machine, and what to install for what is missing; exit code 1 if oodray cannot run."""
-    from oodray.job.machine import look_around
+    from oodray.doctor import look_around
 
     broken = False
     for finding in look_around():

@@ -30,9 +30,9 @@ def evaluate(
     ] = 0,
 ) -> None:
     """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
-    from oodray.job.reduce import evaluate_run
-    from oodray.job.results import ResultsFolder
+    from oodray.analysis.evaluation import evaluate_run
     from oodray.metrics.conventions import like_evaluator, make_convention
+    from oodray.results.folder import ResultsFolder
 
     asked = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
     conventions = [like_evaluator(name) for name in like or []]

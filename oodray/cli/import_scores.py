@@ -23,12 +23,12 @@ def import_scores(
     allow_outside_root: shared.AllowOutsideRoot = None,
 ) -> None:
     """Make a results folder of another method's score maps, and measure them as a run's."""
+    from oodray.analysis.evaluation import evaluate_run
     from oodray.job.importing import import_scores as import_maps
     from oodray.job.importing import make_import, missing_warning
-    from oodray.job.lease import Lease
-    from oodray.job.reduce import evaluate_run
-    from oodray.job.results import ResultsFolder
     from oodray.report.progress import Progress
+    from oodray.results.folder import ResultsFolder
+    from oodray.results.lease import Lease
 
     folder, errors = ResultsFolder(out), console(stderr=True)
     request = make_import(dataset, root, scores, score=name, resize=resize, allow_outside=bool(allow_outside_root))

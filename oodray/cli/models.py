@@ -19,7 +19,7 @@ def models(context: typer.Context) -> None:
     """List the known networks: a table in a terminal, else a line each, its fields parted by tabs."""
     if context.invoked_subcommand is not None:
         return
-    from oodray.models.zoo import get_model, model_names
+    from oodray.models.weights.zoo import get_model, model_names
     from oodray.report.networks import network_line, networks_tables
 
     known = [get_model(name) for name in model_names()]
@@ -40,8 +40,8 @@ def fetch(
     ] = None,
 ) -> None:
     """Download the published weights of a network, or take them from a file, to where runs look for them."""
-    from oodray.models.fetch import fetch as fetch_weights
-    from oodray.models.zoo import get_model
+    from oodray.models.weights.fetch import fetch as fetch_weights
+    from oodray.models.weights.zoo import get_model
     from oodray.report.download_progress import DownloadProgress
 
     model = get_model(name)
@@ -56,8 +56,8 @@ def verify(
     model: Annotated[str, typer.Option(help="Name of the network, see `oodray models`.")],
 ) -> None:
     """Whether a file has the keys and shapes of a network; another sha256 than the published one is a note."""
-    from oodray.models.verify import verify as verify_weights
-    from oodray.models.zoo import get_model
+    from oodray.models.weights.verify import verify as verify_weights
+    from oodray.models.weights.zoo import get_model
 
     for line in verify_weights(file, get_model(model)).lines():
         typer.echo(line)

@@ -61,8 +61,8 @@ def run(
 
     from oodray.config import read_settings
     from oodray.job.plan import make_plan
-    from oodray.job.results import ResultsFolder
     from oodray.ranges import whole_range
+    from oodray.results.folder import ResultsFolder
 
     if sweep_k is not None:
         options["sweep_k"] = whole_range(sweep_k)

@@ -27,11 +27,11 @@ def sweep(
     ] = None,
 ) -> None:
     """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
-    from oodray.job.results import ResultsFolder, write_table
-    from oodray.job.sweep import make_request, sweep_run
+    from oodray.analysis.sweep import make_request, sweep_run
     from oodray.ranges import decimal_range
     from oodray.report.heat_map import write_heat_maps
     from oodray.report.tables import selection_table, sweep_table
+    from oodray.results.folder import ResultsFolder, write_table
 
     folder, terminal = ResultsFolder(out), console()
     taus, ood_ratios = decimal_range(tau), decimal_range(ood_ratio)

@@ -11,9 +11,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oodray.analysis.evaluation import Evaluation
     from oodray.job.plan import Plan
-    from oodray.job.reduce import Evaluation
-    from oodray.job.results import ResultsFolder
+    from oodray.results.folder import ResultsFolder
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
 
@@ -22,9 +22,9 @@ def stream_plan(
     plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False, overwrite: bool = False
 ) -> Evaluation:
     """Start or continue a run, with warnings and progress on standard error."""
-    from oodray.job.lease import Lease
     from oodray.job.run import left_images, run, start_anew, start_or_continue
     from oodray.report.progress import Progress
+    from oodray.results.lease import Lease
 
     errors = console(stderr=True)
     for warning in plan.warnings:

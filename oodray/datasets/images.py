@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from oodray.errors import ImageError
 from oodray.metrics.curves import MAX_CLUSTER_PIXELS
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
-from oodray.storage import is_remote, storage_path
+from oodray.storage.remote import is_remote, storage_path
 
 MAX_PIXELS = MAX_CLUSTER_PIXELS
 """Pixels of the largest image taken: a cluster may be the whole of it."""

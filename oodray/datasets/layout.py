@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.errors import DatasetError
-from oodray.storage import listing
+from oodray.storage.remote import listing
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""

@@ -14,7 +14,7 @@ from oodray.datasets.images import LabelCodes, decode_image, encode_png, read_by
 from oodray.datasets.layout import CAMERA, USUAL_CODES, Layout, Pair, frame_name, image_files, mirrored
 from oodray.datasets.score_maps import open_arrays
 from oodray.errors import DatasetError, ImageError
-from oodray.files import replacing
+from oodray.storage.atomic import replacing
 
 
 class LostAndFound(Layout):

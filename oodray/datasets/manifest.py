@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from oodray.datasets.layout import Layout
 from oodray.errors import ResultsError
-from oodray.files import replacing
+from oodray.storage.atomic import replacing
 
 MANIFEST_SCHEMA = pa.schema(
     [

@@ -30,7 +30,7 @@ class Demo(Layout):
         Raises:
             DatasetError: they cannot be written.
         """
-        from oodray.datasets import scenes
+        from oodray.datasets.demo import scenes
 
         try:
             scenes.write_demo(root, self.images, split=self.split)

@@ -21,12 +21,12 @@ from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
-from oodray.job.results import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
 from oodray.job.run import UnitDone, left_images, prepare_folder
 from oodray.job.stages import summary, tally_columns
 from oodray.job.units import rows_by_unit
 from oodray.metrics.tally import IGNORE, Tally, score_keys
-from oodray.storage import storage_path
+from oodray.results.folder import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
+from oodray.storage.remote import storage_path
 
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""

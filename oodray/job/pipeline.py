@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from oodray.cluster.pool import Pool
 from oodray.config import RunConfig
 from oodray.datasets.manifest import LARGEST_UNIT
 from oodray.errors import OodrayError, RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteMemory
 from oodray.job.plan import Plan
-from oodray.job.pool import Pool
-from oodray.job.results import ResultsFolder
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack, rows_by_unit
 from oodray.job.worker import SegmentAndCluster
-from oodray.models.precision import FLOAT32
+from oodray.models.dtype import FLOAT32
+from oodray.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
     import ray.data

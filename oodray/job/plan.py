@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from oodray.cluster.capacity import wait_for_room
+from oodray.cluster.device import choose_device
+from oodray.cluster.shares import gpu_shares
 from oodray.config import (
     RunConfig,
     Settings,
@@ -23,17 +25,15 @@ from oodray.config import (
 from oodray.datasets.layouts import Layout, count_warning, get_layout
 from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.errors import ConfigError, ResultsError
-from oodray.job.device import choose_device
-from oodray.job.results import ResultsFolder
-from oodray.job.room import wait_for_room
 from oodray.job.stages import Method
 from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
-from oodray.models.checkpoints import file_sha256, refuse_wrong_file
-from oodray.models.hub import is_hugging_face
-from oodray.models.precision import FLOAT32, dtype_warning, resolve_dtype
+from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
 from oodray.models.segmenter import ModelSource, resolve_model
-from oodray.storage import storage_path
+from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
+from oodray.models.weights.hub import is_hugging_face
+from oodray.results.folder import ResultsFolder
+from oodray.storage.remote import storage_path
 
 METHOD_VERSION = 4
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
@@ -97,6 +97,14 @@ class Plan:
         """Size of the weights on disk, None where a factory has its own."""
         found = [file for path in self.model.files() for file in ([path] if path.is_file() else path.rglob("*"))]
         return sum(file.stat().st_size for file in found) or None
+
+    def places(self) -> dict[str, str]:
+        """What every machine that computes must see, by the name that a message gives it."""
+        places = {"--root": str(self.root), "the first image": self.manifest["image_uri"][0].as_py()}
+        places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
+        if self.model.own_code is not None:
+            places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
+        return places
 
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
@@ -181,26 +189,6 @@ def make_plan(
             filter(None, (shortfall, _checksum_warning(model, sha256), model.remark, device.warning, slow, *warnings))
         ),
     )
-
-
-def fitting(offered: float, wanted: float) -> int:
-    """How often a share fits into what is there.
-
-    >>> fitting(1, 0.1), fitting(3, 2.0)  # 1 // 0.1 is 9, as floats
-    (10, 1)
-    """
-    return int(Fraction(str(offered)) // Fraction(str(wanted)))
-
-
-def gpu_shares(offered: float, wanted: float) -> int:
-    """How often a number of GPUs, or a share of one, can be taken from a machine: shares do not reach over two.
-
-    >>> gpu_shares(3, 0.4), gpu_shares(3, 2.0), gpu_shares(0.5, 0.25)
-    (6, 1, 2)
-    """
-    if wanted >= 1:
-        return fitting(offered, wanted)
-    return int(offered) * fitting(1, wanted) + fitting(offered % 1, wanted)
 
 
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:

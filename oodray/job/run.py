@@ -14,19 +14,19 @@ from typing import Any
 import pyarrow as pa
 
 import oodray
+from oodray.analysis.evaluation import Evaluation, evaluate_run
+from oodray.cluster.nodes import nodes
+from oodray.cluster.pool import choose_pool, describe
+from oodray.cluster.session import connected
+from oodray.cluster.shared_storage import check_shared_storage
+from oodray.cluster.signals import noted
 from oodray.datasets.manifest import read_manifest, write_manifest
 from oodray.errors import ResultsError, RunError
-from oodray.job.cluster import connected
-from oodray.job.nodes import nodes
 from oodray.job.pipeline import stream
 from oodray.job.plan import Plan
-from oodray.job.pool import choose_pool, describe
-from oodray.job.reading import check_parts, read_rows
-from oodray.job.reduce import Evaluation, evaluate_run
-from oodray.job.results import ERROR, ResultsFolder
-from oodray.job.shared_storage import check_shared_storage
-from oodray.job.signals import noted
-from oodray.storage import remove_folder
+from oodray.results.folder import ERROR, ResultsFolder
+from oodray.results.reading import check_parts, read_rows
+from oodray.storage.remote import remove_folder
 
 PACKAGES = (
     "ray",
@@ -75,9 +75,17 @@ def run(
     if left.num_rows:
         with connected(plan.config.ray_address, local_cpus=plan.local_cpus()):
             machines = nodes()
-            pool = choose_pool(plan, len(units), machines)
-            check_shared_storage(plan, folder, machines)
-            on_start(describe(plan, pool, len(units), machines))
+            pool = choose_pool(plan.config, plan.device, len(units), machines)
+            check_shared_storage(plan.places(), folder, machines)
+            on_start(
+                describe(
+                    pool,
+                    len(units),
+                    machines,
+                    batch_size=plan.config.batch_size,
+                    weights_bytes=plan.weights_bytes(),
+                )
+            )
             with noted() as stopped:
                 for summary in stream(plan, left, folder, pool):
                     on_unit(UnitDone(**{name: value for name, value in summary.items() if name != "unit"}))

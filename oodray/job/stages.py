@@ -18,12 +18,12 @@ from oodray.datasets.images import LabelCodes, decode_image, decode_label, encod
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ImageError, RunError
 from oodray.job.attempts import Guard, unguarded
-from oodray.job.reading import read_rows
-from oodray.job.results import ERROR, OK, ResultsFolder, write_part
 from oodray.job.telemetry import count_images
 from oodray.job.units import DECODED, Row, Rows, image_size, pack, pixels, unpack
 from oodray.method.rule import is_ood, ood_mask, upsample_nearest
 from oodray.metrics.tally import IGNORE, MAX_BITS, Tally, cluster_tallies, coarse_keys, first_key_at_least, score_keys
+from oodray.results.folder import ERROR, OK, ResultsFolder, write_part
+from oodray.results.reading import read_rows
 
 
 @dataclass(frozen=True)

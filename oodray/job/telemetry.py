@@ -9,8 +9,8 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
-from oodray.job.results import STAGES
 from oodray.job.units import Rows
+from oodray.results.folder import STAGES
 
 if TYPE_CHECKING:
     from ray.util.metrics import Counter, Gauge

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
-from oodray.job.process import leave_out_of_collections, set_up_process
+from oodray.job.process_memory import leave_out_of_collections, set_up_process
 from oodray.job.stages import Method
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
-from oodray.models.precision import FLOAT32
+from oodray.models.dtype import FLOAT32
 from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, check_segmentations, load_segmenter
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from oodray.errors import ModelError
+from oodray.models.dtype import FLOAT32, products_in, store_weights
 from oodray.models.feature_stage import nearest_to_stride_16
-from oodray.models.precision import FLOAT32, products_in, store_weights
 from oodray.models.segmenter import Segmentation, Segmenter
 
 if TYPE_CHECKING:

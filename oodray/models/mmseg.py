@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from oodray.errors import ModelError
-from oodray.models.checkpoints import StateDict, read_state_dict
+from oodray.models.dtype import FLOAT32, products_in, store_weights
 from oodray.models.feature_stage import nearest_to_stride_16
 from oodray.models.input_rule import InputRule
-from oodray.models.internimage import InternImage
+from oodray.models.internimage.backbone import InternImage
 from oodray.models.mmcv_ops import ensure_mmcv_ops
-from oodray.models.parameters import load_weights_from
-from oodray.models.precision import FLOAT32, products_in, store_weights
 from oodray.models.segmenter import Segmentation
 from oodray.models.sliding import slide
+from oodray.models.weights.checkpoints import StateDict, read_state_dict
+from oodray.models.weights.parameters import load_weights_from
 
 ensure_mmcv_ops()
 with warnings.catch_warnings():

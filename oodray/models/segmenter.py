@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from oodray.errors import ImageError, ModelError
-from oodray.models.hub import folder_sha256, is_hugging_face, model_folder
 from oodray.models.input_rule import InputRule
-from oodray.models.zoo import find_checkpoint, get_model
+from oodray.models.weights.hub import folder_sha256, is_hugging_face, model_folder
+from oodray.models.weights.zoo import find_checkpoint, get_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +103,7 @@ class ModelSource:
             return folder_sha256(self.folder)
         if self.checkpoint is None:
             return None
-        from oodray.models.checkpoints import file_sha256
+        from oodray.models.weights.checkpoints import file_sha256
 
         return file_sha256(self.checkpoint)
 

@@ -13,7 +13,7 @@ from oodray.report.published import TABLES
 from oodray.report.words import conventions_text, percent
 
 if TYPE_CHECKING:
-    from oodray.job.compare import Compared
+    from oodray.analysis.comparison import Compared
 
 
 def comparison_tables(runs: Mapping[str, Sequence[Compared]], convention: Convention) -> list[Table]:

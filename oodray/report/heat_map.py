@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oodray.files import replacing
+from oodray.storage.atomic import replacing
 
 if TYPE_CHECKING:
-    from oodray.job.results import ResultsFolder
-    from oodray.job.sweep import Sweep
+    from oodray.analysis.sweep import Sweep
+    from oodray.results.folder import ResultsFolder
 
 
 def write_heat_maps(sweep: Sweep, folder: ResultsFolder) -> list[Path]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from oodray.models.zoo import ZooModel
+    from oodray.models.weights.zoo import ZooModel
 
 
 _CAPTION = (

@@ -14,14 +14,14 @@ from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import read_manifest
 from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
-from oodray.files import replacing
-from oodray.job.cells import clusters_of
-from oodray.job.reading import read_rows
-from oodray.job.results import OK, ResultsFolder
 from oodray.job.units import image_size
 from oodray.method.rule import Rule
 from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
+from oodray.results.cells import clusters_of
+from oodray.results.folder import OK, ResultsFolder
+from oodray.results.reading import read_rows
+from oodray.storage.atomic import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

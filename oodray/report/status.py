@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from oodray.datasets.manifest import read_manifest
-from oodray.job.reading import read_rows
-from oodray.job.results import ERROR, ResultsFolder
+from oodray.results.folder import ERROR, ResultsFolder
+from oodray.results.reading import read_rows
 
 MOST_ERRORS = 5
 """Kinds of errors that a status lists."""

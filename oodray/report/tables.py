@@ -16,10 +16,10 @@ from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.report.words import conventions_text, duration_text, percent, rate_text
 
 if TYPE_CHECKING:
+    from oodray.analysis.calibration import Calibration
+    from oodray.analysis.evaluation import Evaluation
+    from oodray.analysis.sweep import Sweep
     from oodray.datasets.layouts import Layout
-    from oodray.job.calibration import Calibration
-    from oodray.job.reduce import Evaluation
-    from oodray.job.sweep import Sweep
     from oodray.method.rule import Rule
     from oodray.report.status import Speed, Status
 

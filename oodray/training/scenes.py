@@ -9,7 +9,7 @@ from mmseg.registry import DATASETS
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from oodray.datasets.scenes import CLASSES, PALETTE, Scene, render_scene
+from oodray.datasets.demo.scenes import CLASSES, PALETTE, Scene, render_scene
 from oodray.training.samples import Sample, pack
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trees import found, touch
 
-from oodray.datasets import scenes
+from oodray.datasets.demo import scenes
 from oodray.datasets.images import decode_image, decode_mask, encode_png
 from oodray.datasets.layouts import LAYOUTS, count_warning, get_layout
 from oodray.errors import DatasetError, ImageError

@@ -13,11 +13,11 @@ import pytest
 
 from oodray.errors import OodrayError, RunError
 from oodray.job.plan import Plan, make_plan
-from oodray.job.reading import read_rows
-from oodray.job.results import ResultsFolder
 from oodray.job.run import UnitDone, run, start_or_continue
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -27,7 +27,7 @@ Go = Callable[..., None]
 @pytest.fixture
 def go(ray_session: None, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
     """Starts or continues a run; the network is found in the working directory."""
-    monkeypatch.chdir(HERE)
+    monkeypatch.chdir(TESTS)
 
     def go(out: Path, on_unit: Callable[[UnitDone], None] = lambda unit: None) -> None:
         folder = ResultsFolder(out)

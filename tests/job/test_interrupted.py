@@ -13,12 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from oodray.job.reading import read_rows
-from oodray.job.results import ResultsFolder
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 ENOUGH = 2  # finished images before the run is stopped
 
 Command = Callable[[Path], list[str]]
@@ -35,13 +35,13 @@ def command(tiny_dataset: Path) -> Command:
 
 
 def finish(command: list[str], environment: dict[str, str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, cwd=HERE, env=environment)
+    subprocess.run(command, check=True, capture_output=True, cwd=TESTS, env=environment)
 
 
 def start(command: list[str], out: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A run in a process group of its own, with the first images done."""
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=HERE, env=environment, start_new_session=True
+        command, stderr=subprocess.PIPE, text=True, cwd=TESTS, env=environment, start_new_session=True
     )
     while len(ResultsFolder(out).parts()) < ENOUGH:
         assert process.poll() is None, process.communicate()[1]

@@ -19,9 +19,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from oodray.job.results import ResultsFolder
+from oodray.results.folder import ResultsFolder
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 IMAGES = 300
 SECONDS_BETWEEN_LOOKS = 1.0
 """Of the test at all results: it takes the processors from the run that it watches."""
@@ -43,7 +43,7 @@ class Run:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=HERE,
+            cwd=TESTS,
             env=environment,
             start_new_session=True,
         )

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from oodray.job.attempts import ATTEMPTS, DIED
-from oodray.job.reading import read_rows
-from oodray.job.results import ResultsFolder
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 FOR_THE_RUN = 5 * 2**30
 """What a run of this size never takes, and the hungry network does."""
 
@@ -52,7 +52,7 @@ def test_the_image_that_takes_the_memory_becomes_an_error(
         check=False,
         capture_output=True,
         text=True,
-        cwd=HERE,
+        cwd=TESTS,
         env=environment | limits,
     )
     assert ended.returncode == 0, ended.stderr

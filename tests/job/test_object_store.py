@@ -12,14 +12,14 @@ import pytest
 import s3_server
 from pyarrow.fs import LocalFileSystem, S3FileSystem, copy_files
 
-from oodray import storage
-from oodray.job.reading import read_rows
-from oodray.job.results import ResultsFolder
-from oodray.storage import storage_path
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
+from oodray.storage import remote as storage
+from oodray.storage.remote import storage_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
@@ -49,7 +49,7 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
         storage._file_system.cache_clear()
         variables = environment | proxy.environment()
         folder = ResultsFolder(where["out"])
-        first = subprocess.Popen(command, cwd=HERE, env=variables, stderr=subprocess.PIPE, text=True)
+        first = subprocess.Popen(command, cwd=TESTS, env=variables, stderr=subprocess.PIPE, text=True)
         while len(folder.finished_units()) < 2:
             assert first.poll() is None, first.communicate()[1]
             time.sleep(0.2)
@@ -58,7 +58,7 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
         time.sleep(3)
         assert 2 <= len(folder.finished_units()) < 10
 
-        second = subprocess.run(command, check=False, cwd=HERE, env=variables, capture_output=True, text=True)
+        second = subprocess.run(command, check=False, cwd=TESTS, env=variables, capture_output=True, text=True)
         assert second.returncode == 0, second.stderr
         assert "its work is continued" in second.stderr
         again = subprocess.run(

@@ -14,8 +14,8 @@ from oodray.datasets.layouts import Demo
 from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
 from oodray.job import plan as plan_module
 from oodray.job.plan import Plan, make_plan
-from oodray.job.results import ResultsFolder
 from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.results.folder import ResultsFolder
 
 Make = Callable[..., Plan]
 
@@ -243,7 +243,7 @@ class TestModel:
         assert {name for name in after if after[name] != before[name]} == {"code_sha256"}
 
     def test_a_factory_is_known_by_the_code_of_its_module(self, make: Make) -> None:
-        code = Path(__file__).with_name("fakes.py").read_bytes()
+        code = (Path(__file__).parents[1] / "fakes.py").read_bytes()
         assert make().identity()["code_sha256"] == hashlib.sha256(code).hexdigest()
         assert make(model=EMBEDDED).identity()["code_sha256"] is None
 
@@ -321,7 +321,7 @@ class TestPlan:
     def test_bfloat16_without_instructions_for_it_is_warned_of(
         self, make: Make, monkeypatch: pytest.MonkeyPatch, capable: bool
     ) -> None:
-        monkeypatch.setattr("oodray.models.precision.multiplies_bfloat16", lambda: capable)
+        monkeypatch.setattr("oodray.models.dtype.multiplies_bfloat16", lambda: capable)
         for dtype, gpus, slow in (("bfloat16", 0.0, not capable), ("float32", 0.0, False), ("bfloat16", 1.0, False)):
             warnings = make(model=EMBEDDED, dtype=dtype, gpus_per_worker=gpus).warnings
             assert any("bfloat16" in warning for warning in warnings) == slow

@@ -20,23 +20,23 @@ from pixel_oracles import random_images, write_results
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
 
+from oodray.analysis.evaluation import Evaluation, evaluate_run
 from oodray.datasets import manifest as manifest_module
 from oodray.errors import ConfigError, ResultsError, RunError
 from oodray.job import run as run_module
 from oodray.job.attempts import ATTEMPTS, DIED
 from oodray.job.pipeline import _reason
 from oodray.job.plan import make_plan
-from oodray.job.reading import read_rows
-from oodray.job.reduce import Evaluation, evaluate_run
-from oodray.job.results import ResultsFolder
 from oodray.job.run import UnitDone, run, start_anew, start_or_continue
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
 from oodray.job.worker import SegmentAndCluster
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
 
 pytestmark = pytest.mark.timeout(240)
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 class Run:
@@ -75,7 +75,7 @@ Start = Callable[..., Run]
 @pytest.fixture
 def start(ray_session: None, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Makes runs; the network is found in the working directory."""
-    monkeypatch.chdir(HERE)
+    monkeypatch.chdir(TESTS)
 
     def prepared(out: str = "out", **options: Any) -> Run:
         return Run(tiny_root, tmp_path / out, **options)
@@ -87,7 +87,7 @@ def start(ray_session: None, tiny_root: Path, tmp_path: Path, monkeypatch: pytes
 def clean(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An undisturbed run of the whole dataset; to be left as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(HERE)
+        patch.chdir(TESTS)
         clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
     clean.go()
     return clean
@@ -215,7 +215,7 @@ def test_broken_images_are_rows_and_change_no_other(clean: Run, start: Start, ti
 @pytest.fixture
 def copy(clean: Run, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The clean run, about to be started again in a copy of its folder."""
-    monkeypatch.chdir(HERE)
+    monkeypatch.chdir(TESTS)
     return Run(tiny_dataset, Path(shutil.copytree(clean.folder.path, tmp_path / "copy")))
 
 
@@ -271,7 +271,7 @@ def test_a_lost_manifest_is_written_again(clean: Run, copy: Run) -> None:
 def test_another_setting_is_refused_by_name(
     clean: Run, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], named: str
 ) -> None:
-    monkeypatch.chdir(HERE)
+    monkeypatch.chdir(TESTS)
     before = clean.files()
     other = Run(tiny_dataset, clean.folder.path, **options)
     with pytest.raises(ResultsError, match="holds a run with other settings: ") as caught:
@@ -302,7 +302,7 @@ def test_an_unfinished_run_is_evaluated_as_such(copy: Run) -> None:
 
 
 def test_another_dataset_is_refused_by_name(clean: Run, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(HERE)
+    monkeypatch.chdir(TESTS)
     with pytest.raises(ResultsError, match=f"root was .*, is '{tiny_root}'"):
         Run(tiny_root, clean.folder.path).go()
 
@@ -354,7 +354,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.append({str(HERE)!r})
+sys.path.append({str(TESTS)!r})
 import fakes
 
 FLAG = Path(__file__).with_name("died")
@@ -402,7 +402,7 @@ def test_a_relative_folder_is_below_the_working_directory_at_its_start(
     clean: Run, ray_session: None, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Ray's workers were started in another one, and the driver may go on to a third.
-    monkeypatch.chdir(HERE)
+    monkeypatch.chdir(TESTS)
     relative = Run(tiny_dataset, Path(os.path.relpath(tmp_path / "out")))
     monkeypatch.chdir("/")
     relative.go()
@@ -422,7 +422,7 @@ def test_more_than_ray_has_is_refused(start: Start) -> None:
 def test_errors_are_tried_again_when_asked_and_nothing_else_is(
     clean: Run, ray_session: None, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(HERE)
+    monkeypatch.chdir(TESTS)
     monkeypatch.setattr(manifest_module, "_WANTED_UNITS", 2)
     spoilt = tiny_root / "images" / "03.png"
     content = spoilt.read_bytes()

@@ -17,12 +17,12 @@ from pixel_oracles import METHOD, Pixels, Row, failed_row, segmented_row
 from oodray import decode_mask
 from oodray.datasets.layouts import get_layout
 from oodray.errors import ImageError, ResultsError, RunError
-from oodray.job.results import RESULT_SCHEMA, ResultsFolder
 from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, SEGMENTED, Rows, pack, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.metrics.tally import key_scores
 from oodray.models.segmenter import ModelSource
+from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
 
 Draw = Callable[..., Row]
 
@@ -257,7 +257,7 @@ class TestFinisher:
 def test_the_stages_fit_together(listed: Draw, tmp_path: Path) -> None:
     rows = [listed("a", IMAGE, CODES), listed("b", b"nothing", CODES), listed("c", random_image(3), CODES)]
     batch = pack(0, rows, LISTED)
-    source = ModelSource("fakes:colours", search_path=str(Path(__file__).parent))
+    source = ModelSource("fakes:colours", search_path=str(Path(__file__).parents[1]))
     worker = SegmentAndCluster(source, device="cpu", threads=torch.get_num_threads(), method=METHOD)
     for work in (Decoder(get_layout("ade-ood").label_codes), worker, Finisher(METHOD, str(tmp_path))):
         batch = work(batch)

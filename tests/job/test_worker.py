@@ -31,7 +31,7 @@ def threads() -> Iterator[None]:
 
 
 def stage(network: str = "colours", method: Method = METHOD) -> SegmentAndCluster:
-    source = ModelSource(f"fakes:{network}", search_path=str(Path(__file__).parent))
+    source = ModelSource(f"fakes:{network}", search_path=str(Path(__file__).parents[1]))
     return SegmentAndCluster(source, device="cpu", threads=1, method=method)
 
 
@@ -162,7 +162,7 @@ class TestSegmentAndCluster:
             segment([decoded_row("a", IMAGE)], "never_starts")
 
     def test_threads_are_those_asked_for(self) -> None:
-        source = ModelSource("fakes:colours", search_path=str(Path(__file__).parent))
+        source = ModelSource("fakes:colours", search_path=str(Path(__file__).parents[1]))
         for threads in (1, 3):
             SegmentAndCluster(source, "cpu", threads, METHOD)
             assert torch.get_num_threads() == threads

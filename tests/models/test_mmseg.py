@@ -30,10 +30,10 @@ from mmseg.structures import SegDataSample
 
 from oodray.errors import ModelError
 from oodray.models.input_rule import InputRule
-from oodray.models.internimage import InternImage
+from oodray.models.internimage.backbone import InternImage
 from oodray.models.mmseg import MMSegSegmenter, build_network, load_mmseg_segmenter
-from oodray.models.parameters import load_weights
 from oodray.models.segmenter import Segmentation, Segmenter
+from oodray.models.weights.parameters import load_weights
 
 Image = NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import encode_png
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
-from oodray.job.results import ERROR, OK, ResultsFolder, write_part
 from oodray.metrics.tally import score_keys
+from oodray.results.folder import ERROR, OK, ResultsFolder, write_part
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from oodray.models.zoo import get_model, model_names
+from oodray.models.weights.zoo import get_model, model_names
 from oodray.report.networks import network_line, networks_tables
 
 MODELS = [get_model(name) for name in model_names()]

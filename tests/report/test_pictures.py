@@ -13,7 +13,6 @@ from PIL import Image
 from small_run import SmallRun, marked_label
 
 from oodray.errors import ResultsError, RunError
-from oodray.job.results import ResultsFolder
 from oodray.report.panels import (
     IGNORE_COLOUR,
     IN_DISTRIBUTION_COLOUR,
@@ -36,6 +35,7 @@ from oodray.report.sheet import (
     panel_size,
     swatches,
 )
+from oodray.results.folder import ResultsFolder
 
 Pixels = NDArray[np.uint8]
 

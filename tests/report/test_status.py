@@ -9,8 +9,8 @@ import pytest
 from small_run import SmallRun
 
 from oodray.errors import ResultsError
-from oodray.job.results import ResultsFolder, write_part
 from oodray.report.status import MOST_ERRORS, Speed, read_status
+from oodray.results.folder import ResultsFolder, write_part
 
 
 @pytest.fixture

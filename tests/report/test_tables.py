@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from oodray.analysis.evaluation import Evaluation
 from oodray.datasets.layouts import LAYOUTS
-from oodray.job.reduce import Evaluation
 from oodray.method.rule import Rule
 from oodray.metrics.curves import OperatingPoint, operating_point
 from oodray.metrics.evaluation import ScoreMetrics

@@ -14,7 +14,7 @@ from PIL import Image
 
 import oodray.training.camvid
 from oodray.config import config_root
-from oodray.models.zoo import get_model
+from oodray.models.weights.zoo import get_model
 from oodray.training.samples import examples
 
 NAMES = ("internimage-n-camvid", "internimage-n-camvid-held-out")

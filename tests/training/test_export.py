@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from oodray.models.checkpoints import read_state_dict
 from oodray.models.segmenter import Segmentation
+from oodray.models.weights.checkpoints import read_state_dict
 from oodray.training.export import export_weights, write_card
 
 CLASSES = ("road", "sky", "car", "truck")

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from oodray.config import config_root
-from oodray.datasets.scenes import CLASSES, render_scene
-from oodray.models.checkpoints import read_state_dict
+from oodray.datasets.demo.scenes import CLASSES, render_scene
 from oodray.models.segmenter import check_segmentations, load_segmenter, resolve_model
+from oodray.models.weights.checkpoints import read_state_dict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from oodray.datasets.scenes import CLASSES, PALETTE, render_scene
+from oodray.datasets.demo.scenes import CLASSES, PALETTE, render_scene
 from oodray.training import scenes as scenes_module
 from oodray.training.samples import Sample, examples, pack
 from oodray.training.scenes import SceneCrops, WholeScenes

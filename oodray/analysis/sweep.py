@@ -1,0 +1,247 @@
+"""The sweep of a run: from the files of its results to one row per setting, without images or network.
+
+Files give small grids of clusters (`_tabulate`), the grids of one K give its rows (`_sweep_k`); where there are many
+files, Ray runs both as tasks. What is computed is the same either way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from oodray.analysis.evaluation import FILES_PER_TASK, Repeated, chunked, keep_rows, repeated_rows
+from oodray.errors import ConfigError, DatasetError, ResultsError
+from oodray.metrics.sweep import (
+    MAX_SETTINGS,
+    ClusterGrid,
+    Columns,
+    ConfidenceCells,
+    best_settings,
+    check_ood_ratios,
+    count_below,
+    sweep,
+    sweep_mask_then_logit,
+)
+from oodray.metrics.tally import IN_DISTRIBUTION, MAX_BITS, OOD, first_key_at_least, snap_threshold
+from oodray.results.cells import clusters_of
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
+
+TAUS_PER_TASK = 16
+"""Values of tau that one task sweeps with `mask-then-logit`, which takes most of the time."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to sweep.
+
+    Attributes:
+        ks: values of K, ascending, each of which the run has clustered.
+        taus: values of tau, ascending.
+        ood_ratios: values of T, ascending.
+        with_mask_then_logit: whether to sweep that score, too.
+        bits: of the keys of the run's tallies: below 16, a tau that is no edge of theirs is moved to the nearest.
+    """
+
+    ks: tuple[int, ...]
+    taus: tuple[float, ...]
+    ood_ratios: tuple[float, ...]
+    with_mask_then_logit: bool = False
+    bits: int = MAX_BITS
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many K, tau and T."""
+        return len(self.ks), len(self.taus), len(self.ood_ratios)
+
+    def taus_used(self) -> list[float]:
+        """The values that the tallies serve exactly."""
+        return [snap_threshold(tau, self.bits) for tau in self.taus]
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep, one row per setting: K by K, tau by tau, T by T.
+
+    Attributes:
+        request: what was swept.
+        table: columns `k, tau, ood_ratio, ratio_ap, ratio_fpr95, precision, recall, f1, iou`; with `mask-then-logit`
+            its two; with coarse tallies `tau_used`.
+    """
+
+    request: Request
+    table: pa.Table
+
+    def setting(self, index: int) -> dict[str, Any]:
+        """A row."""
+        row: dict[str, Any] = self.table.slice(index, 1).to_pylist()[0]
+        return row
+
+    def best(self, count: int) -> list[int]:
+        """Rows of the settings with the best F1, each the best among its neighbours."""
+        columns = {"f1": self.table["f1"].to_numpy()}
+        return best_settings(columns, self.request.shape, count)
+
+    def chosen(self) -> int:
+        """The row with the best F1 of all, the first of several.
+
+        Raises:
+            DatasetError: no setting has one: nothing is labelled OoD.
+        """
+        f1 = self.table["f1"].to_numpy()
+        if np.isnan(f1).all():
+            raise DatasetError("no image has a label that says OoD: there is nothing to choose a setting by")
+        return int(np.nanargmax(f1))
+
+
+def make_request(
+    folder: ResultsFolder, taus: Sequence[float], ood_ratios: Sequence[float], *, with_mask_then_logit: bool = False
+) -> Request:
+    """The grid over every K that a run has clustered.
+
+    Raises:
+        ConfigError: a T that is none, or a grid that is too large.
+        ResultsError: if the folder holds no run that clustered.
+    """
+    rule = folder.clustering_rule()
+    config = folder.read_run()["config"]
+    check_ood_ratios(ood_ratios)
+    request = Request(
+        ks=tuple(sorted({rule.k, *config.get("sweep_k", ())})),
+        taus=tuple(sorted(taus)),
+        ood_ratios=tuple(sorted(ood_ratios)),
+        with_mask_then_logit=with_mask_then_logit,
+        bits=config.get("confidence_bits", MAX_BITS),
+    )
+    settings = int(np.prod(request.shape))
+    if settings > MAX_SETTINGS:
+        raise ConfigError(f"{settings:,} settings are more than a sweep takes, {MAX_SETTINGS:,}; use larger steps")
+    return request
+
+
+def sweep_run(folder: ResultsFolder, request: Request) -> Sweep:
+    """Sweep the finished files of a run.
+
+    Raises:
+        ResultsError: if the folder holds no results.
+    """
+    parts = folder.parts()
+    if not parts:
+        raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
+    by_k = _in_parallel(parts, request) if len(parts) > FILES_PER_TASK else _here(parts, request)
+    columns = {name: np.concatenate([found[name] for found in by_k]) for name in by_k[0]}
+    return Sweep(request, pa.table(_settings(request) | columns))
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """The clusters of one K in some files."""
+
+    grid: ClusterGrid
+    cells: ConfidenceCells
+
+    @staticmethod
+    def join(pieces: Sequence[_Piece]) -> _Piece:
+        if len(pieces) == 1:
+            return pieces[0]
+        starts = np.cumsum([0, *(len(piece.grid.pixels) for piece in pieces)])
+        cells = [piece.cells for piece in pieces]
+        return _Piece(
+            ClusterGrid.join([piece.grid for piece in pieces]),
+            ConfidenceCells(
+                np.concatenate([part.cluster + start for part, start in zip(cells, starts[:-1], strict=True)]),
+                *(np.concatenate([getattr(part, name) for part in cells]) for name in ("keys", "labels", "counts")),
+            ),
+        )
+
+
+def _settings(request: Request) -> dict[str, NDArray[Any]]:
+    ks, taus, ood_ratios = request.shape
+    columns: dict[str, NDArray[Any]] = {
+        "k": np.repeat(np.array(request.ks, np.int32), taus * ood_ratios),
+        "tau": np.tile(np.repeat(request.taus, ood_ratios), ks),
+        "ood_ratio": np.tile(request.ood_ratios, ks * taus),
+    }
+    if request.bits < MAX_BITS:
+        columns["tau_used"] = np.tile(np.repeat(request.taus_used(), ood_ratios), ks)
+    return columns
+
+
+def _here(parts: Sequence[Path], request: Request) -> list[Columns]:
+    by_k = _tabulate(parts, request, repeated_rows(parts))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(partial(_sweep_k, request, slice(None)), by_k))
+
+
+def _in_parallel(parts: Sequence[Path], request: Request) -> list[Columns]:
+    import ray
+
+    from oodray.cluster.session import tasks
+
+    repeated = repeated_rows(parts)
+    tabulate = ray.remote(_tabulated).options(num_returns=len(request.ks) + 1)
+    sweep_k = ray.remote(_sweep_k)
+    step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
+    with tasks():
+        # A reference for each K, and one that is only there because Ray hands out a single one bare.
+        pieces = [tabulate.remote(chunk, request, repeated)[:-1] for chunk in chunked(parts, FILES_PER_TASK)]
+        found = [
+            [sweep_k.remote(request, slice(start, start + step), *of_k) for start in range(0, len(request.taus), step)]
+            for of_k in zip(*pieces, strict=True)
+        ]
+        return [_stack(ray.get(of_k)) for of_k in found]
+
+
+def _stack(parts: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _tabulate(parts: Sequence[Path], request: Request, repeated: Repeated) -> list[_Piece]:
+    """The clusters of some files, K by K."""
+    tau_keys = [first_key_at_least(tau) for tau in request.taus_used()]
+    pieces = [_tabulate_file(part, request, tau_keys, repeated) for part in parts]
+    return [_Piece.join(of_k) for of_k in zip(*pieces, strict=True)]
+
+
+def _tabulated(parts: Sequence[Path], request: Request, repeated: Repeated) -> list[_Piece | None]:
+    return [*_tabulate(parts, request, repeated), None]
+
+
+def _tabulate_file(part: Path, request: Request, tau_keys: Sequence[int], repeated: Repeated) -> list[_Piece]:
+    clusters = clusters_of(keep_rows(read_rows([part], ["clusters"]), part, repeated)["clusters"])
+    cells, count = clusters.cells, len(clusters.row)
+    unsure = count_below(cells.owner, cells.keys, cells.counts, tau_keys, count)
+    ood, ind = clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION)
+    labelled = (cells.labels == OOD) | (cells.labels == IN_DISTRIBUTION)
+    k_of_cell = clusters.k[cells.owner]
+    pieces = []
+    for k in request.ks:
+        chosen = clusters.k == k
+        index = np.cumsum(chosen) - 1
+        ours = labelled & (k_of_cell == k) if request.with_mask_then_logit else np.zeros(len(labelled), np.bool_)
+        pieces.append(
+            _Piece(
+                ClusterGrid(unsure[:, chosen], clusters.pixels[chosen], ood[chosen], ind[chosen]),
+                ConfidenceCells(index[cells.owner[ours]], cells.keys[ours], cells.labels[ours], cells.counts[ours]),
+            )
+        )
+    return pieces
+
+
+def _sweep_k(request: Request, taus: slice, *pieces: _Piece) -> Columns:
+    """The metrics of one K at some of the values of tau."""
+    piece = _Piece.join(pieces)
+    grid = ClusterGrid(piece.grid.unsure[taus], piece.grid.pixels, piece.grid.ood, piece.grid.ind)
+    columns = sweep(grid, request.ood_ratios)
+    if request.with_mask_then_logit:
+        columns |= sweep_mask_then_logit(grid, piece.cells, request.ood_ratios)
+    return columns

@@ -1,0 +1,85 @@
+"""On what the workers compute: decided where they are, which may be no machine like the driver's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oodray.cluster.nodes import Node, ask, check_packages, nodes
+from oodray.cluster.session import cluster_address, connected
+from oodray.config import RunConfig
+from oodray.errors import ConfigError
+from oodray.method.kmeans import resolve_backend
+
+A_LITTLE = 0.01
+"""Of a GPU: a task that takes none of it sees none."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the workers run.
+
+    Attributes:
+        kind: `"cuda"` or `"cpu"`.
+        kmeans_backend: never `"auto"`.
+        warning: what the user should know, if anything.
+    """
+
+    kind: str
+    kmeans_backend: str
+    warning: str | None = None
+
+
+def choose_device(config: RunConfig) -> Device:
+    """As asked, else GPUs where the cluster, or this machine, has any; cuML where all of these have it.
+
+    Raises:
+        ConfigError: cuML is asked for, and a machine with GPUs cannot use it.
+        RunError: the cluster cannot be joined, or a machine does not answer.
+    """
+    asked = None if config.gpus_per_worker is None else "cuda" if config.gpus_per_worker else "cpu"
+    open_questions = asked is None or (asked == "cuda" and config.kmeans_backend in ("auto", "cuml"))
+    if open_questions and cluster_address(config.ray_address) is not None:
+        # The driver's own machine says nothing about the workers': the head of a cluster often has no GPU.
+        with connected(config.ray_address):
+            return _of_cluster(asked, config.kmeans_backend)
+    kind = asked or _of_this_machine()
+    return Device(kind, resolve_backend(config.kmeans_backend, kind))
+
+
+def _of_this_machine() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _of_cluster(asked: str | None, backend: str) -> Device:
+    with_gpus = [machine for machine in nodes() if machine.gpus]
+    kind = asked or ("cuda" if with_gpus else "cpu")
+    if kind == "cuda" and backend in ("auto", "cuml"):
+        return _with_cuml(backend, with_gpus)
+    return Device(kind, resolve_backend(backend, kind))
+
+
+def _with_cuml(asked: str, machines: list[Node]) -> Device:
+    """One backend for all machines with GPUs, as two give different numbers."""
+    check_packages(machines)
+    lacking = [(machine, problem) for machine, problem in ask(machines, cuml_problem, gpus=A_LITTLE) if problem]
+    if not lacking and machines:
+        return Device("cuda", "cuml")
+    if asked == "cuml":
+        where = f"on the node {lacking[0][0].address}, {lacking[0][1]}" if lacking else "no node has a GPU"
+        raise ConfigError(f"--kmeans-backend cuml: {where}")
+    warning = None
+    if 0 < len(lacking) < len(machines):
+        addresses = ", ".join(machine.address for machine, _ in lacking)
+        warning = f"cuML is on some nodes alone, not on {addresses}: K-Means is torch's on all"
+    return Device("cuda", "torch", warning)
+
+
+def cuml_problem() -> str | None:
+    """Why cuML cannot be used in this process; None if it can."""
+    try:
+        resolve_backend("cuml", "cuda")
+    except ConfigError as error:
+        return str(error)
+    return None

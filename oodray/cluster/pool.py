@@ -1,0 +1,93 @@
+"""The workers that a run asks Ray for, and whether the cluster can have them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from oodray.cluster.nodes import Node
+from oodray.cluster.session import cluster_address
+from oodray.cluster.shares import fitting, gpu_shares
+from oodray.config import RunConfig
+from oodray.errors import ConfigError
+
+BESIDE = 1
+"""CPUs that a run needs beside its workers, for decoding and writing."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The workers of a run.
+
+    Attributes:
+        fewest: workers at the start.
+        most: workers that there may be later, if the cluster grows.
+        cpus: of each.
+        gpus: of each.
+        tasks: decoding ones at once, and finishing ones, at most; None for as many as Ray has CPUs for.
+    """
+
+    fewest: int
+    most: int
+    cpus: int
+    gpus: float
+    tasks: int | None = None
+
+    def __str__(self) -> str:
+        count = f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
+        each = f"{self.gpus:g} GPU" if self.gpus else f"{self.cpus} CPUs"
+        return f"{count} worker{'s' if self.most > 1 else ''} of {each}"
+
+
+def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]) -> Pool:
+    """As many workers as were asked for: else one per GPU, or one on CPUs; and no more than there are units.
+
+    Raises:
+        ConfigError: if the cluster cannot have them, so that Ray would wait for ever.
+    """
+    gpus = config.gpus_per_worker
+    gpus = (1.0 if device == "cuda" else 0.0) if gpus is None else gpus
+    cpus = 1 if gpus else config.threads
+    most = config.workers or (max(1, sum(gpu_shares(machine.gpus, gpus) for machine in machines)) if gpus else 1)
+    # Workers of a range beyond the fewest may come with machines that are not there yet.
+    asked = config.fewest_workers or most
+    _refuse_what_is_not_there(asked, cpus, gpus, machines)
+    # A Ray of our own may have more CPUs than the machine has cores, and at the end those of the workers are free too:
+    # each task on one of them would first start a process, which takes seconds. Ray warns of more than there are units.
+    tasks = min(usable_cores(), units) if cluster_address(config.ray_address) is None else None
+    return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
+
+
+def usable_cores() -> int:
+    """The cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_what_is_not_there(asked: int, cpus: int, gpus: float, machines: list[Node]) -> None:
+    """A worker takes its GPUs and its CPUs from one machine; a share of a GPU lies on one GPU."""
+    if gpus and sum(gpu_shares(machine.gpus, gpus) for machine in machines) < asked:
+        there = f"{sum(machine.gpus for machine in machines):g}"
+        there += f" on {len(machines)} machines" if len(machines) > 1 else ""
+        raise ConfigError(
+            f"{asked} workers with {gpus:g} GPUs each need {asked * gpus:g} GPUs, Ray has {there}: "
+            "lower --workers or --gpus-per-worker (0 runs on the CPU)"
+        )
+    needed, offered = asked * cpus + BESIDE, sum(machine.cpus for machine in machines)
+    places = [fitting(machine.cpus, cpus) for machine in machines]
+    if gpus:
+        places = [min(place, gpu_shares(machine.gpus, gpus)) for place, machine in zip(places, machines, strict=True)]
+    if needed > offered or sum(places) < asked:
+        beside = "beside its GPU" if gpus else "on one machine"
+        raise ConfigError(
+            f"{asked} workers, and decoding and writing beside them, need {needed} CPUs, {cpus} of each worker "
+            f"{beside}, Ray has {offered:g} on {len(machines)}, enough for {sum(places)} workers: "
+            f"lower --workers{'' if gpus else ' or --threads'}"
+        )
+
+
+def describe(pool: Pool, units: int, machines: list[Node], *, batch_size: int, weights_bytes: int | None) -> str:
+    """The run in one line, as it is about to be scheduled."""
+    cpus, gpus = sum(machine.cpus for machine in machines), sum(machine.gpus for machine in machines)
+    cluster = f"{len(machines)} node{'s' if len(machines) > 1 else ''} with {cpus:g} CPUs and {gpus:g} GPUs"
+    memory = "" if weights_bytes is None else f", each at least {weights_bytes / 2**20:,.0f} MiB for its weights"
+    return f"{cluster}; {pool}{memory}; batches of {batch_size}; {units} units of images left"

@@ -1,0 +1,134 @@
+"""Starting or joining Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+from oodray.cluster.signals import kept
+from oodray.errors import ConfigError, RunError
+
+LOCAL_CPUS = 4
+"""Logical CPUs that a local Ray has at least: fewer can leave a stage without one for ever."""
+
+CONNECT_SECONDS = 10
+
+
+@contextlib.contextmanager
+def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]:
+    """Ray for the length of the block: the one that runs, the cluster at `address` or `RAY_ADDRESS`, or a local one
+    with at least `local_cpus` logical CPUs.
+
+    Raises:
+        ConfigError: if nothing answers at the address.
+        RunError: if Ray cannot be started or joined all the same.
+    """
+    with _quiet():
+        import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = cluster_address(address)
+    if address:
+        _require_listener(address)
+    with _quiet(), kept():
+        try:
+            if address:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                _start_local(local_cpus)
+        except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
+            where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+            raise RunError(f"cannot {where}: {error}{_advice(str(error)) if address else ''}") from error
+    try:
+        yield
+    finally:
+        with kept():
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def tasks() -> Iterator[None]:
+    """Ray as `connected` gives it, for tasks of our own: what one of them raises is raised as it was."""
+    from ray.exceptions import RayTaskError
+
+    with connected():
+        try:
+            yield
+        except RayTaskError as error:
+            # Ray's own message holds a traceback; the cause is that of a file.
+            raise error.cause from error
+
+
+def _advice(reason: str) -> str:
+    if "Version mismatch" in reason:
+        return "Start oodray with the Ray and the Python of the cluster, such as those of its image"
+    return ". If the cluster asks for a token, set RAY_AUTH_MODE=token"
+
+
+def cluster_address(address: str | None) -> str | None:
+    """The cluster to join, from the option or `RAY_ADDRESS`; None for a local Ray."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address in (None, "", "local") else address
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself waits for minutes, silently, for a cluster that is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or a form that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}. "
+            "Check --ray-address and RAY_ADDRESS; without them oodray starts a Ray of its own"
+        ) from error
+
+
+def _start_local(wanted: int) -> None:
+    import ray
+    from ray._private import ray_constants
+
+    cpus = max(LOCAL_CPUS, os.cpu_count() or 1, wanted)
+    # Logical CPUs only decide how many tasks run at once. The dashboard stays off, and its port closed.
+    # Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster.
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's start-up notes off the terminal: none of them is for a user of oodray. They are shown if it fails."""
+    # Workers without a GPU of their own see none, so a factory that takes any that it sees runs where it should.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # The notes come from C++, below sys.stderr.
+    with warnings.catch_warnings(), tempfile.TemporaryFile() as notes:
+        warnings.simplefilter("ignore")
+        sys.stderr.flush()
+        terminal = os.dup(2)
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notes.seek(0)
+            os.write(terminal, notes.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

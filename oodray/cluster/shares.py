@@ -1,0 +1,25 @@
+"""How often a share of a resource fits into a machine, in exact arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+
+def fitting(offered: float, wanted: float) -> int:
+    """How often a share fits into what is there.
+
+    >>> fitting(1, 0.1), fitting(3, 2.0)  # 1 // 0.1 is 9, as floats
+    (10, 1)
+    """
+    return int(Fraction(str(offered)) // Fraction(str(wanted)))
+
+
+def gpu_shares(offered: float, wanted: float) -> int:
+    """How often a number of GPUs, or a share of one, can be taken from a machine: shares do not reach over two.
+
+    >>> gpu_shares(3, 0.4), gpu_shares(3, 2.0), gpu_shares(0.5, 0.25)
+    (6, 1, 2)
+    """
+    if wanted >= 1:
+        return fitting(offered, wanted)
+    return int(offered) * fitting(1, wanted) + fitting(offered % 1, wanted)

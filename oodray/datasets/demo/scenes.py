@@ -1,0 +1,106 @@
+"""The demo dataset: procedural street scenes with exact labels, drawn by numpy and Pillow from a seed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodray.datasets.demo.ood_objects import ood_objects
+from oodray.datasets.demo.photograph import photograph
+from oodray.datasets.demo.scenery import draw_ground, draw_sky, roadside
+from oodray.datasets.demo.street import CLASSES, PALETTE, VOID, Mask, Street
+from oodray.datasets.demo.traffic import poles, vehicles
+from oodray.storage.atomic import replacing
+
+__all__ = ["CLASSES", "DEMO_SCENES", "PALETTE", "Scene", "render_scene", "write_demo"]
+
+DEMO_SCENES = 24
+"""Scenes in the demo dataset."""
+
+_SPLITS = {"train": 0, "val": 1, "demo": 2}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image and what is in it; all three arrays are uint8 and of one height and width."""
+
+    image: NDArray[np.uint8]
+    """`(H, W, 3)` RGB."""
+    semantic: NDArray[np.uint8]
+    """`(H, W)` class ids, 255 on objects of no class."""
+    label: NDArray[np.uint8]
+    """`(H, W)`: 0 in-distribution, 1 OoD, 255 ignore (the rim of an OoD object)."""
+
+
+def render_scene(index: int, *, split: str, height: int = 320, width: int = 640, seed: int = 0) -> Scene:
+    """Draw scene `index` of a split: "train" and "val" hold only CLASSES, "demo" adds objects of other kinds.
+
+    The same arguments give the same scene; no two splits share one.
+
+    Raises:
+        ValueError: the split is unknown.
+
+    >>> render_scene(0, split="train", height=64, width=128).image.shape
+    (64, 128, 3)
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(_SPLITS)}")
+    street = Street(np.random.default_rng([seed, _SPLITS[split], index]), height, width)
+    draw_sky(street)
+    draw_ground(street)
+    things = [*roadside(street), *poles(street), *vehicles(street)]
+    if split == "demo":
+        things += ood_objects(street, index)
+    for _, draw in sorted(things, key=lambda thing: -thing[0]):
+        draw()
+    return Scene(photograph(street), street.semantic, _with_rim(street.semantic == VOID))
+
+
+def _with_rim(strange: Mask) -> NDArray[np.uint8]:
+    """Label 1 on the objects and 255 one pixel around them, where the blur mixes the two."""
+    padded = np.pad(strange, 1)
+    near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    return np.where(strange, 1, np.where(near, 255, 0)).astype(np.uint8)
+
+
+def write_demo(root: Path, scenes: int = DEMO_SCENES, *, split: str = "demo") -> None:
+    """Write the first scenes of a split to `root/images/scene-00.png` and `root/labels/scene-00.png` (codes 0, 1, 255).
+
+    Files that are there and whole are kept. A file appears whole or not at all.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    # numpy and Pillow let other threads run while they draw and compress.
+    with ThreadPoolExecutor() as threads:
+        for _ in threads.map(partial(_write_scene, root, split), range(scenes)):
+            pass
+
+
+def _write_scene(root: Path, split: str, index: int) -> None:
+    image, label = (root / kind / f"scene-{index:02d}.png" for kind in ("images", "labels"))
+    missing = [path for path in (image, label) if not _is_whole(path)]
+    if missing:
+        scene = render_scene(index, split=split)
+        for path in missing:
+            _write_png(path, scene.image if path is image else scene.label)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            picture.verify()
+    except (OSError, SyntaxError):  # Pillow reports a broken PNG chunk as a SyntaxError.
+        return False
+    return True
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")

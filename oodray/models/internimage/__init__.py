@@ -1,0 +1,1 @@
+"""InternImage, and the kernels of its DCNv3 operator."""

@@ -1,0 +1,1 @@
+"""Weights: the networks known by name, their files, and reading them safely."""

@@ -1,0 +1,207 @@
+"""The results folder: its files, the schema of its rows, and writing them whole."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oodray.errors import ResultsError, RunError
+from oodray.method.rule import Rule
+from oodray.metrics.tally import MAX_BITS, snap_threshold
+from oodray.storage.atomic import TEMPORARY_FILES, replacing
+from oodray.storage.remote import is_remote, storage_path
+
+_TALLY = [("keys", pa.list_(pa.uint16())), ("labels", pa.list_(pa.uint8())), ("counts", pa.list_(pa.int64()))]
+
+CLUSTER = pa.struct(
+    [
+        ("k", pa.int16()),
+        ("cluster", pa.int16()),
+        ("pixels", pa.int64()),
+        ("ratio", pa.float64()),
+        *_TALLY,
+    ]
+)
+"""One cluster of one image; its tally counts pixels by (confidence key, label)."""
+
+SCORE_TALLY = pa.struct([("score", pa.string()), *_TALLY])
+"""One pixel score of one image; its tally counts pixels by (score key, label)."""
+
+STAGES = ("decode", "segment", "cluster", "finish")
+"""Stages whose seconds are recorded for every image."""
+
+RESULT_SCHEMA = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("image_id", pa.string()),
+        ("dataset", pa.string()),
+        ("image_uri", pa.string()),
+        ("label_uri", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("warning", pa.string()),
+        ("orientation", pa.int8()),
+        ("mask_png", pa.binary()),
+        ("clusters_png", pa.binary()),
+        ("ood_fraction", pa.float64()),
+        ("image_score", pa.float64()),
+        ("clusters", pa.list_(CLUSTER)),
+        ("tallies", pa.list_(SCORE_TALLY)),
+        *((f"seconds_{stage}", pa.float64()) for stage in STAGES),
+    ]
+)
+"""One row per image. Every file is written with it, or a file of error rows alone would have null columns."""
+
+OK, ERROR = "ok", "error"
+
+_PART_NAME = re.compile(r"part-(\d{6}|[1-9]\d{6,})\.parquet")
+
+
+class ResultsFolder:
+    """The paths of a results folder, all absolute, and its small files."""
+
+    def __init__(self, path: str | Path) -> None:
+        # Absolute, as Ray's tasks run in folders of their own.
+        self.path = storage_path(path)
+        self.run = self.path / "run.json"
+        self.manifest = self.path / "manifest.parquet"
+        self.results = self.path / "results"
+        self.metrics = self.path / "metrics.parquet"
+        self.metrics_json = self.path / "metrics.json"
+        self.sweep = self.path / "sweep.parquet"
+        self.heat_maps = self.path / "sweep"
+        self.pictures = self.path / "pictures"
+        self.dataset = self.path / "dataset"
+
+    def part(self, unit: int) -> Path:
+        """The file of a unit. Its name says all, so writing it twice is writing it once."""
+        return self.results / f"part-{unit:06d}.parquet"
+
+    def parts(self) -> list[Path]:
+        """The finished files, in the order of the units."""
+        return [self.part(unit) for unit in sorted(self.finished_units())]
+
+    def finished_units(self) -> set[int]:
+        """Units that have a file."""
+        names = (_PART_NAME.fullmatch(path.name) for path in self.results.glob("part-*"))
+        return {int(name[1]) for name in names if name}
+
+    def create(self) -> None:
+        """Make the folder and `results/`, so that reading finds a table without files rather than nothing.
+
+        Raises:
+            RunError: if they cannot be made.
+        """
+        try:
+            self.results.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {self.results}: {error.strerror}") from error
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process was writing: on disks, as an object is there whole or not at all."""
+        if is_remote(self.path):
+            return
+        ours = (folder.rglob(TEMPORARY_FILES) for folder in (self.results, self.pictures, self.dataset))
+        for leftover in itertools.chain(self.path.glob(TEMPORARY_FILES), *ours):
+            leftover.unlink(missing_ok=True)
+
+    def read_run(self) -> dict[str, Any]:
+        """The content of run.json.
+
+        Raises:
+            ResultsError: if this is no results folder.
+        """
+        try:
+            content = json.loads(self.run.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ResultsError(f"{self.path} is not a results folder: it has no run.json") from error
+        except OSError as error:
+            raise ResultsError(f"cannot read {self.run}: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
+            raise ResultsError(
+                f"{self.run} is damaged ({error}): put a copy of it back, or choose another --out"
+            ) from error
+        if not isinstance(content, dict) or not all(isinstance(content.get(n), dict) for n in ("config", "identity")):
+            raise ResultsError(f"{self.run} does not describe a run of oodray; choose another folder")
+        return content
+
+    def rule(self) -> Rule | None:
+        """The K, tau and T of the run, tau moved to an edge where its tallies are coarse; None for imported scores.
+
+        Raises:
+            ResultsError: if this is no results folder.
+        """
+        content = self.read_run()
+        if "imported" in content:
+            return None
+        config = content["config"]
+        try:
+            tau = snap_threshold(config["tau"], config.get("confidence_bits", MAX_BITS))
+            return Rule(config["k"], tau, config["ood_ratio"])
+        except (KeyError, TypeError) as error:
+            raise ResultsError(
+                f"{self.run} does not say with which K, tau and T it ran; choose another folder"
+            ) from error
+
+    def clustering_rule(self) -> Rule:
+        """The rule of a run that clustered.
+
+        Raises:
+            ResultsError: if this is no results folder, or one of imported scores.
+        """
+        rule = self.rule()
+        if rule is None:
+            raise ResultsError(f"{self.path} holds imported scores, which have no clusters")
+        return rule
+
+    def write_run(self, content: Mapping[str, Any]) -> None:
+        """Replace run.json, whole."""
+        write_json(self.run, content)
+
+
+def write_part(folder: ResultsFolder, unit: int, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of a unit: the file appears whole or not at all.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    write_table(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), folder.part(unit))
+
+
+def write_table(table: pa.Table, target: Path) -> None:
+    """Write a Parquet file that appears whole or not at all.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    with replacing(target) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def write_json(target: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that appears whole or not at all. NaN becomes null, as JSON has no word for it.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+    with replacing(target) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

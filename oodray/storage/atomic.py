@@ -1,0 +1,70 @@
+"""Files that appear whole or not at all, and what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from oodray.errors import RunError
+from oodray.storage.remote import RemotePath
+
+TEMPORARY_FILES = ".*.tmp"
+"""Pattern of the names that `replacing` writes under: what matches is left over from a process that was killed."""
+
+_LONGEST_PREFIX = 40
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary path on a disk, to be written in the block; it takes the target's place when that ends well.
+
+    Folders on the way to `target` are made. After an error nothing is left, and the target is what it was.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    if isinstance(target, RemotePath):
+        with _uploading(target) as temporary:
+            yield temporary
+        return
+    # The target's name may be as long as the file system allows.
+    temporary = target.with_name(f".{target.name[:_LONGEST_PREFIX]}.{uuid.uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        # pyarrow's own words for an error of the system name the temporary file.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise RunError(f"cannot write {target}: {reason}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _uploading(target: RemotePath) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "content"
+        try:
+            yield temporary
+            target.upload(temporary.read_bytes())
+        except OSError as error:
+            raise RunError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

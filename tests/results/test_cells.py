@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_results
+
+from oodray.metrics.tally import Tally, score_keys
+from oodray.results.cells import clusters_of, score_cells
+from oodray.results.folder import CLUSTER, SCORE_TALLY
+from oodray.results.reading import read_rows
+
+ONE = {"k": 5, "cluster": 0, "pixels": 9, "ratio": 0.5, "keys": [7, 8], "labels": [0, 1], "counts": [4, 5]}
+TWO = {"k": 5, "cluster": 1, "pixels": 2, "ratio": 0.0, "keys": [7], "labels": [255], "counts": [2]}
+
+
+def column(*rows: object) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(rows, pa.list_(CLUSTER))])
+
+
+def test_clusters_know_their_image() -> None:
+    clusters = clusters_of(column([ONE, TWO], None, [], [ONE]))
+    assert clusters.row.tolist() == [0, 0, 3]
+    assert clusters.cluster.tolist() == [0, 1, 0]
+    assert clusters.pixels.tolist() == [9, 2, 9]
+    assert clusters.cells.owner.tolist() == [0, 0, 1, 2, 2]
+
+
+def test_chunks_and_slices_do_not_matter() -> None:
+    whole = pa.array([[TWO], [ONE, TWO], None, [ONE]], pa.list_(CLUSTER))
+    for pieces in ([whole[1:]], [whole[1:2], whole[2:2], whole[2:4]]):
+        clusters = clusters_of(pa.chunked_array(pieces))
+        assert clusters.row.tolist() == [0, 0, 2]
+        assert clusters.k.tolist() == [5, 5, 5]
+        assert clusters.cells.keys.tolist() == [7, 8, 7, 7, 8]
+        assert clusters.cells.owner.tolist() == [0, 0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("rows", [[], [None], [[]], [None, []]])
+def test_no_clusters_are_no_clusters(rows: list[object]) -> None:
+    clusters = clusters_of(column(*rows))
+    assert len(clusters.row) == len(clusters.ratio) == len(clusters.cells.keys) == 0
+    assert clusters.unsure(9).tolist() == clusters.labelled(0).tolist() == []
+    assert clusters.ood(1.5, 0.3).tolist() == []
+
+
+def test_counts_by_cluster() -> None:
+    clusters = clusters_of(column([ONE, TWO], [ONE]))
+    assert clusters.unsure(8).tolist() == [4, 2, 4]
+    assert clusters.unsure(7).tolist() == [0, 0, 0]
+    assert [clusters.labelled(label).tolist() for label in (0, 1, 255)] == [[4, 0, 4], [5, 0, 5], [0, 2, 0]]
+
+
+def test_a_tally_of_chosen_cells() -> None:
+    cells = clusters_of(column([ONE, TWO], [ONE])).cells
+    expected = Tally.from_arrays([7, 8, 7], [0, 1, 255], [8, 10, 2])
+    assert cells.tally(np.ones(5, np.bool_)) == expected
+    assert cells.tally(cells.owner == 1) == Tally.from_arrays([7], [255], [2])
+
+
+def test_scores_are_told_apart() -> None:
+    tallies = [{"score": name, "keys": [key], "labels": [1], "counts": [3]} for name, key in (("a", 1), ("b", 2))]
+    names, cells = score_cells(pa.chunked_array([pa.array([tallies, None, tallies[1:]], pa.list_(SCORE_TALLY))]))
+    assert names.tolist() == ["a", "b", "b"]
+    assert cells.keys[(names == "b")[cells.owner]].tolist() == [2, 2]
+
+
+def test_what_was_written_is_what_the_pixels_say(tmp_path: Path) -> None:
+    images = random_images(3, 6)
+    folder = write_results(tmp_path, [images[:4], [failed_row("x")], images[4:]])
+    table = read_rows(folder.parts())
+    clusters = clusters_of(table["clusters"])
+    names, cells = score_cells(table["tallies"])
+    pixels = [Pixels(row) for row in images]
+    assert np.bincount(clusters.row).tolist() == [len(np.unique(p.cluster)) for p in pixels[:4]] + [0] + [
+        len(np.unique(p.cluster)) for p in pixels[4:]
+    ]
+    for label in (0, 1, 255):
+        assert clusters.labelled(label).sum() == sum((p.label == label).sum() for p in pixels)
+    assert clusters.ood(METHOD.tau, METHOD.ood_ratio).tolist() == [
+        bool(p.mask[p.cluster == cluster][0]) for p in pixels for cluster in np.unique(p.cluster)
+    ]
+    keys = np.concatenate([score_keys(p.scores["energy"]).ravel() for p in pixels])
+    labels = np.concatenate([p.label.ravel() for p in pixels])
+    assert cells.tally((names == "energy")[cells.owner]) == Tally.of(keys, labels)

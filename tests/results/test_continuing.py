@@ -1,0 +1,150 @@
+"""What a results folder must be like for a run to go on in it, found out before Ray starts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pixel_oracles import failed_row, random_images, write_results
+
+from oodray.datasets.manifest import read_manifest
+from oodray.errors import ResultsError
+from oodray.job.run import left_images, prepare_folder, start_anew
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
+
+Spoil = Callable[[ResultsFolder], object]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ResultsFolder:
+    """Two units of three images, one of which failed."""
+    first, second = random_images(0, 3), random_images(1, 2)
+    second = [row | {"image_id": f"{index:03}"} for index, row in enumerate([*second, failed_row("x")], start=3)]
+    units = [[row | {"unit": unit} for row in rows] for unit, rows in enumerate((first, second))]
+    return write_results(tmp_path / "out", units)
+
+
+def go_on(folder: ResultsFolder, manifest: pa.Table) -> None:
+    prepare_folder(folder, manifest, identity={}, description={})
+
+
+def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
+    manifest = read_manifest(folder.manifest)
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    go_on(folder, manifest)
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("k", "k was 1, is 2"),
+        ("method_version", "method_version was 1, is 2"),
+        ("model_sha256", "the weights have another content"),
+        ("features_sha256", "the network of the features has another content"),
+        ("code_sha256", "the file that makes the network has another content"),
+        ("manifest", "the dataset lists other images or labels"),
+    ],
+)
+def test_what_has_changed_is_named_and_nothing_is_touched(folder: ResultsFolder, name: str, said: str) -> None:
+    folder.write_run({"config": {}, "identity": {"same": 0, name: 1}})
+    before = folder.run.read_bytes()
+    with pytest.raises(ResultsError, match=f"holds a run with other settings: {said}\\. Choose another --out, or"):
+        prepare_folder(folder, read_manifest(folder.manifest), identity={"same": 0, name: 2}, description={})
+    assert (folder.run.read_bytes(), len(folder.parts())) == (before, 2)
+
+
+SPOILED_MANIFESTS: dict[str, Spoil] = {
+    "cut short": lambda folder: folder.manifest.write_bytes(folder.manifest.read_bytes()[:300]),
+    "empty": lambda folder: folder.manifest.write_bytes(b""),
+    "gone": lambda folder: folder.manifest.unlink(),
+    "of another run": lambda folder: shutil.copy(folder.part(0), folder.manifest),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED_MANIFESTS)
+def test_a_spoiled_manifest_is_written_again(folder: ResultsFolder, how: str) -> None:
+    manifest, content = read_manifest(folder.manifest), folder.manifest.read_bytes()
+    SPOILED_MANIFESTS[how](folder)
+    go_on(folder, manifest)
+    assert folder.manifest.read_bytes() == content
+
+
+SPOILED_PARTS: dict[str, tuple[Spoil, str]] = {
+    "cut short": (lambda folder: folder.part(1).write_bytes(folder.part(1).read_bytes()[:-9]), "Delete the file"),
+    "empty": (lambda folder: folder.part(1).write_bytes(b""), "Delete the file"),
+    "no results": (lambda folder: shutil.copy(folder.manifest, folder.part(1)), "another version of oodray"),
+    "with images missing": (
+        lambda folder: (
+            write_results(folder.path.with_name("other"), [random_images(0, 1)]).part(0).replace(folder.part(1))
+        ),
+        "holds 1 images, and unit 1 of this run has 3: .* Delete the file",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED_PARTS)
+def test_a_spoiled_file_of_results_is_named_before_anything_is_computed(folder: ResultsFolder, how: str) -> None:
+    spoil, problem = SPOILED_PARTS[how]
+    manifest = read_manifest(folder.manifest)
+    spoil(folder)
+    with pytest.raises(ResultsError, match=f"part-000001.parquet.*{problem}"):
+        go_on(folder, manifest)
+    folder.part(1).unlink()
+    go_on(folder, manifest)
+
+
+@pytest.mark.parametrize("content", ["", '{"config": ', "[" * 100_000, "\0", '{"config": {}, "identity": []}', "[]"])
+def test_a_spoiled_run_json_is_named_and_nothing_is_removed(folder: ResultsFolder, content: str) -> None:
+    manifest = read_manifest(folder.manifest)
+    folder.run.write_text(content)
+    problem = r"run\.json .*choose another (--out|folder)"
+    with pytest.raises(ResultsError, match=problem):
+        go_on(folder, manifest)
+    with pytest.raises(ResultsError, match=problem):
+        start_anew(folder)
+    assert len(folder.parts()) == 2
+
+
+class TestLeftImages:
+    def ids(self, folder: ResultsFolder, *, retry_errors: bool = False) -> list[str]:
+        left = left_images(read_manifest(folder.manifest), folder, retry_errors=retry_errors)
+        return [str(image_id) for image_id in left["image_id"].to_pylist()]
+
+    def test_nothing_where_all_units_have_a_file(self, folder: ResultsFolder) -> None:
+        assert self.ids(folder) == []
+
+    def test_all_images_of_a_unit_without_one(self, folder: ResultsFolder) -> None:
+        folder.part(0).unlink()
+        assert self.ids(folder) == ["000", "001", "002"]
+
+    def test_failed_ones_alone_of_a_unit_that_has_one(self, folder: ResultsFolder) -> None:
+        assert read_rows([folder.part(1)])["status"].to_pylist() == ["ok", "ok", "error"]
+        assert self.ids(folder, retry_errors=True) == ["005"]
+        folder.part(0).unlink()
+        assert self.ids(folder, retry_errors=True) == ["000", "001", "002", "005"]
+
+
+def test_an_overwrite_that_was_cut_short_is_finished_by_the_next(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, manifest = Path.unlink, read_manifest(folder.manifest)
+
+    def cut_short(path: Path, missing_ok: bool = False) -> None:
+        if path == folder.part(1):
+            raise KeyboardInterrupt
+        real(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            start_anew(folder)
+    assert folder.finished_units() == {1}
+    with pytest.raises(ResultsError, match="k was None, is 7"):
+        prepare_folder(folder, manifest, identity={"k": 7}, description={})
+    start_anew(folder)
+    assert (folder.finished_units(), folder.run.exists()) == (set(), False)
