@@ -17,7 +17,7 @@ PACKAGE = Path(oodray.__file__).parent
 
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
-    {"errors"},
+    {"errors", "spelling"},
     {"storage"},
     {"config", "ranges"},
     {"metrics"},
