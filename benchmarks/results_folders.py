@@ -12,7 +12,8 @@ from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
 from oodray.job.stages import Finisher, Method
 from oodray.job.units import Row
 from oodray.method.scores import PIXEL_SCORES, SCORES
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder, write_table
+from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.rows import RESULT_SCHEMA
 
 HEIGHT, WIDTH = 720, 1280
 

@@ -77,6 +77,7 @@ class RunConfig:
     wait: float = 0.0
     image_timeout: float = 600.0
     ray_address: str | None = None
+    executor: str = "ray"
 
     def __post_init__(self) -> None:
         for name, (accepts, expected) in _CHECKS.items():
@@ -124,6 +125,7 @@ HOW_IT_RUNS = (
     "wait",
     "image_timeout",
     "ray_address",
+    "executor",
 )
 """Settings that may change when a run is continued: they decide where and how fast, not what.
 

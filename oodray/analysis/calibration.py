@@ -19,8 +19,9 @@ from oodray.datasets.layouts import LAYOUTS, Layout
 from oodray.errors import DatasetError
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, first_key_at_least
 from oodray.results.cells import Clusters, clusters_of
-from oodray.results.folder import OK, ResultsFolder
+from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.rows import OK
 from oodray.storage.atomic import replacing
 
 OOD_RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -20,8 +20,9 @@ from oodray.metrics.curves import OperatingPoint
 from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate, evaluate_images
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD, first_key_at_least
 from oodray.results.cells import clusters_of, score_cells
-from oodray.results.folder import OK, ResultsFolder, write_json, write_table
+from oodray.results.folder import ResultsFolder, write_json, write_table
 from oodray.results.reading import read_rows
+from oodray.results.rows import OK
 
 FILES_PER_TASK = 128
 """Files that one process reads; with more than this, Ray reads them in parallel.

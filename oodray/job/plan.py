@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from oodray.cluster.capacity import wait_for_room
 from oodray.cluster.device import choose_device
-from oodray.cluster.shares import gpu_shares
 from oodray.config import (
     RunConfig,
     Settings,
@@ -25,8 +24,8 @@ from oodray.config import (
 from oodray.datasets.layouts import Layout, count_warning, get_layout
 from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.errors import ConfigError, ResultsError
-from oodray.job.stages import Method
 from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
 from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
 from oodray.models.segmenter import ModelSource, resolve_model
@@ -65,11 +64,11 @@ class Plan:
     device: str
     warnings: tuple[str, ...]
 
-    def method(self) -> Method:
+    def method(self) -> MethodSettings:
         """The settings that the stages need."""
         config = self.config
         assert config.tau is not None
-        return Method(
+        return MethodSettings(
             k=config.k,
             ks=tuple(sorted({config.k, *config.sweep_k})),
             tau=snap_threshold(config.tau, config.confidence_bits),
@@ -82,16 +81,6 @@ class Plan:
             batch_size=config.batch_size,
             confidence_bits=config.confidence_bits,
         )
-
-    def local_cpus(self) -> int:
-        """Logical CPUs that a Ray on this machine needs: the workers' own, and two for what goes on beside them."""
-        if self.device == "cpu":
-            return (self.config.workers or 1) * self.config.threads + 2
-        import torch
-
-        # On GPUs a worker takes one CPU, whatever its threads.
-        gpus = self.config.gpus_per_worker or 1
-        return (self.config.workers or max(1, gpu_shares(torch.cuda.device_count(), gpus))) + 2
 
     def weights_bytes(self) -> int | None:
         """Size of the weights on disk, None where a factory has its own."""

@@ -14,13 +14,13 @@ from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import read_manifest
 from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
-from oodray.job.units import image_size
 from oodray.method.rule import Rule
 from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
 from oodray.results.cells import clusters_of
-from oodray.results.folder import OK, ResultsFolder
+from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.rows import OK
 from oodray.storage.atomic import replacing
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
         image = turned(decode_image(read_bytes(uri)), row["orientation"] or AS_STORED)
     except ImageError as error:
         raise ResultsError(f"{row['image_id']} cannot be shown without its image file {uri}: {error}") from error
-    if image.shape[:2] != image_size(row):
+    if image.shape[:2] != (row["height"], row["width"]):
         raise ResultsError(
             f"{uri} has changed since the run: it is {image.shape[1]}x{image.shape[0]} pixels now, "
             f"then it was {row['width']}x{row['height']}"
@@ -141,7 +141,7 @@ def _label(row: dict[str, Any]) -> NDArray[np.uint8] | str:
         label = decode_label(read_bytes(row["label_uri"]), get_layout(row["dataset"]).label_codes)
     except ImageError:
         return "no label: file not readable"
-    return label if label.shape == image_size(row) else "no label: size has changed"
+    return label if label.shape == (row["height"], row["width"]) else "no label: size has changed"
 
 
 def _details(row: dict[str, Any], rule: Rule) -> str:

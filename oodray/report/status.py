@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from oodray.datasets.manifest import read_manifest
-from oodray.results.folder import ERROR, ResultsFolder
+from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.rows import ERROR
 
 MOST_ERRORS = 5
 """Kinds of errors that a status lists."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from oodray.errors import ResultsError
 from oodray.method.rule import Rule, exceeds
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
 from oodray.results.cells import clusters_of
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
+from oodray.results.folder import ResultsFolder
+from oodray.results.rows import RESULT_SCHEMA
 from oodray.storage.remote import is_remote
 
 if TYPE_CHECKING:
@@ -69,8 +70,10 @@ def read_rows(paths: Iterable[Path], columns: list[str] | None = None) -> pa.Tab
     return pa.concat_tables([schema.empty_table(), *(_read_part(path, names) for path in paths)])
 
 
-def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
+def check_parts(folder: ResultsFolder, manifest: pa.Table, units: Collection[int]) -> None:
     """Find what was damaged in the files of finished units before a run goes on beside them, by a look at their ends.
+
+    `units` are those that have a file.
 
     Not in object stores, where a file is read as a whole: there it is found when the run is evaluated.
 
@@ -80,7 +83,7 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
     if is_remote(folder.path):
         return
     images = Counter(manifest["unit"].to_pylist())
-    for unit in sorted(folder.finished_units() & images.keys()):
+    for unit in sorted(images.keys() & set(units)):
         with _opened(folder.part(unit)) as file:
             rows = file.metadata.num_rows
         if rows != images[unit]:

@@ -19,7 +19,8 @@ from oodray.method.rule import Rule
 from oodray.method.scores import SCORES
 from oodray.metrics.conventions import DEFAULT, LIKE, Convention
 from oodray.metrics.evaluation import Totals
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
 
 RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
 

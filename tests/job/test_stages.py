@@ -22,7 +22,8 @@ from oodray.job.units import LISTED, SEGMENTED, Rows, pack, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.metrics.tally import key_scores
 from oodray.models.segmenter import ModelSource
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
+from oodray.results.folder import ResultsFolder
+from oodray.results.rows import RESULT_SCHEMA
 
 Draw = Callable[..., Row]
 

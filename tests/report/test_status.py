@@ -10,7 +10,8 @@ from small_run import SmallRun
 
 from oodray.errors import ResultsError
 from oodray.report.status import MOST_ERRORS, Speed, read_status
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
 
 
 @pytest.fixture

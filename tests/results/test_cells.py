@@ -9,7 +9,7 @@ from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_resul
 
 from oodray.metrics.tally import Tally, score_keys
 from oodray.results.cells import clusters_of, score_cells
-from oodray.results.folder import CLUSTER, SCORE_TALLY
+from oodray.results.rows import CLUSTER, SCORE_TALLY
 from oodray.results.reading import read_rows
 
 ONE = {"k": 5, "cluster": 0, "pixels": 9, "ratio": 0.5, "keys": [7, 8], "labels": [0, 1], "counts": [4, 5]}
