@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
-from oodray.method.rule import Rule, exceeds
+from oodray.method.rule import Rule
 from oodray.metrics.bootstrap import with_intervals
 from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.metrics.curves import OperatingPoint
 from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate, evaluate_images
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, first_key_at_least
+from oodray.metrics.tally import IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of, score_cells
 from oodray.results.folder import OK, ResultsFolder, write_json, write_table
 from oodray.results.reading import read_rows
@@ -235,26 +235,20 @@ def _merged(*parts: Totals) -> Totals:
 
 def _totals(table: pa.Table, rule: Rule | None) -> Totals:
     images = int(np.count_nonzero(table["status"].to_numpy() == OK))
-    names, cells = score_cells(table["tallies"])
-    scores = {str(name): cells.tally((names == name)[cells.owner]) for name in dict.fromkeys(names)}
+    names, of_scores = score_cells(table["tallies"])
+    scores = {str(name): of_scores.tally((names == name)[of_scores.owner]) for name in dict.fromkeys(names)}
     if rule is None:
         return Totals(images=images, failed=table.num_rows - images, scores=scores)
     clusters = clusters_of(table["clusters"])
-    chosen = clusters.k == rule.k
-    unsure = clusters.unsure(first_key_at_least(rule.tau))
-    flagged = chosen & exceeds(unsure, clusters.pixels, rule.ood_ratio)
-    counts = (
-        unsure,
-        clusters.pixels,
-        clusters.labelled(OOD),
-        clusters.labelled(IN_DISTRIBUTION),
-    )
-    owner = clusters.cells.owner
+    judged = clusters.k == rule.k
+    ood = judged & clusters.ood(rule)
+    counts = (clusters.unsure(rule.tau), clusters.pixels, clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION))
+    cells = clusters.cells
     return Totals(
         images=images,
         failed=table.num_rows - images,
         scores=scores,
-        inside=clusters.cells.tally(flagged[owner]),
-        outside=clusters.cells.tally((chosen & ~flagged)[owner]),
-        clusters=np.stack(counts)[:, chosen],
+        inside=cells.tally(ood[cells.owner]),
+        outside=cells.tally((judged & ~ood)[cells.owner]),
+        clusters=np.stack(counts)[:, judged],
     )

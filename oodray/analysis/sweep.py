@@ -20,17 +20,9 @@ from numpy.typing import NDArray
 
 from oodray.analysis.evaluation import FILES_PER_TASK, Repeated, chunked, keep_rows, repeated_rows
 from oodray.errors import ConfigError, DatasetError, ResultsError
-from oodray.metrics.sweep import (
-    MAX_SETTINGS,
-    ClusterGrid,
-    Columns,
-    ConfidenceCells,
-    best_settings,
-    check_ood_ratios,
-    count_below,
-    sweep,
-    sweep_mask_then_logit,
-)
+from oodray.method.rule import check_ood_ratios, exceeded
+from oodray.metrics.cells import Cells
+from oodray.metrics.sweep import MAX_SETTINGS, ClusterGrid, Columns, best_settings, sweep, sweep_mask_then_logit
 from oodray.metrics.tally import IN_DISTRIBUTION, MAX_BITS, OOD, first_key_at_least, snap_threshold
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
@@ -144,24 +136,16 @@ def sweep_run(folder: ResultsFolder, request: Request) -> Sweep:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """The clusters of one K in some files."""
+    """The clusters of one K in some files: what `metrics.sweep` takes, `cells` being owned by those of `grid`."""
 
     grid: ClusterGrid
-    cells: ConfidenceCells
+    cells: Cells
 
     @staticmethod
     def join(pieces: Sequence[_Piece]) -> _Piece:
         if len(pieces) == 1:
             return pieces[0]
-        starts = np.cumsum([0, *(len(piece.grid.pixels) for piece in pieces)])
-        cells = [piece.cells for piece in pieces]
-        return _Piece(
-            ClusterGrid.join([piece.grid for piece in pieces]),
-            ConfidenceCells(
-                np.concatenate([part.cluster + start for part, start in zip(cells, starts[:-1], strict=True)]),
-                *(np.concatenate([getattr(part, name) for part in cells]) for name in ("keys", "labels", "counts")),
-            ),
-        )
+        return _Piece(ClusterGrid.join([piece.grid for piece in pieces]), Cells.join([piece.cells for piece in pieces]))
 
 
 def _settings(request: Request) -> dict[str, NDArray[Any]]:
@@ -218,22 +202,16 @@ def _tabulated(parts: Sequence[Path], request: Request, repeated: Repeated) -> l
 
 def _tabulate_file(part: Path, request: Request, tau_keys: Sequence[int], repeated: Repeated) -> list[_Piece]:
     clusters = clusters_of(keep_rows(read_rows([part], ["clusters"]), part, repeated)["clusters"])
-    cells, count = clusters.cells, len(clusters.row)
-    unsure = count_below(cells.owner, cells.keys, cells.counts, tau_keys, count)
+    unsure = clusters.cells.below(tau_keys)
     ood, ind = clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION)
-    labelled = (cells.labels == OOD) | (cells.labels == IN_DISTRIBUTION)
-    k_of_cell = clusters.k[cells.owner]
+    labels = clusters.cells.labels
+    ranked = ((labels == OOD) | (labels == IN_DISTRIBUTION)) & request.with_mask_then_logit
+    cells = clusters.cells.where(ranked)
     pieces = []
     for k in request.ks:
-        chosen = clusters.k == k
-        index = np.cumsum(chosen) - 1
-        ours = labelled & (k_of_cell == k) if request.with_mask_then_logit else np.zeros(len(labelled), np.bool_)
-        pieces.append(
-            _Piece(
-                ClusterGrid(unsure[:, chosen], clusters.pixels[chosen], ood[chosen], ind[chosen]),
-                ConfidenceCells(index[cells.owner[ours]], cells.keys[ours], cells.labels[ours], cells.counts[ours]),
-            )
-        )
+        of_k = clusters.k == k
+        grid = ClusterGrid(unsure[:, of_k], clusters.pixels[of_k], ood[of_k], ind[of_k])
+        pieces.append(_Piece(grid, cells.of_owners(of_k)))
     return pieces
 
 
@@ -241,7 +219,9 @@ def _sweep_k(request: Request, taus: slice, *pieces: _Piece) -> Columns:
     """The metrics of one K at some of the values of tau."""
     piece = _Piece.join(pieces)
     grid = ClusterGrid(piece.grid.unsure[taus], piece.grid.pixels, piece.grid.ood, piece.grid.ind)
-    columns = sweep(grid, request.ood_ratios)
+    flagged = np.stack([exceeded(unsure, grid.pixels, request.ood_ratios) for unsure in grid.unsure])
+    ood_ratios = len(request.ood_ratios)
+    columns = sweep(grid, flagged, ood_ratios)
     if request.with_mask_then_logit:
-        columns |= sweep_mask_then_logit(grid, piece.cells, request.ood_ratios)
+        columns |= sweep_mask_then_logit(grid, piece.cells, flagged, ood_ratios)
     return columns

@@ -107,7 +107,7 @@ def _image_result(row: dict[str, Any], clusters_column: Any, rule: Rule) -> Imag
     clusters = clusters_of(clusters_column)
     own = clusters.k == rule.k
     ids = clusters.cluster[own].tolist()
-    ood = clusters.ood(rule.tau, rule.ood_ratio)[own]
+    ood = clusters.ood(rule)[own]
     return ImageResult(
         image=_image(row),
         label=_label(row),

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oodray.errors import ResultsError
-from oodray.method.rule import Rule, exceeds
-from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
+from oodray.method.rule import Rule
+from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of
 from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
 from oodray.storage.remote import is_remote
@@ -115,15 +115,14 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 def _cluster_columns(files: list[Path], rule: Rule) -> dict[str, NDArray[Any]]:
     table = read_rows(files, ["image_id", "clusters"])
     clusters = clusters_of(table["clusters"])
-    unsure = clusters.unsure(first_key_at_least(rule.tau))
     return {
         "image_id": table["image_id"].to_numpy()[clusters.row],
         "k": clusters.k,
         "cluster": clusters.cluster,
         "pixels": clusters.pixels,
-        "unsure": unsure,
+        "unsure": clusters.unsure(rule.tau),
         "ratio": clusters.ratio,
-        "ood": exceeds(unsure, clusters.pixels, rule.ood_ratio),
+        "ood": clusters.ood(rule),
         "pixels_id": clusters.labelled(IN_DISTRIBUTION),
         "pixels_ood": clusters.labelled(OOD),
         "pixels_ignored": clusters.labelled(IGNORE),
