@@ -153,7 +153,7 @@ def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str 
     import torch
     from torch.nn.functional import interpolate
 
-    # nearest-exact takes the cell that a pixel's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
+    # nearest-exact takes the pixel that a new one's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
     mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}[rule]
     tensor = torch.from_numpy(np.ascontiguousarray(scores))[None, None]
     return np.asarray(interpolate(tensor, size, mode=mode)[0, 0].numpy())

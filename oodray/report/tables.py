@@ -44,14 +44,14 @@ def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> T
         names.insert(2, f"FPR{100 * convention.tpr:g}")
     _add_numbers(table, *(f"{name} %" for name in names))
     for metrics in evaluation.of(convention):
-        cells = [
+        numbers = [
             _interval(metrics.ap, metrics.ap_low, metrics.ap_high),
             _interval(metrics.fpr95, metrics.fpr95_low, metrics.fpr95_high),
             _interval(metrics.auroc, metrics.auroc_low, metrics.auroc_high),
         ]
         if convention.tpr != DEFAULT.tpr:
-            cells.insert(2, percent(metrics.fpr_at_tpr))
-        table.add_row(Text(metrics.score), *cells)
+            numbers.insert(2, percent(metrics.fpr_at_tpr))
+        table.add_row(Text(metrics.score), *numbers)
     return table
 
 
