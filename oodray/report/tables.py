@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oodray.analysis.sweep import Sweep
     from oodray.datasets.layouts import Layout
     from oodray.method.rule import Rule
-    from oodray.report.status import Speed, Status
+    from oodray.results.status import Speed, Status
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
@@ -168,8 +168,8 @@ def _status_rows(status: Status) -> list[tuple[str, str]]:
         ("failed", str(status.failed)),
         ("speed", _speed_text(status.speed) if status.speed else "unknown"),
     ]
-    if status.speed and status.left:
-        rows.append(("time left", f"{duration_text(status.left / status.speed.images_per_second)} at this speed"))
+    if status.seconds_left is not None:
+        rows.append(("time left", f"{duration_text(status.seconds_left)} at this speed"))
     return rows
 
 

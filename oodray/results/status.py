@@ -64,6 +64,11 @@ class Status:
     finished: bool
     errors: list[tuple[str, int]]
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last image, at this speed; None where nothing is left, or there is no speed."""
+        return self.left / self.speed.images_per_second if self.left and self.speed else None
+
 
 def read_status(folder: ResultsFolder) -> Status:
     """The state of a run, now.
