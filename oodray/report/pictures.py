@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,14 @@ from oodray.report.sheet import compose
 from oodray.results.cells import clusters_of
 from oodray.results.folder import OK, ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.spelling import did_you_mean
 from oodray.storage.atomic import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_SUGGESTIONS = 3
+MOST_LISTED = 3
+"""Of the ids of a run, where an unknown one was asked for."""
 
 _SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
 _SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
@@ -79,8 +80,8 @@ def _unknown(folder: ResultsFolder, image_id: str) -> ResultsError:
     if image_id in known:
         return ResultsError(f"{image_id} is not done yet; run the command of {folder.path} again to continue it")
     holding = [name for name in known if image_id and image_id in name]
-    near = holding or difflib.get_close_matches(image_id, known, n=MOST_SUGGESTIONS)
-    hint = f"did you mean {' or '.join(near[:MOST_SUGGESTIONS])}?" if near else f"ids look like {known[0]}"
+    what = "ids that contain it" if holding else "known ids"
+    hint = did_you_mean(image_id, holding or known, what=what, most=MOST_LISTED)
     return ResultsError(f"{folder.path} has no image {image_id!r}; {hint}")
 
 
