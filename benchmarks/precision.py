@@ -28,7 +28,8 @@ from oodray.job.units import LISTED, pack, pixels, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
-from oodray.models.segmenter import Segmentation, resolve_model
+from oodray.models.segmenter import Segmentation
+from oodray.models.source import resolve_model
 from oodray.results.folder import ResultsFolder
 
 RESULTS = Path(__file__).parent / "RESULTS-PRECISION.md"

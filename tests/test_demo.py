@@ -22,8 +22,9 @@ from oodray.job.worker import SegmentAndCluster
 from oodray.method.rule import Rule
 from oodray.method.scores import PIXEL_SCORES, SCORES, pixel_scores
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
+from oodray.models.loading import load_segmenter
 from oodray.models.mmseg import build_network
-from oodray.models.segmenter import load_segmenter, resolve_model
+from oodray.models.source import resolve_model
 from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.zoo import EMBEDDED, get_model
 from oodray.results.folder import ResultsFolder

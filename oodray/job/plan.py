@@ -29,7 +29,7 @@ from oodray.job.stages import Method
 from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
 from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
-from oodray.models.segmenter import ModelSource, resolve_model
+from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.weights.hub import is_hugging_face
 from oodray.results.folder import ResultsFolder

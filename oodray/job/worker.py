@@ -16,7 +16,9 @@ from oodray.job.stages import Method
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import SEGMENTED, Row, Rows, image_size, pack, pixels, unpack
 from oodray.models.dtype import FLOAT32
-from oodray.models.segmenter import ModelSource, Segmentation, Segmenter, check_segmentations, load_segmenter
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
+from oodray.models.source import ModelSource
 
 
 class SegmentAndCluster:

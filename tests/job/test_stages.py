@@ -21,7 +21,7 @@ from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, SEGMENTED, Rows, pack, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.metrics.tally import key_scores
-from oodray.models.segmenter import ModelSource
+from oodray.models.source import ModelSource
 from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
 
 Draw = Callable[..., Row]

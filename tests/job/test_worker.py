@@ -19,7 +19,7 @@ from oodray.job.units import DECODED, Rows, pack, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.kmeans import cluster_features, kmeans_seed
 from oodray.method.scores import pixel_scores
-from oodray.models.segmenter import ModelSource
+from oodray.models.source import ModelSource
 
 
 @pytest.fixture(autouse=True)
