@@ -33,7 +33,7 @@ def check(
     """Decode and count everything in a dataset's folder; exit code 1 if something is wrong."""
     from oodray.datasets.check import check_dataset
     from oodray.datasets.layouts import get_layout
-    from oodray.storage.remote import storage_path
+    from oodray.storage.place import storage_path
 
     report = check_dataset(get_layout(name), storage_path(root), allow_outside=bool(allow_outside_root))
     for line in report.lines():
