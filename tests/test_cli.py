@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from places import on_disk
 
 import oodray
 from oodray import doctor as machine
@@ -165,7 +166,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
     seen: list[tuple[Plan, Path]] = []
 
     def stop(plan: Plan, folder: ResultsFolder, on_unit: object, **_: object) -> None:
-        seen.append((plan, folder.path))
+        seen.append((plan, on_disk(folder.path)))
         raise RunError("seen enough")
 
     monkeypatch.setattr(run_module, "run", stop)

@@ -62,7 +62,7 @@ HOMES = {
     "llvmlite": {"models"},
     "safetensors": {"models"},
     "cv2": {"models"},
-    "filelock": {"models"},
+    "filelock": {"models", "results"},
     "pandas": {"results", "report"},
     "pyarrow": {"storage", "datasets", "results", "analysis", "job", "report"},
     "PIL": {"datasets", "report"},

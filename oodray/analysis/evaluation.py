@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from oodray.metrics.tally import IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of, score_cells
 from oodray.results.folder import OK, ResultsFolder, write_json, write_table
 from oodray.results.reading import read_rows
+from oodray.storage.place import Place
 
 FILES_PER_TASK = 128
 """Files that one process reads; with more than this, Ray reads them in parallel.
@@ -34,7 +34,7 @@ MERGED_AT_ONCE = 8
 
 Item = TypeVar("Item")
 
-Repeated = Mapping[Path, frozenset[int]]
+Repeated = Mapping[Place, frozenset[int]]
 """Rows of each file whose image another row has before them."""
 
 NOTHING_REPEATED: Repeated = MappingProxyType({})
@@ -153,7 +153,7 @@ METRICS_SCHEMA = pa.schema(
 """One row per score and convention; the ends of intervals are null without a bootstrap."""
 
 
-def total(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -> Totals:
+def total(parts: Sequence[Place], rule: Rule | None, repeated: Repeated) -> Totals:
     """The counts of all files; more than `FILES_PER_TASK` are read, and added up, by Ray tasks."""
     if len(parts) <= FILES_PER_TASK:
         return total_files(parts, rule, repeated)
@@ -179,12 +179,12 @@ def chunked(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def total_files(parts: Iterable[Path], rule: Rule | None, repeated: Repeated = NOTHING_REPEATED) -> Totals:
+def total_files(parts: Iterable[Place], rule: Rule | None, repeated: Repeated = NOTHING_REPEATED) -> Totals:
     """The counts of a few files, one in memory at a time."""
     return Totals.sum(_totals(_table(part, repeated), rule) for part in parts)
 
 
-def image_totals(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -> Iterator[Totals]:
+def image_totals(parts: Sequence[Place], rule: Rule | None, repeated: Repeated) -> Iterator[Totals]:
     """The counts of each image that was processed."""
     for part in parts:
         table = _table(part, repeated)
@@ -192,10 +192,10 @@ def image_totals(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -
             yield _totals(table.slice(int(row), 1), rule)
 
 
-def repeated_rows(parts: Iterable[Path]) -> Repeated:
+def repeated_rows(parts: Iterable[Place]) -> Repeated:
     """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
     seen: set[str] = set()
-    repeated: dict[Path, frozenset[int]] = {}
+    repeated: dict[Place, frozenset[int]] = {}
     for part in parts:
         again = set()
         for row, image_id in enumerate(read_rows([part], ["image_id"])["image_id"].to_pylist()):
@@ -207,13 +207,13 @@ def repeated_rows(parts: Iterable[Path]) -> Repeated:
     return repeated
 
 
-def keep_rows(table: pa.Table, part: Path, repeated: Repeated) -> pa.Table:
+def keep_rows(table: pa.Table, part: Place, repeated: Repeated) -> pa.Table:
     """The rows of a file whose images count there."""
     left_out = repeated.get(part)
     return table.filter(pa.array([row not in left_out for row in range(table.num_rows)])) if left_out else table
 
 
-def _table(part: Path, repeated: Repeated) -> pa.Table:
+def _table(part: Place, repeated: Repeated) -> pa.Table:
     return keep_rows(read_rows([part], ["status", "clusters", "tallies"]), part, repeated)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from oodray.metrics.tally import IN_DISTRIBUTION, MAX_BITS, OOD, first_key_at_le
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.storage.place import Place
 
 TAUS_PER_TASK = 16
 """Values of tau that one task sweeps with `mask-then-logit`, which takes most of the time."""
@@ -160,13 +160,13 @@ def _settings(request: Request) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _here(parts: Sequence[Path], request: Request) -> list[Columns]:
+def _here(parts: Sequence[Place], request: Request) -> list[Columns]:
     by_k = _tabulate(parts, request, repeated_rows(parts))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(partial(_sweep_k, request, slice(None)), by_k))
 
 
-def _in_parallel(parts: Sequence[Path], request: Request) -> list[Columns]:
+def _in_parallel(parts: Sequence[Place], request: Request) -> list[Columns]:
     import ray
 
     from oodray.cluster.session import tasks
@@ -189,18 +189,18 @@ def _stack(parts: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _tabulate(parts: Sequence[Path], request: Request, repeated: Repeated) -> list[_Piece]:
+def _tabulate(parts: Sequence[Place], request: Request, repeated: Repeated) -> list[_Piece]:
     """The clusters of some files, K by K."""
     tau_keys = [first_key_at_least(tau) for tau in request.taus_used()]
     pieces = [_tabulate_file(part, request, tau_keys, repeated) for part in parts]
     return [_Piece.join(of_k) for of_k in zip(*pieces, strict=True)]
 
 
-def _tabulated(parts: Sequence[Path], request: Request, repeated: Repeated) -> list[_Piece | None]:
+def _tabulated(parts: Sequence[Place], request: Request, repeated: Repeated) -> list[_Piece | None]:
     return [*_tabulate(parts, request, repeated), None]
 
 
-def _tabulate_file(part: Path, request: Request, tau_keys: Sequence[int], repeated: Repeated) -> list[_Piece]:
+def _tabulate_file(part: Place, request: Request, tau_keys: Sequence[int], repeated: Repeated) -> list[_Piece]:
     clusters = clusters_of(keep_rows(read_rows([part], ["clusters"]), part, repeated)["clusters"])
     unsure = clusters.cells.below(tau_keys)
     ood, ind = clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION)

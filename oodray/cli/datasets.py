@@ -34,7 +34,7 @@ def check(
     from oodray.datasets.check import check_dataset
     from oodray.datasets.layouts import get_layout
     from oodray.report.dataset_check import check_lines
-    from oodray.storage.remote import storage_path
+    from oodray.storage.place import storage_path
 
     report = check_dataset(get_layout(name), storage_path(root), allow_outside=bool(allow_outside_root))
     for line in check_lines(report):

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from oodray.datasets.layouts import count_warning
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
 from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
+from oodray.storage.place import Place
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class CheckReport:
     """
 
     title: str
-    root: Path
+    root: Place
     images: int
     published: int | None
     labelled: int
@@ -85,7 +85,7 @@ class _Inspection:
     storage: list[str] = field(default_factory=list)
 
 
-def check_dataset(layout: Layout, root: Path, *, allow_outside: bool = False) -> CheckReport:
+def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -> CheckReport:
     """Decode every image and label file of a dataset.
 
     Raises:

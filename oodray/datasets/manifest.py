@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from oodray.datasets.layout import Layout
 from oodray.errors import ResultsError
 from oodray.storage.atomic import replacing
+from oodray.storage.place import Place
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -29,7 +29,7 @@ LARGEST_UNIT = 8
 _WANTED_UNITS = 64
 
 
-def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -> pa.Table:
+def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) -> pa.Table:
     """The manifest of the dataset that lies in `root`: about 64 units, of at most 8 images each.
 
     Raises:
@@ -48,7 +48,7 @@ def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -
     return pa.table(columns, schema=MANIFEST_SCHEMA)
 
 
-def write_manifest(table: pa.Table, path: Path) -> None:
+def write_manifest(table: pa.Table, path: Place) -> None:
     """Write a manifest, whole or not at all.
 
     Raises:
@@ -61,7 +61,7 @@ def write_manifest(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary)
 
 
-def read_manifest(path: Path) -> pa.Table:
+def read_manifest(path: Place) -> pa.Table:
     """Read a manifest.
 
     Raises:

@@ -26,7 +26,7 @@ from oodray.job.stages import summary, tally_columns
 from oodray.job.units import rows_by_unit
 from oodray.metrics.tally import IGNORE, Tally, score_keys
 from oodray.results.folder import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
-from oodray.storage.remote import storage_path
+from oodray.storage.place import Place, storage_path
 
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""
@@ -49,7 +49,7 @@ class Import:
     """
 
     layout: Layout
-    root: Path
+    root: Place
     manifest: pa.Table
     files: dict[str, Path]
     score: str

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +25,7 @@ from oodray.job.pipeline import stream
 from oodray.job.plan import Plan
 from oodray.results.folder import ERROR, ResultsFolder
 from oodray.results.reading import check_parts, read_rows
-from oodray.storage.remote import remove_folder
+from oodray.storage.place import Place, remove_folder
 
 PACKAGES = (
     "ray",
@@ -165,7 +164,8 @@ def prepare_folder(
     Raises:
         ResultsError: naming what is different from the run in the folder.
     """
-    if not folder.finished_units():
+    finished = folder.finished_units()
+    if not finished:
         if folder.run.exists():
             folder.read_run()  # refuses a file that is not ours, instead of writing over it
         folder.create()
@@ -183,13 +183,13 @@ def prepare_folder(
             f"{folder.path} holds a run with other settings: {details}. "
             "Choose another --out, or pass --overwrite to start anew"
         )
-    check_parts(folder, manifest)
+    check_parts(folder, manifest, finished)
     if not _holds(folder.manifest, manifest):
         write_manifest(manifest, folder.manifest)
     folder.remove_leftovers()
 
 
-def _holds(path: Path, manifest: pa.Table) -> bool:
+def _holds(path: Place, manifest: pa.Table) -> bool:
     """Whether a file is that manifest; if it is lost or damaged, nothing is, as the dataset still lists the same."""
     try:
         return bool(read_manifest(path).equals(manifest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from oodray.results.folder import OK, ResultsFolder
 from oodray.results.reading import read_rows
 from oodray.spelling import did_you_mean
 from oodray.storage.atomic import replacing
+from oodray.storage.place import Place, is_inside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ _SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width", "o
 _SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
 
 
-def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: int = 3) -> list[Path]:
+def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: int = 3) -> list[Place]:
     """Draw images of a run with their labels, clusters, ratios and masks: `OUT/pictures/IMAGE_ID.png` for each.
 
     Args:
@@ -85,7 +85,7 @@ def _unknown(folder: ResultsFolder, image_id: str) -> ResultsError:
     return ResultsError(f"{folder.path} has no image {image_id!r}; {hint}")
 
 
-def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Path:
+def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Place:
     table = read_rows([folder.part(unit)], [*_SHOWN, "clusters"])
     table = table.take([table["image_id"].to_pylist().index(image_id)])
     row = table.select(_SHOWN).to_pylist()[0]
@@ -96,10 +96,10 @@ def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) 
     return target
 
 
-def _picture(folder: ResultsFolder, image_id: str) -> Path:
+def _picture(folder: ResultsFolder, image_id: str) -> Place:
     """Where the picture of an image belongs: an id is a path, and its folders are kept."""
     target = folder.pictures / f"{image_id}.png"
-    if not target.resolve().is_relative_to(folder.pictures.resolve()):
+    if not is_inside(target.resolve(), folder.pictures.resolve()):
         raise ResultsError(f"the id {image_id!r} leads out of {folder.pictures}; its picture is not written")
     return target
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from oodray.datasets.layouts import Layout
     from oodray.method.rule import Rule
     from oodray.results.status import Speed, Status
+    from oodray.storage.place import Place
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
@@ -74,7 +74,7 @@ def sweep_table(sweep: Sweep, rows: Sequence[int]) -> Table:
     return _settings_table(caption, [sweep.setting(row) for row in rows])
 
 
-def selection_table(sweep: Sweep, elsewhere: Sweep, path: Path) -> Table:
+def selection_table(sweep: Sweep, elsewhere: Sweep, path: Place) -> Table:
     """The setting that is best on another run, as it is there and here.
 
     Raises:

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from oodray.datasets.manifest import read_manifest
 from oodray.results.folder import ERROR, ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.storage.place import Place
 
 MOST_ERRORS = 5
 """Kinds of errors that a status lists."""
@@ -95,7 +95,7 @@ def read_status(folder: ResultsFolder) -> Status:
     )
 
 
-def _speed(parts: list[Path], images: int, seconds: float) -> Speed | None:
+def _speed(parts: list[Place], images: int, seconds: float) -> Speed | None:
     """See `Speed`; `seconds` are those in run.json, 0 where the run is not finished."""
     if not parts:
         return None

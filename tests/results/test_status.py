@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import on_disk
 from small_run import SmallRun
 
 from oodray.errors import ResultsError
@@ -20,7 +21,7 @@ def small_run(tmp_path: Path) -> SmallRun:
 
 def set_times(folder: ResultsFolder, *seconds: float) -> None:
     for part, time in zip(folder.parts(), seconds, strict=True):
-        os.utime(part, (0, 1e9 + time))
+        os.utime(on_disk(part), (0, 1e9 + time))
 
 
 def test_a_run_that_goes_on(small_run: SmallRun) -> None:
@@ -30,7 +31,7 @@ def test_a_run_that_goes_on(small_run: SmallRun) -> None:
     for name in "gh":
         small_run.add(name)
     folder = small_run.write(unwritten=2)
-    (folder.results / ".part-000006.parquet.77.tmp").write_bytes(b"half")
+    (on_disk(folder.results) / ".part-000006.parquet.77.tmp").write_bytes(b"half")
     status = read_status(folder)
     assert (status.total, status.ok, status.failed, status.left) == (8, 5, 1, 2)
     assert not status.finished
@@ -166,6 +167,6 @@ def test_no_results_folder(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(small_run: SmallRun) -> None:
     small_run.add("a")
     folder = small_run.write()
-    folder.part(0).write_bytes(b"PAR1 and no more")
+    on_disk(folder.part(0)).write_bytes(b"PAR1 and no more")
     with pytest.raises(ResultsError, match=r"part-000000\.parquet"):
         read_status(folder)
