@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from oodray.job.stages import Decoder, Finisher, Method
 from sklearn.metrics import jaccard_score
 
 from oodray.analysis.evaluation import total_files
@@ -16,14 +17,14 @@ from oodray.config import config_root, read_settings
 from oodray.datasets.demo.scenes import CLASSES, render_scene, write_demo
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import build_manifest
-from oodray.job.stages import Decoder, Finisher, Method
 from oodray.job.units import LISTED, pack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.rule import Rule
 from oodray.method.scores import PIXEL_SCORES, SCORES, pixel_scores
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
+from oodray.models.loading import load_segmenter
 from oodray.models.mmseg import build_network
-from oodray.models.segmenter import load_segmenter, resolve_model
+from oodray.models.source import resolve_model
 from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.zoo import EMBEDDED, get_model
 from oodray.results.folder import ResultsFolder

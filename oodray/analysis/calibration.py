@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.layouts import LAYOUTS, Layout
 from oodray.errors import DatasetError
+from oodray.method.rule import Rule
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, first_key_at_least
 from oodray.results.cells import Clusters, clusters_of
 from oodray.results.folder import ResultsFolder
@@ -160,7 +161,7 @@ def _false_alarms(folder: ResultsFolder, k: int, tau: float, counting: int) -> l
         pixels = clusters.labelled(counting)
         total += (np.count_nonzero(ours), pixels[ours].sum(), np.count_nonzero(rows == OK))
         for index, ood_ratio in enumerate(OOD_RATIOS):
-            ood = ours & clusters.ood(tau, ood_ratio)
+            ood = ours & clusters.ood(Rule(k, tau, ood_ratio))
             called[index] += (np.count_nonzero(ood), pixels[ood].sum(), len(np.unique(clusters.row[ood])))
     shares = called / total
     return [FalseAlarms(ood_ratio, *map(float, row)) for ood_ratio, row in zip(OOD_RATIOS, shares, strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -13,16 +12,17 @@ import pyarrow as pa
 
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
-from oodray.method.rule import Rule, exceeds
+from oodray.method.rule import Rule
 from oodray.metrics.bootstrap import with_intervals
 from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.metrics.curves import OperatingPoint
 from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate, evaluate_images
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, first_key_at_least
+from oodray.metrics.tally import IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of, score_cells
 from oodray.results.folder import ResultsFolder, write_json, write_table
 from oodray.results.reading import read_rows
 from oodray.results.rows import OK
+from oodray.storage.place import Place
 
 FILES_PER_TASK = 128
 """Files that one process reads; with more than this, Ray reads them in parallel.
@@ -35,7 +35,7 @@ MERGED_AT_ONCE = 8
 
 Item = TypeVar("Item")
 
-Repeated = Mapping[Path, frozenset[int]]
+Repeated = Mapping[Place, frozenset[int]]
 """Rows of each file whose image another row has before them."""
 
 NOTHING_REPEATED: Repeated = MappingProxyType({})
@@ -154,7 +154,7 @@ METRICS_SCHEMA = pa.schema(
 """One row per score and convention; the ends of intervals are null without a bootstrap."""
 
 
-def total(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -> Totals:
+def total(parts: Sequence[Place], rule: Rule | None, repeated: Repeated) -> Totals:
     """The counts of all files; more than `FILES_PER_TASK` are read, and added up, by Ray tasks."""
     if len(parts) <= FILES_PER_TASK:
         return total_files(parts, rule, repeated)
@@ -180,12 +180,12 @@ def chunked(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def total_files(parts: Iterable[Path], rule: Rule | None, repeated: Repeated = NOTHING_REPEATED) -> Totals:
+def total_files(parts: Iterable[Place], rule: Rule | None, repeated: Repeated = NOTHING_REPEATED) -> Totals:
     """The counts of a few files, one in memory at a time."""
     return Totals.sum(_totals(_table(part, repeated), rule) for part in parts)
 
 
-def image_totals(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -> Iterator[Totals]:
+def image_totals(parts: Sequence[Place], rule: Rule | None, repeated: Repeated) -> Iterator[Totals]:
     """The counts of each image that was processed."""
     for part in parts:
         table = _table(part, repeated)
@@ -193,10 +193,10 @@ def image_totals(parts: Sequence[Path], rule: Rule | None, repeated: Repeated) -
             yield _totals(table.slice(int(row), 1), rule)
 
 
-def repeated_rows(parts: Iterable[Path]) -> Repeated:
+def repeated_rows(parts: Iterable[Place]) -> Repeated:
     """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
     seen: set[str] = set()
-    repeated: dict[Path, frozenset[int]] = {}
+    repeated: dict[Place, frozenset[int]] = {}
     for part in parts:
         again = set()
         for row, image_id in enumerate(read_rows([part], ["image_id"])["image_id"].to_pylist()):
@@ -208,13 +208,13 @@ def repeated_rows(parts: Iterable[Path]) -> Repeated:
     return repeated
 
 
-def keep_rows(table: pa.Table, part: Path, repeated: Repeated) -> pa.Table:
+def keep_rows(table: pa.Table, part: Place, repeated: Repeated) -> pa.Table:
     """The rows of a file whose images count there."""
     left_out = repeated.get(part)
     return table.filter(pa.array([row not in left_out for row in range(table.num_rows)])) if left_out else table
 
 
-def _table(part: Path, repeated: Repeated) -> pa.Table:
+def _table(part: Place, repeated: Repeated) -> pa.Table:
     return keep_rows(read_rows([part], ["status", "clusters", "tallies"]), part, repeated)
 
 
@@ -236,26 +236,20 @@ def _merged(*parts: Totals) -> Totals:
 
 def _totals(table: pa.Table, rule: Rule | None) -> Totals:
     images = int(np.count_nonzero(table["status"].to_numpy() == OK))
-    names, cells = score_cells(table["tallies"])
-    scores = {str(name): cells.tally((names == name)[cells.owner]) for name in dict.fromkeys(names)}
+    names, of_scores = score_cells(table["tallies"])
+    scores = {str(name): of_scores.tally((names == name)[of_scores.owner]) for name in dict.fromkeys(names)}
     if rule is None:
         return Totals(images=images, failed=table.num_rows - images, scores=scores)
     clusters = clusters_of(table["clusters"])
-    chosen = clusters.k == rule.k
-    unsure = clusters.unsure(first_key_at_least(rule.tau))
-    flagged = chosen & exceeds(unsure, clusters.pixels, rule.ood_ratio)
-    counts = (
-        unsure,
-        clusters.pixels,
-        clusters.labelled(OOD),
-        clusters.labelled(IN_DISTRIBUTION),
-    )
-    owner = clusters.cells.owner
+    judged = clusters.k == rule.k
+    ood = judged & clusters.ood(rule)
+    counts = (clusters.unsure(rule.tau), clusters.pixels, clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION))
+    cells = clusters.cells
     return Totals(
         images=images,
         failed=table.num_rows - images,
         scores=scores,
-        inside=clusters.cells.tally(flagged[owner]),
-        outside=clusters.cells.tally((chosen & ~flagged)[owner]),
-        clusters=np.stack(counts)[:, chosen],
+        inside=cells.tally(ood[cells.owner]),
+        outside=cells.tally((judged & ~ood)[cells.owner]),
+        clusters=np.stack(counts)[:, judged],
     )

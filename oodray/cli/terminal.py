@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
     from oodray.job.plan import Plan
     from oodray.results.folder import ResultsFolder
+    from oodray.storage.place import Place
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
 
@@ -57,7 +58,7 @@ def warn(terminal: Console, text: str) -> None:
     terminal.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_evaluation(evaluation: Evaluation, path: Path) -> None:
+def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     """The tables of an evaluation, and where the results are."""
     from oodray.report.tables import evaluation_tables
 

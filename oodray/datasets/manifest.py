@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from oodray.datasets.layout import Layout
 from oodray.errors import ResultsError
 from oodray.records import Int32, from_arrow, schema_of
 from oodray.storage.atomic import replacing
+from oodray.storage.place import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ LARGEST_UNIT = 8
 _WANTED_UNITS = 64
 
 
-def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -> pa.Table:
+def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) -> pa.Table:
     """The manifest of the dataset that lies in `root`: about 64 units, of at most 8 images each.
 
     Raises:
@@ -62,7 +62,7 @@ def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -
     return pa.table(columns, schema=MANIFEST_SCHEMA)
 
 
-def write_manifest(table: pa.Table, path: Path) -> None:
+def write_manifest(table: pa.Table, path: Place) -> None:
     """Write a manifest, whole or not at all.
 
     Raises:
@@ -75,7 +75,7 @@ def write_manifest(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary)
 
 
-def read_manifest(path: Path) -> pa.Table:
+def read_manifest(path: Place) -> pa.Table:
     """Read a manifest.
 
     Raises:

@@ -29,7 +29,7 @@ from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
-from oodray.storage.remote import storage_path
+from oodray.storage.place import Place, storage_path
 
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""
@@ -52,7 +52,7 @@ class Import:
     """
 
     layout: Layout
-    root: Path
+    root: Place
     manifest: pa.Table
     files: dict[str, Path]
     score: str
@@ -157,7 +157,7 @@ def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str 
     import torch
     from torch.nn.functional import interpolate
 
-    # nearest-exact takes the cell that a pixel's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
+    # nearest-exact takes the pixel that a new one's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
     mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}[rule]
     tensor = torch.from_numpy(np.ascontiguousarray(scores))[None, None]
     return np.asarray(interpolate(tensor, size, mode=mode)[0, 0].numpy())

@@ -20,7 +20,9 @@ from oodray.job.plan import Plan
 from oodray.job.units import UnitDone
 from oodray.method.settings import MethodSettings
 from oodray.models.dtype import FLOAT32
-from oodray.models.segmenter import ModelSource, Segmenter, load_segmenter
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import Segmenter
+from oodray.models.source import ModelSource
 from oodray.results.continuing import Left
 from oodray.results.folder import ResultsFolder
 

@@ -28,11 +28,11 @@ from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
 from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
-from oodray.models.segmenter import ModelSource, resolve_model
+from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.weights.hub import is_hugging_face
 from oodray.results.folder import ResultsFolder
-from oodray.storage.remote import storage_path
+from oodray.storage.place import Place, is_inside, storage_path
 
 METHOD_VERSION = 4
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
@@ -56,7 +56,7 @@ class Plan:
 
     config: RunConfig
     layout: Layout
-    root: Path
+    root: Place
     manifest: pa.Table
     model: ModelSource
     model_sha256: str | None
@@ -218,7 +218,7 @@ def _dtype(config: RunConfig, model: ModelSource, device: str) -> str | None:
     return config.dtype
 
 
-def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Path:
+def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Place:
     if config.root:
         return storage_path(config.root)
     if not layout.drawn:
@@ -226,10 +226,10 @@ def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> P
     return folder.dataset
 
 
-def _refuse_code_of_the_dataset(model: str, root: Path) -> None:
+def _refuse_code_of_the_dataset(model: str, root: Place) -> None:
     """A dataset may come from anywhere; a config or a factory is Python that will be run."""
     for code in _code_of(model):
-        if code.resolve().is_relative_to(root.resolve()):
+        if is_inside(code.resolve(), root.resolve()):
             raise ConfigError(
                 f"{code} lies inside the dataset's folder {root}, and it is Python that would be run: read it, and "
                 "copy it elsewhere if it is meant; or pass a --root that holds the images alone"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ from oodray.errors import ResultsError, RunError
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import check_parts, read_rows
 from oodray.results.rows import ERROR
-from oodray.storage.remote import remove_folder
+from oodray.storage.place import Place, remove_folder
 
 PACKAGES = (
     "ray",
@@ -157,7 +156,7 @@ def _refuse_another_run(folder: ResultsFolder, identity: Mapping[str, Any]) -> N
         )
 
 
-def _holds(path: Path, manifest: pa.Table) -> bool:
+def _holds(path: Place, manifest: pa.Table) -> bool:
     """Whether a file is that manifest; if it is lost or damaged, nothing is, as the dataset still lists the same."""
     try:
         return bool(read_manifest(path).equals(manifest))

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pixel_oracles import METHOD, Pixels, Row, curve_metrics, failed_row, random_images, write_results
+from places import on_disk
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from oodray.analysis import evaluation as reduce
@@ -141,7 +142,7 @@ def test_ray_tasks_find_the_same(tmp_path: Path, ray_session: None, monkeypatch:
     monkeypatch.setattr(reduce, "FILES_PER_TASK", 2)
     assert evaluate_run(folder) == alone
 
-    folder.part(3).write_bytes(b"damaged")
+    on_disk(folder.part(3)).write_bytes(b"damaged")
     with pytest.raises(ResultsError) as caught:
         evaluate_run(folder)
     assert str(caught.value).startswith(f"cannot read {folder.part(3)}: ")

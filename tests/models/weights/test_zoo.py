@@ -12,8 +12,9 @@ import torch
 
 from oodray.errors import ModelError
 from oodray.models.input_rule import InputRule
+from oodray.models.loading import load_segmenter
 from oodray.models.mmseg import build_network
-from oodray.models.segmenter import load_segmenter, resolve_model
+from oodray.models.source import resolve_model
 from oodray.models.weights import zoo
 from oodray.models.weights.checkpoints import StateDict, file_sha256
 from oodray.models.weights.zoo import EMBEDDED, cache_folder, find_checkpoint, get_model, model_names
