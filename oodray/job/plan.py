@@ -15,7 +15,6 @@ from oodray.cluster.device import choose_device
 from oodray.cluster.shares import gpu_shares
 from oodray.config import (
     RunConfig,
-    Settings,
     build_config,
     check_settings,
     fingerprint,
@@ -33,6 +32,7 @@ from oodray.models.segmenter import ModelSource, resolve_model
 from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.weights.hub import is_hugging_face
 from oodray.results.folder import ResultsFolder
+from oodray.settings import Settings
 from oodray.storage.remote import storage_path
 
 METHOD_VERSION = 4
