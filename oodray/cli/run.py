@@ -26,7 +26,8 @@ def run(
     from oodray.job.plan import make_plan
     from oodray.results.folder import ResultsFolder
 
-    named = settings.get("dataset") or (read_settings(config).get("dataset") if config is not None else None)
+    from_file = {} if config is None else read_settings(config)
+    named = settings.get("dataset") or from_file.get("dataset")
     folder = ResultsFolder(out or Path("runs") / str(named))
-    plan = make_plan(settings, config, folder, on_wait=note)
+    plan = make_plan(settings, from_file, folder, on_wait=note)
     print_evaluation(stream_plan(plan, folder, retry_errors=retry_errors, overwrite=overwrite), folder.path)
