@@ -18,8 +18,8 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage"},
-    {"config", "ranges"},
+    {"storage", "settings", "ranges"},
+    {"config"},
     {"metrics"},
     {"method"},
     {"models"},
@@ -30,6 +30,7 @@ STEPS = (
     {"training", "job"},
     {"report"},
     {"cli"},
+    {"__main__"},
 )
 
 HEAVY = {
@@ -156,7 +157,7 @@ def test_the_method_needs_numpy_and_torch_alone() -> None:
     assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml", "triton", "numba"}
 
 
-@pytest.mark.parametrize("room", ["errors", "config", "cli"])
+@pytest.mark.parametrize("room", ["errors", "settings", "config", "cli"])
 def test_what_every_command_loads_is_light(room: str) -> None:
     heavy = [found for found in ALL if found.room == room and found.package in HEAVY]
     assert [f"{found.where} imports {found.module}" for found in heavy if not (found.lazy or found.typing)] == []
