@@ -11,7 +11,7 @@ from oodray.job.stages import Finisher, Method
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
 from oodray.job.units import Row
-from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.results.folder import ResultsFolder, write_table
 from oodray.results.rows import RESULT_SCHEMA
 

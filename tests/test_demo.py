@@ -20,7 +20,8 @@ from oodray.datasets.manifest import build_manifest
 from oodray.job.units import LISTED, pack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.rule import Rule
-from oodray.method.scores import PIXEL_SCORES, SCORES, pixel_scores
+from oodray.method.scores import pixel_scores
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
 from oodray.models.loading import load_segmenter
 from oodray.models.mmseg import build_network

@@ -66,7 +66,7 @@ class Finisher:
         tau_key = first_key_at_least(settings.tau)
         maps = cluster_maps_at_image_size(image)
         clusters = maps[settings.k]
-        tallies = _tallies(maps, image, settings)
+        tallies = tallies_of(maps, image, settings)
         mask = ood_mask(clusters, judged(tallies[settings.k], settings))
         return replace(
             row,
@@ -108,6 +108,14 @@ def labels_of(image: SegmentedImage) -> NDArray[np.uint8]:
     return np.full(image.size, IGNORE, np.uint8) if image.label is None else image.label
 
 
+def tallies_of(maps: Mapping[int, NDArray[np.uint8]], image: SegmentedImage, settings: MethodSettings) -> Tallies:
+    """The tallies of the confidences of every cluster of every K, of maps at image size."""
+    assert image.confidence is not None, "only a segmented image has confidences"
+    keys = coarse_keys(score_keys(image.confidence), settings.confidence_bits)
+    labels = labels_of(image)
+    return {k: cluster_tallies(ids, keys, labels) for k, ids in maps.items()}
+
+
 def judged(tallies: Mapping[int, Tally], settings: MethodSettings) -> set[int]:
     """The clusters of one K that are OoD, from the tallies of their confidences (eq. 3)."""
     tau_key = first_key_at_least(settings.tau)
@@ -123,11 +131,3 @@ def unit_done(rows: list[ResultRow]) -> UnitDone:
     errors = [f"{row.image_id}: {row.error}" for row in rows if row.status == ERROR]
     warnings = [f"{row.image_id}: {row.warning}" for row in rows if row.warning]
     return UnitDone(len(rows) - len(errors), len(errors), errors, warnings)
-
-
-def _tallies(maps: Mapping[int, NDArray[np.uint8]], image: SegmentedImage, settings: MethodSettings) -> Tallies:
-    """Count the confidences of every cluster of every K."""
-    assert image.confidence is not None, "only a segmented image has confidences"
-    keys = coarse_keys(score_keys(image.confidence), settings.confidence_bits)
-    labels = labels_of(image)
-    return {k: cluster_tallies(ids, keys, labels) for k, ids in maps.items()}

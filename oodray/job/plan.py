@@ -16,7 +16,6 @@ from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
-from oodray.method.scores import PIXEL_SCORES
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
 from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
@@ -58,21 +57,7 @@ class Plan:
 
     def method(self) -> MethodSettings:
         """The settings that the stages need."""
-        config = self.config
-        assert config.tau is not None
-        return MethodSettings(
-            k=config.k,
-            ks=tuple(sorted({config.k, *config.sweep_k})),
-            tau=snap_threshold(config.tau, config.confidence_bits),
-            ood_ratio=config.ood_ratio,
-            seed=config.seed,
-            normalize_features=config.normalize_features,
-            kmeans_backend=config.kmeans_backend,
-            n_init=config.n_init,
-            scores=tuple(name for name in config.scores if name in PIXEL_SCORES),
-            batch_size=config.batch_size,
-            confidence_bits=config.confidence_bits,
-        )
+        return MethodSettings.of(self.config)
 
     def weights_bytes(self) -> int | None:
         """Size of the weights on disk, None where a factory has its own."""

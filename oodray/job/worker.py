@@ -48,73 +48,79 @@ class Worker:
     def _segment(self, images: list[DecodedImage]) -> list[SegmentedImage]:
         start = time.perf_counter()
         try:
-            segmentations = self.segmentations(images)
+            segmentations = segment_images(self.segmenter, images)
         except Exception as error:
             failure = _failure("the network failed", error)
         else:
             seconds = (time.perf_counter() - start) / len(images)
-            return [replace(image, seconds_segment=seconds) for image in self.cluster(images, segmentations)]
+            found = cluster_images(images, segmentations, self.settings)
+            return [replace(image, seconds_segment=seconds) for image in found]
         # Not in the handler above, which keeps the memory of the failed batch.
         return _each_alone(images, failure, lambda index: self._segment([images[index]]))
 
-    def segmentations(self, images: list[DecodedImage]) -> list[Segmentation]:
-        """What the network says of images of one size.
 
-        Raises:
-            ImageError: it does not keep to the protocol of a segmenter.
-        """
-        # Copies: a network may write to its images, and PyTorch warns of arrays that cannot be written to.
-        return check_segmentations(self.segmenter.segment([image.rgb.copy() for image in images]), len(images))
+def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Segmentation]:
+    """What a network says of images of one size.
 
-    def cluster(self, images: list[DecodedImage], segmentations: list[Segmentation]) -> list[SegmentedImage]:
-        """Confidence, pixel scores and clusters of images, from their segmentations."""
-        start = time.perf_counter()
-        try:
-            scored = [self._scored(*pair) for pair in zip(images, segmentations, strict=True)]
-            maps = self._cluster_maps(images, segmentations)
-        except Exception as error:
-            failure = _failure("clustering failed", error)
-        else:
-            seconds = (time.perf_counter() - start) / len(images)
-            return [
-                replace(image, cluster_maps=of_image, seconds_cluster=seconds)
-                for image, of_image in zip(scored, maps, strict=True)
-            ]
-        return _each_alone(images, failure, lambda index: self.cluster([images[index]], [segmentations[index]]))
+    Raises:
+        ImageError: it does not keep to the protocol of a segmenter.
+    """
+    # Copies: a network may write to its images, and PyTorch warns of arrays that cannot be written to.
+    return check_segmentations(segmenter.segment([image.rgb.copy() for image in images]), len(images))
 
-    def _scored(self, image: DecodedImage, segmentation: Segmentation) -> SegmentedImage:
-        from oodray.method.scores import pixel_scores
 
-        height, width = image.size
-        maps = pixel_scores(segmentation.logits, height, width, self.settings.scores)
-        return extended(
-            SegmentedImage,
-            image,
-            confidence=maps.pop("confidence"),
-            score_maps=[
-                ScoreMap(score=name, height=height, width=width, values=values) for name, values in maps.items()
-            ],
-        )
-
-    def _cluster_maps(self, images: list[DecodedImage], segmentations: list[Segmentation]) -> list[list[ClusterMap]]:
-        from oodray.method.kmeans import cluster_features, kmeans_seed
-
-        settings = self.settings
-        found = cluster_features(
-            [segmentation.features for segmentation in segmentations],
-            settings.ks,
-            seeds=[[kmeans_seed(settings.seed, image.image_id, k) for k in settings.ks] for image in images],
-            normalize=settings.normalize_features,
-            backend=settings.kmeans_backend,
-            n_init=settings.n_init,
-        )
+def cluster_images(
+    images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
+) -> list[SegmentedImage]:
+    """Confidence, pixel scores and clusters of images, from what a network said of them."""
+    start = time.perf_counter()
+    try:
+        scored = [_scored(*pair, settings) for pair in zip(images, segmentations, strict=True)]
+        maps = _cluster_maps(images, segmentations, settings)
+    except Exception as error:
+        failure = _failure("clustering failed", error)
+    else:
+        seconds = (time.perf_counter() - start) / len(images)
         return [
-            [
-                ClusterMap(k=k, height=ids.shape[0], width=ids.shape[1], ids=ids)
-                for k, ids in zip(settings.ks, of_image, strict=True)
-            ]
-            for of_image in found
+            replace(image, cluster_maps=of_image, seconds_cluster=seconds)
+            for image, of_image in zip(scored, maps, strict=True)
         ]
+    return _each_alone(images, failure, lambda index: cluster_images([images[index]], [segmentations[index]], settings))
+
+
+def _scored(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> SegmentedImage:
+    from oodray.method.scores import pixel_scores
+
+    height, width = image.size
+    maps = pixel_scores(segmentation.logits, height, width, settings.scores)
+    return extended(
+        SegmentedImage,
+        image,
+        confidence=maps.pop("confidence"),
+        score_maps=[ScoreMap(score=name, height=height, width=width, values=values) for name, values in maps.items()],
+    )
+
+
+def _cluster_maps(
+    images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
+) -> list[list[ClusterMap]]:
+    from oodray.method.kmeans import cluster_features, kmeans_seed
+
+    found = cluster_features(
+        [segmentation.features for segmentation in segmentations],
+        settings.ks,
+        seeds=[[kmeans_seed(settings.seed, image.image_id, k) for k in settings.ks] for image in images],
+        normalize=settings.normalize_features,
+        backend=settings.kmeans_backend,
+        n_init=settings.n_init,
+    )
+    return [
+        [
+            ClusterMap(k=k, height=ids.shape[0], width=ids.shape[1], ids=ids)
+            for k, ids in zip(settings.ks, of_image, strict=True)
+        ]
+        for of_image in found
+    ]
 
 
 def _size(image: DecodedImage) -> tuple[int, int]:

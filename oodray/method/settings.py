@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oodray.metrics.tally import MAX_BITS
+from oodray.config import RunConfig
+from oodray.metrics.tally import MAX_BITS, snap_threshold
+
+PIXEL_SCORES = ("max-logit", "msp", "entropy", "energy")
+"""Scores of a pixel by its logits, see `oodray.method.scores`."""
+
+SCORES = ("ratio", "mask-then-logit", *PIXEL_SCORES)
+"""All scores: the first two rank a pixel by its cluster."""
 
 
 @dataclass(frozen=True)
@@ -36,3 +43,21 @@ class MethodSettings:
     scores: tuple[str, ...]
     batch_size: int
     confidence_bits: int = MAX_BITS
+
+    @classmethod
+    def of(cls, config: RunConfig) -> MethodSettings:
+        """Those of a run whose tau and K-Means backend have been chosen."""
+        assert config.tau is not None, "tau is chosen before"
+        return cls(
+            k=config.k,
+            ks=tuple(sorted({config.k, *config.sweep_k})),
+            tau=snap_threshold(config.tau, config.confidence_bits),
+            ood_ratio=config.ood_ratio,
+            seed=config.seed,
+            normalize_features=config.normalize_features,
+            kmeans_backend=config.kmeans_backend,
+            n_init=config.n_init,
+            scores=tuple(name for name in config.scores if name in PIXEL_SCORES),
+            batch_size=config.batch_size,
+            confidence_bits=config.confidence_bits,
+        )

@@ -17,7 +17,7 @@ from oodray.analysis import evaluation as reduce
 from oodray.analysis.evaluation import evaluate_run, repeated_rows, total, total_files
 from oodray.errors import DatasetError, ResultsError
 from oodray.method.rule import Rule
-from oodray.method.scores import SCORES
+from oodray.method.settings import SCORES
 from oodray.metrics.conventions import DEFAULT, LIKE, Convention
 from oodray.metrics.evaluation import Totals
 from oodray.results.folder import ResultsFolder

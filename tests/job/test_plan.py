@@ -15,7 +15,7 @@ from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
 from oodray.job import layers as layers_module
 from oodray.job import plan as plan_module
 from oodray.job.plan import Plan, make_plan
-from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.results.folder import ResultsFolder
 
 Make = Callable[..., Plan]
