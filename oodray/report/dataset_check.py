@@ -82,8 +82,8 @@ def oddity_text(oddity: Oddity) -> str:
         case Repacking(code, original):
             return f"OoD pixels have the code {code}, as in a repacking; the original has {original}"
         case OddShare(percent, original_percent):
-            published = f"of the original files {original_percent:.2f} % are"
-            return f"{percent:.2f} % of the pixels that count are OoD; {published}"
+            original_share = f"of the original files {original_percent:.2f} % are"
+            return f"{percent:.2f} % of the pixels that count are OoD; {original_share}"
 
 
 def _width_by_height(height: int, width: int) -> str:
