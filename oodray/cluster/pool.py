@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from oodray.cluster.nodes import Node
 from oodray.cluster.session import cluster_address
-from oodray.cluster.shares import fitting, gpu_shares
+from oodray.cluster.shares import fitting, gpu_shares, usable_cores
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
 
@@ -56,11 +55,6 @@ def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]
     # each task on one of them would first start a process, which takes seconds. Ray warns of more than there are units.
     tasks = min(usable_cores(), units) if cluster_address(config.ray_address) is None else None
     return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
-
-
-def usable_cores() -> int:
-    """The cores of this machine that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_what_is_not_there(asked: int, cpus: int, gpus: float, machines: list[Node]) -> None:
