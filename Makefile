@@ -2,13 +2,14 @@
 # make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, -precision, -stream, -gpu for more
 # make soak    the tests that take long,       make fuzz    10,000 broken image files
 #              and runs killed 20 times        make test-oldest   with the oldest packages that pyproject.toml admits
+# make reference   the table of settings in docs/reference.md
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # A file of tests is one process's: its servers, and the Ray that it shares with other files, start once in each.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-oldest check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz clean
+.PHONY: run test test-oldest check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz reference clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -45,6 +46,9 @@ soak: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	cd tests/datasets && $(abspath $(BIN))/python mutated_files.py 10000 0
+
+reference: $(VENV)/installed
+	$(BIN)/python -m oodray.report.reference docs/reference.md
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

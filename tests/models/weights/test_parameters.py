@@ -10,9 +10,8 @@ from model_oracles import fill_network
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from oodray.config import config_root
 from oodray.errors import ModelError
-from oodray.models.mmseg import build_network
+from oodray.models.internimage.segmenter import empty_network
 from oodray.models.weights import parameters
 from oodray.models.weights.parameters import load_weights, load_weights_from
 
@@ -173,18 +172,19 @@ class TestFromAFile:
 MEASURE = """
 import re, sys
 from pathlib import Path
-from oodray.models.mmseg import build_network, load_mmseg_segmenter
+from oodray.models.loading import load_segmenter
+from oodray.models.source import resolve_model
 from oodray.models.weights import parameters
 
 def peak():
     # Not ru_maxrss, which a process inherits from the one that starts it.
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
-small, config, weights = map(Path, sys.argv[1:4])
-parameters.MAPPED_BYTES = int(sys.argv[4])
-build_network(small)  # imports what any network needs
+name, weights, mapped_bytes = sys.argv[1:]
+parameters.MAPPED_BYTES = int(mapped_bytes)
+load_segmenter(resolve_model("internimage-n-demo"))  # imports what any network needs
 before = peak()
-segmenter = load_mmseg_segmenter(config, weights, classes=19, device="cpu")
+segmenter = load_segmenter(resolve_model(name, weights))
 print((peak() - before) / sum(value.nbytes for value in segmenter.network.parameters()))
 """
 
@@ -199,12 +199,10 @@ def test_loading_takes_little_more_memory_than_the_parameters(
     tmp_path: Path, environment: dict[str, str], name: str, mapped_bytes: int
 ) -> None:
     """Of L, a gigabyte from a file of half of that: mapped as a whole, it would count as half of them again."""
-    models, weights = config_root() / "models", tmp_path / "weights.pth"
-    config = models / f"internimage-{name}.py"
-    with torch.device("meta"):
-        state = build_network(config).state_dict()
+    weights = tmp_path / "weights.pth"
+    state = empty_network(f"internimage-{name}").state_dict()
     torch.save({key: torch.zeros(value.shape, dtype=torch.float16) for key, value in state.items()}, weights)
-    command = [sys.executable, "-c", MEASURE, *map(str, (models / "internimage-n-demo.py", config, weights))]
-    done = subprocess.run([*command, str(mapped_bytes)], check=True, capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", MEASURE, f"internimage-{name}-cityscapes", str(weights), str(mapped_bytes)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     weights.unlink()
     assert 0.95 < float(done.stdout) < 1.3
