@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -16,51 +16,6 @@ from oodray.method.rule import Rule
 from oodray.metrics.tally import MAX_BITS, snap_threshold
 from oodray.storage.atomic import remove_leftovers, replacing
 from oodray.storage.place import Place, storage_path
-
-_TALLY = [("keys", pa.list_(pa.uint16())), ("labels", pa.list_(pa.uint8())), ("counts", pa.list_(pa.int64()))]
-
-CLUSTER = pa.struct(
-    [
-        ("k", pa.int16()),
-        ("cluster", pa.int16()),
-        ("pixels", pa.int64()),
-        ("ratio", pa.float64()),
-        *_TALLY,
-    ]
-)
-"""One cluster of one image; its tally counts pixels by (confidence key, label)."""
-
-SCORE_TALLY = pa.struct([("score", pa.string()), *_TALLY])
-"""One pixel score of one image; its tally counts pixels by (score key, label)."""
-
-STAGES = ("decode", "segment", "cluster", "finish")
-"""Stages whose seconds are recorded for every image."""
-
-RESULT_SCHEMA = pa.schema(
-    [
-        ("unit", pa.int32()),
-        ("image_id", pa.string()),
-        ("dataset", pa.string()),
-        ("image_uri", pa.string()),
-        ("label_uri", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("warning", pa.string()),
-        ("orientation", pa.int8()),
-        ("mask_png", pa.binary()),
-        ("clusters_png", pa.binary()),
-        ("ood_fraction", pa.float64()),
-        ("image_score", pa.float64()),
-        ("clusters", pa.list_(CLUSTER)),
-        ("tallies", pa.list_(SCORE_TALLY)),
-        *((f"seconds_{stage}", pa.float64()) for stage in STAGES),
-    ]
-)
-"""One row per image. Every file is written with it, or a file of error rows alone would have null columns."""
-
-OK, ERROR = "ok", "error"
 
 _PART_NAME = re.compile(r"part-(\d{6}|[1-9]\d{6,})\.parquet")
 
@@ -85,9 +40,9 @@ class ResultsFolder:
         """The file of a unit. Its name says all, so writing it twice is writing it once."""
         return self.results / f"part-{unit:06d}.parquet"
 
-    def parts(self, units: Iterable[int] | None = None) -> list[Place]:
-        """The finished files, in the order of the units: those of `units`, or all, which takes a listing."""
-        return [self.part(unit) for unit in sorted(self.finished_units() if units is None else units)]
+    def parts(self) -> list[Place]:
+        """The finished files, in the order of the units."""
+        return [self.part(unit) for unit in sorted(self.finished_units())]
 
     def finished_units(self) -> set[int]:
         """Units that have a file. Every call lists the folder, a request where it lies in an object store."""
@@ -163,15 +118,6 @@ class ResultsFolder:
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Replace run.json, whole."""
         write_json(self.run, content)
-
-
-def write_part(folder: ResultsFolder, unit: int, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of a unit: the file appears whole or not at all.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
-    write_table(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), folder.part(unit))
 
 
 def write_table(table: pa.Table, target: Place) -> None:

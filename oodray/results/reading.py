@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oodray.errors import ResultsError
-from oodray.method.rule import Rule, exceeds
-from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
+from oodray.method.rule import Rule
+from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
+from oodray.results.folder import ResultsFolder
+from oodray.results.rows import RESULT_SCHEMA
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
@@ -70,7 +71,9 @@ def read_rows(paths: Iterable[Place], columns: list[str] | None = None) -> pa.Ta
 
 
 def check_parts(folder: ResultsFolder, manifest: pa.Table, units: Set[int]) -> None:
-    """Find what was damaged in the files of finished `units` before a run goes on beside them: a look at their ends.
+    """Find what was damaged in the files of finished units before a run goes on beside them, by a look at their ends.
+
+    `units` are those that have a file.
 
     Not in object stores, where a file is read as a whole: there it is found when the run is evaluated.
 
@@ -115,15 +118,14 @@ def _opened(path: Place) -> Iterator[pq.ParquetFile]:
 def _cluster_columns(files: list[Place], rule: Rule) -> dict[str, NDArray[Any]]:
     table = read_rows(files, ["image_id", "clusters"])
     clusters = clusters_of(table["clusters"])
-    unsure = clusters.unsure(first_key_at_least(rule.tau))
     return {
         "image_id": table["image_id"].to_numpy()[clusters.row],
         "k": clusters.k,
         "cluster": clusters.cluster,
         "pixels": clusters.pixels,
-        "unsure": unsure,
+        "unsure": clusters.unsure(rule.tau),
         "ratio": clusters.ratio,
-        "ood": exceeds(unsure, clusters.pixels, rule.ood_ratio),
+        "ood": clusters.ood(rule),
         "pixels_id": clusters.labelled(IN_DISTRIBUTION),
         "pixels_ood": clusters.labelled(OOD),
         "pixels_ignored": clusters.labelled(IGNORE),

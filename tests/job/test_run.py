@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from oodray.job.stages import Decoder, Finisher
 from PIL import Image
 from pixel_oracles import random_images, write_results
 from places import on_disk
@@ -29,7 +30,6 @@ from oodray.job.attempts import ATTEMPTS, DIED
 from oodray.job.pipeline import _reason
 from oodray.job.plan import make_plan
 from oodray.job.run import UnitDone, run, start_anew, start_or_continue
-from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
 from oodray.job.worker import SegmentAndCluster
 from oodray.results.folder import ResultsFolder

@@ -196,13 +196,15 @@ def test_nothing_to_show(small_run: SmallRun) -> None:
 
 
 def test_an_id_that_is_not_there(small_run: SmallRun) -> None:
-    for name in ("frames/000", "frames/001", "left"):
+    for name in ("frames/000", "frames/001", "frames/002", "left"):
         small_run.add(name)
     folder = small_run.write(unwritten=1)
-    for asked in ("000", "frames/00O", "frame/000"):
-        with pytest.raises(ResultsError, match=f"no image '{asked}'; did you mean .*frames/000"):
+    for asked in ("frames/0000", "frame/000"):
+        with pytest.raises(ResultsError, match=f"no image '{asked}'; did you mean 'frames/000'"):
             write_pictures(folder, asked)
-    with pytest.raises(ResultsError, match="no image ''; ids look like frames/000"):
+    with pytest.raises(ResultsError, match=r"no image '000'; ids that contain it: frames/000$"):
+        write_pictures(folder, "000")
+    with pytest.raises(ResultsError, match=r"no image ''; known ids: frames/000, frames/001, frames/002, and 1 more$"):
         write_pictures(folder, "")
     with pytest.raises(ResultsError, match="left is not done yet"):
         write_pictures(folder, "left")

@@ -18,8 +18,10 @@ from places import on_disk
 import oodray
 from oodray.errors import ResultsError, RunError
 from oodray.method.rule import Rule
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder, write_json, write_part, write_table
+from oodray.results.folder import ResultsFolder, write_json, write_table
+from oodray.results.parts import write_part
 from oodray.results.reading import read_clusters, read_results, read_rows
+from oodray.results.rows import RESULT_SCHEMA
 
 
 def files(folder: Path) -> list[str]:

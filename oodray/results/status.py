@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from oodray.datasets.manifest import read_manifest
-from oodray.results.folder import ERROR, ResultsFolder
+from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.rows import ERROR
 from oodray.storage.place import Place
 
 MOST_ERRORS = 5
@@ -63,6 +64,11 @@ class Status:
     speed: Speed | None
     finished: bool
     errors: list[tuple[str, int]]
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last image, at this speed; None where nothing is left, or there is no speed."""
+        return self.left / self.speed.images_per_second if self.left and self.speed else None
 
 
 def read_status(folder: ResultsFolder) -> Status:

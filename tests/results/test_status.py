@@ -10,8 +10,9 @@ from places import on_disk
 from small_run import SmallRun
 
 from oodray.errors import ResultsError
-from oodray.report.status import MOST_ERRORS, Speed, read_status
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
+from oodray.results.status import MOST_ERRORS, Speed, read_status
 
 
 @pytest.fixture
@@ -88,7 +89,9 @@ def test_the_speed_of_a_run_that_goes_on_is_that_of_its_files(small_run: SmallRu
     # The first file to be done is the third; that of a resumed unit may bring two images.
     write_part(folder, 2, [small_run.rows[2], small_run.rows[4]])
     set_times(folder, 14, 30, 10, 20)
-    assert read_status(folder).speed == Speed(3 / 20, with_start_up=False)
+    status = read_status(folder)
+    assert status.speed == Speed(3 / 20, with_start_up=False)
+    assert status.seconds_left is None, "all is done"
 
 
 def test_seconds_that_lack_a_killed_session_do_not_make_a_run_faster(small_run: SmallRun) -> None:
@@ -145,6 +148,16 @@ def test_the_most_frequent_errors_come_first_and_the_rest_is_left_out(small_run:
     assert status.failed == 28
     assert status.errors == [("seven", 7), ("six", 6), ("five", 5), ("four", 4), ("three", 3)]
     assert len(status.errors) == MOST_ERRORS
+
+
+def test_the_time_left_is_that_of_the_images_left(small_run: SmallRun) -> None:
+    for name in "abcdef":
+        small_run.add(name)
+    folder = small_run.write(unwritten=3)
+    set_times(folder, 0, 0, 0)
+    assert read_status(folder).seconds_left is None, "no speed"
+    set_times(folder, 0, 4, 8)
+    assert read_status(folder).seconds_left == 3 / (2 / 8)
 
 
 def test_no_results_folder(tmp_path: Path) -> None:
