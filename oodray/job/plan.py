@@ -28,7 +28,7 @@ from oodray.errors import ConfigError, ResultsError
 from oodray.job.stages import Method
 from oodray.method.scores import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
+from oodray.models.dtype import choose_dtype, dtype_warning
 from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
 from oodray.models.weights.hub import is_hugging_face
@@ -162,7 +162,7 @@ def make_plan(
         )
     wait_for_room(config, on_wait)
     device = choose_device(config)
-    dtype = _dtype(config, model, device.kind)
+    dtype = choose_dtype(config.dtype, model, device.kind)
     if manifest is None:
         layout.prepare(root)
         manifest = build_manifest(layout, root)
@@ -217,16 +217,6 @@ def _choose_tau(
     return config.tau, (
         f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; pass --tau to set its own",
     )
-
-
-def _dtype(config: RunConfig, model: ModelSource, device: str) -> str | None:
-    """Of the network's products on `device`; None for a factory without other features, as it decides for itself."""
-    if not model.from_factory or model.features is not None:
-        # Until it is shown what bfloat16 does to AP and FPR95, nobody gets it unasked.
-        return resolve_dtype(config.dtype or FLOAT32, device)
-    if config.dtype is not None:
-        raise ConfigError(f"--dtype does not go with the factory {model.name}: the factory chooses its own")
-    return config.dtype
 
 
 def _dataset_root(config: RunConfig, layout: Layout, folder: ResultsFolder) -> Path:
