@@ -1,11 +1,12 @@
 # make run     the demo, from nothing          make check   ruff, mypy
 # make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, -precision, -stream, -gpu for more
+# make reference   the table of settings in docs/reference.md
 # make soak    runs killed 20 times           make fuzz    10,000 broken image files
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz clean
+.PHONY: run test check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz reference clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -41,6 +42,9 @@ soak: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	cd tests/datasets && $(abspath $(BIN))/python mutated_files.py 10000 0
+
+reference: $(VENV)/installed
+	$(BIN)/python -m oodray.report.reference docs/reference.md
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

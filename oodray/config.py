@@ -1,134 +1,228 @@
 """What a run is: its configuration, from a preset, a file and options."""
 
-from __future__ import annotations
-
-import difflib
+# No `from __future__ import annotations` here: what is declared inside an annotation is Python to run, not a text.
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from reprlib import Repr
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 from oodray.errors import ConfigError
-
-Settings = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides a run. Keys of config files have these names.
-
-    Attributes:
-        dataset: name of the dataset's layout, see `oodray datasets`.
-        root: the dataset's own folder; the demo draws itself into the results folder when None.
-        allow_outside_root: take files that links in `root` lead to elsewhere.
-        model: a name, an mmsegmentation config (with `checkpoint`), `hf:ORG/NAME`, `package.module:factory`, or a
-            folder with a Hugging Face model.
-        checkpoint: weights for `model`; None takes those that belong to its name.
-        feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
-        features: a Hugging Face model, whose features are clustered instead of the segmenter's own.
-        dtype: of the network's products: `"float32"`, `"bfloat16"` or, on GPUs, `"float16"`; `"auto"` is bfloat16 on
-            GPUs and float32 on CPUs. None is float32, and with a factory whatever the factory takes, alone.
-        k: clusters per image.
-        tau: a pixel with a confidence below it, strictly, is unsure. None takes the value known for `model`.
-        ood_ratio: a cluster with a larger share of unsure pixels, strictly, is OoD.
-        seed: of the K-Means.
-        normalize_features: L2-normalise features before clustering.
-        kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
-        n_init: restarts of the K-Means.
-        scores: the scores to evaluate; empty means all.
-        sweep_k: further values of K to cluster, for `oodray sweep`; `k` alone gives the mask.
-        confidence_bits: of the keys that the clusters' tallies count by; 16 is exact.
-        batch_size: images of one size that the network sees at once.
-        threads: CPU threads of each worker; they can change the last bit of a float.
-        workers: worker processes that hold the network; None is one per GPU, or one.
-        fewest_workers: workers at the start, where more may come with a cluster that grows; None is `workers`.
-        gpus_per_worker: GPUs of each; None is 1 where Ray has a GPU, else 0.
-        wait: seconds to wait for a cluster to have room for the workers, as one that grows needs; 0 starts at once.
-        image_timeout: seconds that an image may take in a stage before its process is ended; 0 is for ever.
-        ray_address: a Ray cluster to join; None starts a local one unless `RAY_ADDRESS` is set.
-    """
-
-    dataset: str
-    root: str | None = None
-    allow_outside_root: bool = False
-    model: str | None = None
-    checkpoint: str | None = None
-    feature_stage: int | None = None
-    features: str | None = None
-    dtype: str | None = None
-    k: int = 5
-    tau: float | None = None
-    ood_ratio: float = 0.3
-    seed: int = 0
-    normalize_features: bool = False
-    kmeans_backend: str = "auto"
-    n_init: int = 4
-    scores: tuple[str, ...] = ()
-    sweep_k: tuple[int, ...] = ()
-    confidence_bits: int = 16
-    batch_size: int = 1
-    threads: int = 2
-    workers: int | None = None
-    fewest_workers: int | None = None
-    gpus_per_worker: float | None = None
-    wait: float = 0.0
-    image_timeout: float = 600.0
-    ray_address: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, (accepts, expected) in _CHECKS.items():
-            value = getattr(self, name)
-            if value is not None and not accepts(value):
-                raise ConfigError(f"{name} must be {expected}, got {_shown(value)}")
-        if self.fewest_workers is not None and self.fewest_workers > (self.workers or 0):
-            raise ConfigError(
-                f"fewest_workers is {self.fewest_workers}, workers is {self.workers}: a range such as 2:16 begins with "
-                "the smaller number"
-            )
-
+from oodray.ranges import names_of_list, whole_range, workers_range
+from oodray.settings import About, Check, Settings, declared_settings, one_of, seconds, shown, whole
+from oodray.spelling import did_you_mean
 
 KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "feature_stage": (lambda v: v >= 0, "a whole number of at least 0"),
-    "dtype": (lambda v: v in DTYPES, f"one of {', '.join(DTYPES)}"),
-    "k": (lambda v: 1 <= v <= 255, "a whole number from 1 to 255"),
-    "tau": (math.isfinite, "a finite number"),
-    "ood_ratio": (lambda v: 0 <= v <= 1, "a share from 0 to 1"),
-    "seed": (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
-    "kmeans_backend": (lambda v: v in KMEANS_BACKENDS, f"one of {', '.join(KMEANS_BACKENDS)}"),
-    "n_init": (lambda v: 1 <= v <= 100, "a whole number from 1 to 100"),
-    "sweep_k": (lambda v: all(1 <= k <= 255 for k in v), "whole numbers from 1 to 255"),
-    "confidence_bits": (lambda v: 6 <= v <= 16, "a whole number from 6 to 16"),
-    "batch_size": (lambda v: v >= 1, "a whole number of at least 1"),
-    "threads": (lambda v: v >= 1, "a whole number of at least 1"),
-    "workers": (lambda v: v >= 1, "a whole number of at least 1"),
-    "image_timeout": (lambda v: v >= 0 and math.isfinite(v), "a number of seconds, 0 for no limit"),
-    "wait": (lambda v: v >= 0 and math.isfinite(v), "a number of seconds, at least 0"),
-    "fewest_workers": (lambda v: v >= 1, "a whole number of at least 1"),
-    # Ray gives shares of one GPU, or whole ones.
-    "gpus_per_worker": (lambda v: 0 <= v <= 1 or (v > 1 and v % 1 == 0), "a share from 0 to 1, or a whole number"),
-}
+EXECUTORS = ("ray", "local")
 
-HOW_IT_RUNS = (
-    "allow_outside_root",
-    "checkpoint",
-    "workers",
-    "fewest_workers",
-    "gpus_per_worker",
-    "wait",
-    "image_timeout",
-    "ray_address",
-)
-"""Settings that may change when a run is continued: they decide where and how fast, not what.
+RUN_ONLY = ("run",)
 
-The weights themselves may not, wherever they lie: a run knows them by their sha256.
-"""
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run. Config files, options and `oodray.run` have these names.
+
+    `docs/reference.md` is a table of them, made from here by `python -m oodray.report.reference`.
+    """
+
+    dataset: Annotated[str, About("Name of the dataset, see `oodray datasets`")]
+    root: Annotated[
+        str | None,
+        About(
+            "The dataset's own folder", unset="dataset/ in the results folder, for the demo alone, which draws itself"
+        ),
+    ] = None
+    allow_outside_root: Annotated[
+        bool,
+        About(
+            "Take files that links in --root lead to elsewhere",
+            identity=False,
+            option="--allow-outside-root/--inside-root",
+        ),
+    ] = False
+    model: Annotated[
+        str | None,
+        About(
+            "A model's name, an mmsegmentation config (.py) with --checkpoint, hf:ORG/NAME, a folder with a "
+            "Hugging Face model, or package.module:factory",
+            unset="the one published for the dataset",
+        ),
+    ] = None
+    # The weights themselves are part of a run's identity, wherever they lie: a run knows them by their sha256.
+    checkpoint: Annotated[
+        str | None, About("Weights for --model", unset="those that belong to its name", identity=False)
+    ] = None
+    feature_stage: Annotated[
+        int | None, About("Map of the network to cluster, counted from 0", whole(0), unset="that of stride 16")
+    ] = None
+    features: Annotated[
+        str | None,
+        About("Cluster the features of another network: hf:ORG/NAME, or a folder", unset="the segmenter's own"),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        About(
+            "Of the network's products: float32, bfloat16, float16 (on GPUs), or auto, bfloat16 on GPUs alone",
+            one_of(DTYPES),
+            unset="float32, with a factory its own",
+        ),
+    ] = None
+    k: Annotated[int, About("Clusters per image", whole(1, 255))] = 5
+    tau: Annotated[
+        float | None,
+        About(
+            "Pixels with a smaller max-logit are unsure",
+            Check(math.isfinite, "a finite number"),
+            unset="the value known for --model",
+            commands=RUN_ONLY,
+        ),
+    ] = None
+    ood_ratio: Annotated[
+        float,
+        About(
+            "T: clusters with a larger share of unsure pixels are OoD",
+            Check(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
+            commands=RUN_ONLY,
+        ),
+    ] = 0.3
+    seed: Annotated[int, About("Seed of the K-Means", whole(0, 2**32 - 1))] = 0
+    normalize_features: Annotated[
+        bool, About("L2-normalise features before clustering", option="--normalize-features/--raw-features")
+    ] = False
+    kmeans_backend: Annotated[str, About("K-Means by auto, torch, cuml or sklearn", one_of(KMEANS_BACKENDS))] = "auto"
+    n_init: Annotated[int, About("Restarts of the K-Means", whole(1, 100))] = 4
+    scores: Annotated[
+        tuple[str, ...],
+        About(
+            "Scores to evaluate, comma-separated",
+            unset="all",
+            commands=RUN_ONLY,
+            from_text=lambda text: {"scores": names_of_list(text)},
+        ),
+    ] = ()
+    sweep_k: Annotated[
+        tuple[int, ...],
+        About(
+            "Further values of K to cluster for `oodray sweep`: 3:10, or 3,5,8; --k gives the mask",
+            Check(lambda values: all(1 <= k <= 255 for k in values), "whole numbers from 1 to 255"),
+            unset="none",
+            commands=RUN_ONLY,
+            from_text=lambda text: {"sweep_k": whole_range(text)},
+        ),
+    ] = ()
+    confidence_bits: Annotated[
+        int,
+        About(
+            "Bits of the keys that tallies of clusters count by: 16 is exact, 12 makes the tallies for sweeps ten "
+            "times smaller",
+            whole(6, 16),
+            commands=RUN_ONLY,
+        ),
+    ] = 16
+    batch_size: Annotated[int, About("Images of one size that the network sees at once", whole(1))] = 1
+    threads: Annotated[
+        int, About("CPU threads of each worker; their number can change the last bit of a float", whole(1))
+    ] = 2
+    executor: Annotated[
+        str,
+        About(
+            "ray: worker processes, on this machine or a cluster; local: this process alone, which starts faster",
+            one_of(EXECUTORS),
+            identity=False,
+        ),
+    ] = "ray"
+    workers: Annotated[
+        int | None,
+        About(
+            "Workers with a network, 4, or 2:16 on a growing cluster",
+            whole(1),
+            unset="one per GPU, or one",
+            identity=False,
+            from_text=workers_range,
+        ),
+    ] = None
+    fewest_workers: Annotated[
+        int | None,
+        About(
+            "Workers at the start, where more may come with a cluster that grows: the 2 of --workers 2:16",
+            whole(1),
+            unset="workers",
+            identity=False,
+            commands=(),
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        About(
+            "GPUs of each worker; 0 is the CPU",
+            # Ray gives shares of one GPU, or whole ones.
+            Check(
+                lambda value: 0 <= value <= 1 or (value > 1 and value % 1 == 0),
+                "a share from 0 to 1, or a whole number",
+            ),
+            unset="1 where there is a GPU, else 0",
+            identity=False,
+        ),
+    ] = None
+    wait: Annotated[
+        float,
+        About(
+            "Seconds to wait for a cluster that grows to have room for the workers",
+            seconds("at least 0"),
+            identity=False,
+        ),
+    ] = 0.0
+    image_timeout: Annotated[
+        float,
+        About(
+            "Seconds an image may take in a stage before its process is ended and the image given up; 0 is for ever, "
+            "as always with --executor local, whose only process is yours",
+            seconds("0 for no limit"),
+            identity=False,
+            commands=RUN_ONLY,
+        ),
+    ] = 600.0
+    ray_address: Annotated[
+        str | None,
+        About(
+            "Ray cluster to join", unset="that of RAY_ADDRESS, else a Ray of its own on this machine", identity=False
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        for name, setting in SETTINGS.items():
+            value = getattr(self, name)
+            if not setting.accepts(value) and setting.about.check is not None:
+                raise ConfigError(f"{name} must be {setting.about.check.expected}, got {shown(value)}")
+        if self.fewest_workers is not None and self.fewest_workers > (self.workers or 0):
+            raise ConfigError(
+                f"fewest_workers is {self.fewest_workers}, workers is {self.workers}: a range such as 2:16 begins with "
+                "the smaller number"
+            )
+        if self.executor == "local":
+            self._refuse_what_ray_alone_has()
+
+    def _refuse_what_ray_alone_has(self) -> None:
+        asked = {
+            "workers": (self.workers or 1) > 1,
+            "gpus_per_worker": (self.gpus_per_worker or 0) > 1,
+            "wait": self.wait > 0,
+            "ray_address": self.ray_address is not None,
+        }
+        for name in (name for name, given in asked.items() if given):
+            raise ConfigError(
+                f"{SETTINGS[name].option} {getattr(self, name)} does not go with --executor local, which is one "
+                "process on this machine: leave it out, or pass --executor ray, which takes it"
+            )
+
+
+SETTINGS = declared_settings(RunConfig)
+"""All settings by name."""
+
+HOW_IT_RUNS = tuple(name for name, setting in SETTINGS.items() if not setting.about.identity)
+"""Settings that may change when a run is continued: they decide where and how fast, not what."""
 
 
 def config_root() -> Path:
@@ -168,18 +262,15 @@ def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
     Traceback (most recent call last):
     oodray.errors.ConfigError: unknown key 'ood_ration' in an example; did you mean 'ood_ratio'?
     """
-    types = get_type_hints(RunConfig)
     checked = {}
     for key, value in settings.items():
-        if key not in types:
-            close = difflib.get_close_matches(str(key), types, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(types)}"
-            raise ConfigError(f"unknown key {_shown(key)} in {source}; {hint}")
+        if key not in SETTINGS:
+            hint = did_you_mean(str(key), SETTINGS, what="known keys")
+            raise ConfigError(f"unknown key {shown(key)} in {source}; {hint}")
         try:
-            checked[key] = _converted(value, types[key])
+            checked[key] = SETTINGS[key].converted(value)
         except (ValueError, OverflowError):
-            expected = _EXPECTED[_value_type(types[key])]
-            raise ConfigError(f"{key} in {source} must be {expected}, got {_shown(value)}") from None
+            raise ConfigError(f"{key} in {source} must be {SETTINGS[key].expected}, got {shown(value)}") from None
     return checked
 
 
@@ -205,55 +296,5 @@ def build_config(*layers: Settings) -> RunConfig:
 
 def fingerprint(config: RunConfig) -> dict[str, Any]:
     """The settings that a continued run must share, as plain values for JSON."""
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if name not in HOW_IT_RUNS
-    }
-
-
-_EXPECTED: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple[str, ...]: "a list of names",
-    tuple[int, ...]: "a list of whole numbers",
-}
-
-
-def _converted(value: Any, annotation: Any) -> Any:
-    """`value` as the annotated type: YAML gives a whole number where a float is meant, and lists for tuples.
-
-    Raises:
-        ValueError: if it is of another type.
-        OverflowError: if it is too large for a float.
-    """
-    expected = _value_type(annotation)
-    if value is None and annotation != expected:
-        return None
-    if get_origin(expected) is tuple:
-        item = get_args(expected)[0]
-        if isinstance(value, list | tuple) and all(type(entry) is item for entry in value):
-            return tuple(value)
-    elif expected is float and type(value) is int:  # not bool, which is an int too
-        return float(value)
-    elif type(value) is expected:
-        return value
-    raise ValueError
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: anchors of YAML make a few bytes of file a value of gigabytes."""
-    brief = Repr()
-    brief.maxlevel, brief.maxstring, brief.maxother = 2, 60, 60
-    try:
-        return brief.repr(value)
-    except ValueError:  # Python prints no number of more than 4300 digits
-        return "a number of thousands of digits"
-
-
-def _value_type(annotation: Any) -> Any:
-    """The type of an annotation without `| None`."""
-    return get_args(annotation)[0] if isinstance(annotation, UnionType) else annotation
+    values = {name: getattr(config, name) for name, setting in SETTINGS.items() if setting.about.identity}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Ranges of numbers as a user writes them."""
+"""Ranges and lists as a user writes them in an option."""
 
 from __future__ import annotations
 
@@ -54,3 +54,28 @@ def whole_range(text: str) -> tuple[int, ...]:
     if not all(number.is_integer() for number in numbers):
         raise ConfigError(f"{text!r} must hold whole numbers")
     return tuple(map(int, numbers))
+
+
+def workers_range(text: str) -> dict[str, int]:
+    """The settings that a number of workers gives, or a range from the fewest to the most.
+
+    Raises:
+        ConfigError: if it is neither.
+
+    >>> workers_range("4"), workers_range("2:16")
+    ({'workers': 4}, {'fewest_workers': 2, 'workers': 16})
+    """
+    fewest, colon, most = text.rpartition(":")
+    try:
+        return ({"fewest_workers": int(fewest)} if colon else {}) | {"workers": int(most)}
+    except ValueError:
+        raise ConfigError(f"--workers must be a number such as 4, or a range such as 2:16, not {text!r}") from None
+
+
+def names_of_list(text: str) -> tuple[str, ...]:
+    """The names of a list with commas.
+
+    >>> names_of_list("msp, ratio")
+    ('msp', 'ratio')
+    """
+    return tuple(name.strip() for name in text.split(","))

@@ -15,6 +15,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
+from places import on_disk
 
 import oodray
 from oodray.job.plan import make_plan
@@ -102,7 +103,7 @@ def undisturbed(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.
         plan = make_plan(options, None, folder)
         start_or_continue(plan, folder)
         run(plan, folder, lambda _: None)
-    return Path(folder.path)
+    return on_disk(folder.path)
 
 
 def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from places import on_disk
 
 import oodray
 from oodray import doctor as machine
@@ -165,7 +166,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
     seen: list[tuple[Plan, Path]] = []
 
     def stop(plan: Plan, folder: ResultsFolder, on_unit: object, **_: object) -> None:
-        seen.append((plan, folder.path))
+        seen.append((plan, on_disk(folder.path)))
         raise RunError("seen enough")
 
     monkeypatch.setattr(run_module, "run", stop)
@@ -178,11 +179,18 @@ class TestRunRequest:
         return ["run", "--dataset", "ade-ood", "--root", tiny_dataset, "--model", EMBEDDED, "--tau", 1.5]
 
     def test_every_setting_is_an_option(self) -> None:
-        text = words(call("run", "--help").out)
+        text = call("run", "--help").out
         # The fewest of a range are those of `--workers 2:16`.
         for field in (field for field in fields(RunConfig) if field.name != "fewest_workers"):
-            option = f"--{field.name.replace('_', '-')}"
-            assert option in text
+            assert re.search(rf"--{field.name.replace('_', '-')} ", text), field.name
+        assert "--fewest-workers" not in text
+
+    def test_a_calibration_has_those_that_it_needs(self) -> None:
+        text = call("calibrate", "--help").out
+        for option in ("dataset", "root", "model", "k", "workers", "executor", "ray-address", "quantile"):
+            assert re.search(rf"--{option} ", text), option
+        for option in ("tau", "ood-ratio", "scores", "sweep-k", "config", "overwrite"):
+            assert not re.search(rf"--{option} ", text), option
 
     def test_options_reach_the_plan(
         self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
@@ -198,16 +206,28 @@ class TestRunRequest:
             "workers": 5,
             "gpus_per_worker": 0.0,
             "wait": 0.0,
+            "image_timeout": 5.5,
+            "executor": "ray",
             "ray_address": "10.0.0.1:6379",
         }
         options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", value)]
-        call(*arguments, *options, "--scores", "msp, ratio", "--normalize-features", "--out", tmp_path / "o")
+        switches = ("--normalize-features", "--allow-outside-root")
+        ranges = ("--scores", "msp, ratio", "--sweep-k", "3:5", "--confidence-bits", 12)
+        call(*arguments, *options, *switches, *ranges, "--out", tmp_path / "o")
         [(plan, out)] = started
         config = plan.config
         assert {name: getattr(config, name) for name in given} == given
         assert (config.scores, config.normalize_features) == (("ratio", "msp"), True)
+        assert (config.sweep_k, config.confidence_bits, config.allow_outside_root) == ((3, 4, 5), 12, True)
         assert (config.dataset, config.model, config.tau) == ("ade-ood", EMBEDDED, 1.5)
         assert out == tmp_path / "o"
+
+    def test_a_range_of_workers_is_two_settings(
+        self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
+    ) -> None:
+        call(*arguments, "--workers", "2:16", "--gpus-per-worker", 1, "--out", tmp_path / "o")
+        [(plan, _)] = started
+        assert (plan.config.fewest_workers, plan.config.workers) == (2, 16)
 
     def test_a_switch_can_be_turned_off_again(
         self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
@@ -253,9 +273,15 @@ class TestRunRequest:
         ("options", "problem"),
         [
             ([], "no dataset given: pass --dataset NAME, see `oodray datasets`"),
-            (["--dataset", "ade-odo"], "unknown dataset 'ade-odo' (did you mean ade-ood?)"),
+            (["--dataset", "ade-odo"], "unknown dataset 'ade-odo'; did you mean 'ade-ood'?"),
             (["--dataset", "ade-ood", "--k", "0"], "k must be a whole number from 1 to 255, got 0"),
             (["--dataset", "ade-ood", "--tau", "nan"], "tau must be a finite number, got nan"),
+            (["--dataset", "ade-ood", "--workers", "2-16"], "--workers must be a number such as 4, or a range such as"),
+            (["--dataset", "ade-ood", "--sweep-k", "3:x"], "'3:x' is no range"),
+            (
+                ["--dataset", "ade-ood", "--executor", "local", "--workers", "4"],
+                "--workers 4 does not go with --executor local",
+            ),
             (["--dataset", "ade-ood", "--config", "none.yaml"], "cannot read the config file none.yaml"),
             (["--config", "none.yaml"], "cannot read the config file none.yaml"),
             (["--dataset", "ade-ood", "--model", "none"], "unknown model 'none'"),
@@ -383,7 +409,7 @@ class TestCalibrate:
         ("options", "problem"),
         [
             ([], "no dataset given"),
-            (["--dataset", "camvit"], "did you mean camvid?"),
+            (["--dataset", "camvit"], "did you mean 'camvid'?"),
             (["--dataset", "road-anomaly", "--model", EMBEDDED], "RoadAnomaly holds OoD pixels"),
             (["--dataset", "camvid", "--model", EMBEDDED], "no --root DIR was given"),
             (["--dataset", "camvid", "--root", "x"], "no network given"),
@@ -441,6 +467,16 @@ class TestErrors:
         assert done.err.startswith("Traceback (most recent call last):")
         assert str(error) in done.err.splitlines()[-1] or type(error).__name__ in done.err
         assert done.exit_code == getattr(error, "exit_code", 1)
+
+    def test_the_package_can_be_run(self, tmp_path: Path) -> None:
+        found = [
+            subprocess.run(
+                [sys.executable, "-m", name, "status", tmp_path], check=False, capture_output=True, text=True
+            )
+            for name in ("oodray", "oodray.cli")
+        ]
+        assert found[0].returncode == found[1].returncode == 2
+        assert found[0].stderr == found[1].stderr == f"error: {tmp_path} is not a results folder: it has no run.json\n"
 
     @pytest.mark.parametrize("debug", [[], ["--debug"]])
     def test_a_traceback_is_shown_with_debug_alone(self, debug: list[str], tmp_path: Path) -> None:
@@ -626,11 +662,7 @@ class TestRun:
         assert "95% confidence intervals" in printed
         assert pq.read_table(out / "metrics.parquet").num_rows == 3 * 6
         refused = call("evaluate", out, "--like", "pebble")
-        assert refused == Done(
-            2,
-            "",
-            "error: no evaluator 'pebble' is known; known: smiyc, fishyscapes, ade-ood, ood-metrics, pebal, bravo\n",
-        )
+        assert refused == Done(2, "", "error: no evaluator 'pebble' is known; did you mean 'pebal'?\n")
 
     def test_status_counts_its_images(self, finished: tuple[Done, Path, list[object]]) -> None:
         done = call("status", finished[1])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from oodray.config import (
     HOW_IT_RUNS,
+    SETTINGS,
     RunConfig,
     build_config,
     check_settings,
@@ -23,7 +24,7 @@ from oodray.config import (
 )
 from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import ConfigError
-from oodray.method.scores import SCORES
+from oodray.method.settings import SCORES
 from oodray.models.weights.zoo import model_names
 
 
@@ -47,6 +48,7 @@ class TestRunConfig:
             ("batch_size", [1, 64], [0, -2]),
             ("threads", [1, 64], [0]),
             ("workers", [1, 1000, None], [0]),
+            ("executor", ["ray", "local"], ["", "Ray", "slurm"]),
             ("wait", [0.0, 900.0], [-1.0, float("inf"), float("nan")]),
             ("gpus_per_worker", [0.0, 0.25, 1.0, 8.0, None], [-0.5, 1.5, float("nan"), float("inf"), float("-inf")]),
         ],
@@ -58,9 +60,38 @@ class TestRunConfig:
             with pytest.raises(ConfigError, match=f"^{name} must be .*, got "):
                 RunConfig("demo", **{name: value})
 
-    def test_every_setting_is_documented(self) -> None:
-        documented = [line.split(":")[0].strip() for line in (RunConfig.__doc__ or "").splitlines() if ":" in line]
-        assert [field.name for field in fields(RunConfig)] == documented[1:]
+    def test_every_field_is_a_setting_with_a_help_text(self) -> None:
+        assert list(SETTINGS) == [field.name for field in fields(RunConfig)]
+        for setting in SETTINGS.values():
+            assert setting.help.endswith(".")
+            assert not setting.about.help.endswith(".")
+
+    def test_what_none_stands_for_is_said(self) -> None:
+        assert {name for name, setting in SETTINGS.items() if setting.may_be_none and not setting.about.unset} == set()
+
+
+class TestExecutor:
+    @pytest.mark.parametrize(
+        ("options", "option"),
+        [
+            ({"workers": 2}, "--workers 2"),
+            ({"workers": 16, "fewest_workers": 1}, "--workers 16"),
+            ({"gpus_per_worker": 2.0}, "--gpus-per-worker 2.0"),
+            ({"wait": 0.5}, "--wait 0.5"),
+            ({"ray_address": "10.0.0.1:6379"}, "--ray-address 10.0.0.1:6379"),
+        ],
+    )
+    def test_local_refuses_what_ray_alone_has(self, options: dict[str, Any], option: str) -> None:
+        assert RunConfig("demo", **options).executor == "ray"
+        with pytest.raises(ConfigError, match=f"^{option} does not go with --executor local, .* pass --executor ray"):
+            RunConfig("demo", executor="local", **options)
+
+    def test_local_takes_the_rest(self) -> None:
+        RunConfig("demo", executor="local", workers=1, fewest_workers=1, gpus_per_worker=1.0, wait=0.0)
+        RunConfig("demo", executor="local", gpus_per_worker=0.25, image_timeout=30.0, threads=8)
+
+    def test_it_is_no_part_of_a_runs_identity(self) -> None:
+        assert fingerprint(RunConfig("demo", executor="local")) == fingerprint(RunConfig("demo"))
 
 
 class TestReadSettings:
@@ -185,9 +216,18 @@ class TestPresets:
 
 class TestFingerprint:
     def test_holds_what_decides_a_number_and_nothing_else(self) -> None:
-        names = {field.name for field in fields(RunConfig)}
-        assert set(fingerprint(RunConfig("demo"))) == names - set(HOW_IT_RUNS)
-        assert set(HOW_IT_RUNS) <= names
+        assert set(HOW_IT_RUNS) == {
+            "allow_outside_root",
+            "checkpoint",
+            "executor",
+            "workers",
+            "fewest_workers",
+            "gpus_per_worker",
+            "wait",
+            "image_timeout",
+            "ray_address",
+        }
+        assert set(fingerprint(RunConfig("demo"))) == {field.name for field in fields(RunConfig)} - set(HOW_IT_RUNS)
 
     def test_survives_json(self) -> None:
         values = fingerprint(RunConfig("demo", scores=SCORES, tau=1.1))

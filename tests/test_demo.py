@@ -8,18 +8,20 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from oodray.job.stages import Decoder, Finisher, Method
 from sklearn.metrics import jaccard_score
 
-from oodray.analysis.evaluation import total_files
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.totals import total_here
 from oodray.config import config_root, read_settings
 from oodray.datasets.demo.scenes import CLASSES, render_scene, write_demo
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import build_manifest
-from oodray.job.stages import Decoder, Finisher, Method
 from oodray.job.units import LISTED, pack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.rule import Rule
-from oodray.method.scores import PIXEL_SCORES, SCORES, pixel_scores
+from oodray.method.scores import pixel_scores
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
 from oodray.models.internimage.architecture import ARCHITECTURES
 from oodray.models.internimage.upernet import InternImageUPerNet
@@ -137,7 +139,8 @@ def demo_metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ScoreMet
     batch = pack(0, build_manifest(layout, folder / "scenes").to_pylist(), LISTED)
     for stage in work:
         batch = stage(batch)  # type: ignore[operator]
-    totals = total_files(ResultsFolder(folder / "out").parts(), Rule(method.k, method.tau, method.ood_ratio))
+    files = CountedFiles(ResultsFolder(folder / "out").parts())
+    totals = total_here(files, Rule(method.k, method.tau, method.ood_ratio))
     assert (totals.images, totals.failed) == (DEMO_SCENES, 0)
     return {metrics.score: metrics for metrics in evaluate(totals, SCORES)}
 

@@ -18,8 +18,8 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage"},
-    {"config", "ranges"},
+    {"storage", "settings", "ranges"},
+    {"config"},
     {"metrics"},
     {"method"},
     {"models"},
@@ -30,6 +30,7 @@ STEPS = (
     {"training", "job"},
     {"report"},
     {"cli"},
+    {"__main__"},
 )
 
 HEAVY = {
@@ -62,7 +63,7 @@ HOMES = {
     "llvmlite": {"models"},
     "safetensors": {"models"},
     "cv2": {"models"},
-    "filelock": {"models"},
+    "filelock": {"models", "results"},
     "pandas": {"results", "report"},
     "pyarrow": {"storage", "datasets", "results", "analysis", "job", "report"},
     "PIL": {"datasets", "report"},
@@ -156,7 +157,7 @@ def test_the_method_needs_numpy_and_torch_alone() -> None:
     assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml", "triton", "numba"}
 
 
-@pytest.mark.parametrize("room", ["errors", "config", "cli"])
+@pytest.mark.parametrize("room", ["errors", "settings", "config", "cli"])
 def test_what_every_command_loads_is_light(room: str) -> None:
     heavy = [found for found in ALL if found.room == room and found.package in HEAVY]
     assert [f"{found.where} imports {found.module}" for found in heavy if not (found.lazy or found.typing)] == []
@@ -169,6 +170,7 @@ def test_what_every_command_loads_is_light(room: str) -> None:
         "import oodray.cli",
         "import oodray.config, oodray.errors",
         "dir(__import__('oodray'))",
+        "import oodray; oodray.metrics.auroc([1, 2], [0, 1])",
     ],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
@@ -186,9 +188,17 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(oodray)
 
 
+@pytest.mark.parametrize("name", oodray.metrics.__all__)
+def test_the_metrics_of_arrays_are_there(name: str) -> None:
+    assert callable(getattr(oodray.metrics, name))
+    assert name in dir(oodray.metrics)
+
+
 def test_other_names_are_not() -> None:
     with pytest.raises(AttributeError, match="module 'oodray' has no attribute 'nothing'"):
         oodray.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"module 'oodray\.metrics' has no attribute 'nothing'"):
+        oodray.metrics.nothing  # noqa: B018
 
 
 def loaded(statement: str) -> list[str]:

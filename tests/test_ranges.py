@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oodray.errors import ConfigError
-from oodray.ranges import decimal_range, whole_range
+from oodray.ranges import decimal_range, names_of_list, whole_range, workers_range
 
 
 def test_both_ends_and_every_decimal_are_in() -> None:
@@ -47,3 +47,14 @@ def test_whole_numbers() -> None:
     assert whole_range("5") == (5,)
     with pytest.raises(ConfigError, match="whole numbers"):
         whole_range("3:5:0.5")
+
+
+@pytest.mark.parametrize("text", ["", "four", "1.5", "2:", "2:x", "1:2:3"])
+def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--workers must be a number such as 4, or a range such as 2:16, not "):
+        workers_range(text)
+
+
+def test_a_list_keeps_its_order_and_its_empty_names() -> None:
+    assert names_of_list("b,a , c") == ("b", "a", "c")
+    assert names_of_list("") == ("",)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oodray.cli import options as shared
+from oodray.cli.options import AllowOutsideRoot
 from oodray.cli.terminal import console, note, print_evaluation, warn
 
 
@@ -20,7 +20,7 @@ def import_scores(
     resize: Annotated[
         str | None, typer.Option(help="Bring maps of another size to that of the label: nearest or bilinear.")
     ] = None,
-    allow_outside_root: shared.AllowOutsideRoot = None,
+    allow_outside_root: AllowOutsideRoot = None,
 ) -> None:
     """Make a results folder of another method's score maps, and measure them as a run's."""
     from oodray.analysis.evaluation import evaluate_run

@@ -1,65 +1,60 @@
-"""Options that several commands share; each has the name of the setting it gives, see `oodray.config.RunConfig`."""
+"""Options made from the settings that `oodray.config.RunConfig` declares."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-Dataset = Annotated[str | None, typer.Option(help="Name of the dataset, see `oodray datasets`.")]
-Root = Annotated[str | None, typer.Option(help="The dataset's own folder.")]
-AllowOutsideRoot = Annotated[
-    bool | None,
-    typer.Option("--allow-outside-root/--inside-root", help="Take files that links in --root lead to elsewhere."),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(help="A model's name, an mmsegmentation config (.py), hf:ORG/NAME, or package.module:factory."),
-]
-Checkpoint = Annotated[str | None, typer.Option(help="Weights for --model.")]
-FeatureStage = Annotated[
-    int | None, typer.Option(help="Map of the network to cluster, counted from 0; by default that of stride 16.")
-]
-Features = Annotated[
-    str | None, typer.Option(help="Cluster the features of another network: hf:ORG/NAME, or a folder.")
-]
-DType = Annotated[
-    str | None, typer.Option("--dtype", help="Of the network's products: auto, float32, bfloat16, float16.")
-]
-K = Annotated[int | None, typer.Option("--k", help="Clusters per image.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the K-Means.")]
-NormalizeFeatures = Annotated[
-    bool | None, typer.Option("--normalize-features/--raw-features", help="L2-normalise before clustering.")
-]
-KmeansBackend = Annotated[str | None, typer.Option(help="auto, torch, cuml or sklearn.")]
-NInit = Annotated[int | None, typer.Option(help="Restarts of the K-Means.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images of one size that the network sees at once.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads of each worker.")]
-Workers = Annotated[
-    str | None, typer.Option(help="Workers with a network, 4, or 2:16 on a growing cluster; by default one per GPU.")
-]
-GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs of each worker; 0 is the CPU.")]
-Wait = Annotated[
-    float | None, typer.Option(help="Seconds to wait for a cluster that grows to have room for the workers.")
-]
-RayAddress = Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS does the same.")]
+from oodray.config import SETTINGS
+from oodray.settings import Setting
+
+Command = Callable[..., None]
 
 
-def worker_settings(workers: str | None) -> dict[str, int]:
-    """The settings that `--workers` gives.
+def option(setting: Setting) -> Any:
+    """What typer needs to know of the option of a setting."""
+    return typer.Option(setting.option, help=setting.help)
 
-    Raises:
-        ConfigError: if it is neither a number nor a range.
 
-    >>> worker_settings("4"), worker_settings("2:16")
-    ({'workers': 4}, {'fewest_workers': 2, 'workers': 16})
+AllowOutsideRoot = Annotated[bool | None, option(SETTINGS["allow_outside_root"])]
+"""For commands that take this setting and no other."""
+
+
+def with_settings(command: Command) -> Command:
+    """The command, with an option for every setting that is declared for one of its name, before options of its own.
+
+    Its first parameter, `settings`, gets those that were given, by name.
     """
-    from oodray.errors import ConfigError
+    declared = [setting for setting in SETTINGS.values() if command.__name__ in setting.about.commands]
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
-    if workers is None:
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        settings: dict[str, Any] = {}
+        for setting in declared:
+            settings |= _settings_of(setting, given.pop(setting.name))
+        command(settings, **given)
+
+    # typer reads options from the signature.
+    vars(call)["__signature__"] = inspect.Signature([*map(_parameter, declared), *own])
+    return call
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    annotation = _annotation(str if setting.about.from_text else setting.type, setting)
+    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _annotation(kind: Any, setting: Setting) -> Any:
+    return Annotated[kind | None, option(setting)]
+
+
+def _settings_of(setting: Setting, value: Any) -> dict[str, Any]:
+    """What an option gives; nothing where it was not given."""
+    if value is None:
         return {}
-    fewest, colon, most = workers.rpartition(":")
-    try:
-        return ({"fewest_workers": int(fewest)} if colon else {}) | {"workers": int(most)}
-    except ValueError:
-        raise ConfigError(f"--workers must be a number such as 4, or a range such as 2:16, not {workers!r}") from None
+    return {setting.name: value} if setting.about.from_text is None else dict(setting.about.from_text(value))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
     from oodray.job.plan import Plan
     from oodray.results.folder import ResultsFolder
+    from oodray.storage.place import Place
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
 
@@ -22,8 +23,10 @@ def stream_plan(
     plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False, overwrite: bool = False
 ) -> Evaluation:
     """Start or continue a run, with warnings and progress on standard error."""
-    from oodray.job.run import left_images, run, start_anew, start_or_continue
+    from oodray.job.executors import executor_of
+    from oodray.job.run import prepare, run
     from oodray.report.progress import Progress
+    from oodray.results.continuing import start_anew
     from oodray.results.lease import Lease
 
     errors = console(stderr=True)
@@ -36,10 +39,13 @@ def stream_plan(
             warn(errors, f"{folder.path} was left by {lease.taken_over}, which is gone: its work is continued")
         if overwrite:
             start_anew(folder)
-        start_or_continue(plan, folder)
-        total, left = plan.manifest.num_rows, left_images(plan.manifest, folder, retry_errors=retry_errors).num_rows
-        with Progress(total=total, done=total - left, console=errors) as progress:
-            return run(plan, folder, progress.update, retry_errors=retry_errors, on_start=progress.note)
+        job = prepare(plan, folder, retry_errors=retry_errors)
+        total, left = plan.manifest.num_rows, job.left.images.num_rows
+        with (
+            executor_of(plan.config) as executor,
+            Progress(total=total, done=total - left, console=errors) as progress,
+        ):
+            return run(job, executor, progress.update, progress.note)
 
 
 def note(line: str) -> None:
@@ -52,7 +58,7 @@ def warn(terminal: Console, text: str) -> None:
     terminal.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_evaluation(evaluation: Evaluation, path: Path) -> None:
+def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     """The tables of an evaluation, and where the results are."""
     from oodray.report.tables import evaluation_tables
 

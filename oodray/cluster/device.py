@@ -38,7 +38,8 @@ def choose_device(config: RunConfig) -> Device:
     """
     asked = None if config.gpus_per_worker is None else "cuda" if config.gpus_per_worker else "cpu"
     open_questions = asked is None or (asked == "cuda" and config.kmeans_backend in ("auto", "cuml"))
-    if open_questions and cluster_address(config.ray_address) is not None:
+    of_cluster = config.executor == "ray" and cluster_address(config.ray_address) is not None
+    if open_questions and of_cluster:
         # The driver's own machine says nothing about the workers': the head of a cluster often has no GPU.
         with connected(config.ray_address):
             return _of_cluster(asked, config.kmeans_backend)

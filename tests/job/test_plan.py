@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from oodray import OodrayError
-from oodray.config import RunConfig
+from oodray.config import RunConfig, read_settings
 from oodray.datasets.layouts import Demo
 from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
+from oodray.job import layers as layers_module
 from oodray.job import plan as plan_module
 from oodray.job.plan import Plan, make_plan
-from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.results.folder import ResultsFolder
 
 Make = Callable[..., Plan]
@@ -30,12 +31,13 @@ def make(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ma
     monkeypatch.setenv("OODRAY_CACHE", str(tmp_path / "cache"))
 
     def plan(yaml: str | None = None, **options: Any) -> Plan:
-        config_file = None
+        from_file = None
         if yaml is not None:
             config_file = tmp_path / "run.yaml"
             config_file.write_text(yaml)
+            from_file = read_settings(config_file)
         given = {"dataset": "ade-ood", "root": str(tiny_root), "model": FACTORY, "tau": 1.5} | options
-        return make_plan(given, config_file, ResultsFolder(tmp_path / "out"))
+        return make_plan(given, from_file, ResultsFolder(tmp_path / "out"))
 
     return plan
 
@@ -76,7 +78,8 @@ class TestLayers:
             ("tau: low\n", {}, r"tau in .*run.yaml must be a number, got 'low'"),
             (None, {"k": 0}, "k must be a whole number from 1 to 255, got 0"),
             ("ood_ratio: 30\n", {}, "ood_ratio must be a share from 0 to 1, got 30.0"),
-            (None, {"scores": ("ratio", "rato")}, "unknown score 'rato'; known: ratio, mask-then-logit"),
+            (None, {"scores": ("ratio", "rato")}, "unknown score 'rato'; did you mean 'ratio'?"),
+            (None, {"scores": ("zzz",)}, "unknown score 'zzz'; known: ratio, mask-then-logit, max-logit"),
             (None, {"scores": ("",)}, "unknown score ''"),
             (None, {"kmeans_backend": "faiss"}, "kmeans_backend must be one of auto, torch, cuml, sklearn"),
             (None, {"dataset": None}, "no dataset given"),
@@ -116,7 +119,7 @@ class TestTau:
         assert f"for internimage-l-ade20k, not for the weights {checkpoint};" in warning
 
     def test_the_presets_own_network_needs_no_warning(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(plan_module, "preset", lambda _: {"model": FACTORY, "tau": 2.5})
+        monkeypatch.setattr(layers_module, "preset", lambda _: {"model": FACTORY, "tau": 2.5})
         plan = make(tau=None, model=None)
         assert plan.config.tau == 2.5
         assert not any("tau" in warning for warning in plan.warnings)
@@ -171,6 +174,25 @@ class TestDataset:
         assert make(dataset="demo", root=None).root == tmp_path / "out" / "dataset"
         assert drawn == [tmp_path / "out" / "dataset"]
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"scores": ("rato",)},
+            {"model": "none"},
+            {"model": FACTORY, "tau": None},
+            {"model": FACTORY, "dtype": "bfloat16"},
+            {"ray_address": "127.0.0.1:1", "gpus_per_worker": None},
+        ],
+    )
+    def test_a_refused_request_draws_nothing(
+        self, make: Make, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(layers_module, "preset", lambda _: {})
+        monkeypatch.setattr(Demo, "prepare", lambda *_: pytest.fail("drawn"))
+        with pytest.raises(OodrayError):
+            make(dataset="demo", root=None, **options)
+        assert not (tmp_path / "out").exists()
+
     @pytest.mark.parametrize("model", ["net.py", "net:make", "package.net:make", "package:make", "namespace:make"])
     def test_code_of_a_dataset_is_never_run(
         self, make: Make, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
@@ -192,7 +214,7 @@ class TestDataset:
             make(model="~/net.py", checkpoint="weights.pth")
 
     def test_an_unknown_dataset_is_named(self, make: Make) -> None:
-        with pytest.raises(DatasetError, match=r"unknown dataset 'ade-odo' \(did you mean ade-ood\?\)"):
+        with pytest.raises(DatasetError, match="unknown dataset 'ade-odo'; did you mean 'ade-ood'"):
             make(dataset="ade-odo")
 
 
@@ -333,6 +355,15 @@ class TestPlan:
 
     def test_zero_gpus_are_the_cpu(self, make: Make) -> None:
         assert make(gpus_per_worker=0.0).device == "cpu"
+
+    def test_the_local_executor_asks_no_cluster(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        with pytest.raises(ConfigError, match="no Ray cluster answers"):
+            make()
+        here = make(executor="local")
+        assert here.config.executor == "local"
+        monkeypatch.delenv("RAY_ADDRESS")
+        assert make().identity() == here.identity()
 
     @pytest.mark.parametrize(
         "options",

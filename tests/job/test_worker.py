@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from oodray.job.stages import Method
 from pixel_oracles import METHOD, Row, failed_row
 
 from oodray import Segmentation
 from oodray.errors import ModelError
-from oodray.job.stages import Method
 from oodray.job.units import DECODED, Rows, pack, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.kmeans import cluster_features, kmeans_seed

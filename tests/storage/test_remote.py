@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3_server
@@ -13,7 +14,8 @@ import s3_server
 from oodray.errors import RunError
 from oodray.storage import remote as storage
 from oodray.storage.atomic import replacing
-from oodray.storage.remote import RemotePath, listing, remove_folder, storage_path
+from oodray.storage.place import is_inside, listing, path_inside, remove_folder, storage_path
+from oodray.storage.remote import RemotePlace
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -31,9 +33,9 @@ def store(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_ser
 
 
 @pytest.fixture
-def folder(store: s3_server.FaultyProxy, request: pytest.FixtureRequest) -> RemotePath:
+def folder(store: s3_server.FaultyProxy, request: pytest.FixtureRequest) -> RemotePlace:
     """A place of the test's own."""
-    return RemotePath(f"s3://bucket/{abs(hash(request.node.nodeid))}")
+    return RemotePlace.named(f"s3://bucket/{abs(hash(request.node.nodeid))}")
 
 
 class TestNames:
@@ -50,24 +52,52 @@ class TestNames:
         assert (path.name, path.stem, path.suffix) == ("b.png", "b", ".png")
         assert str(path.parent) == "s3://bucket/a"
         assert str(path.with_suffix(".jpg")) == "s3://bucket/a/b.jpg"
-        assert path.relative_to(storage_path("s3://bucket")).as_posix() == "a/b.png"
-        assert path.absolute() == path.resolve() == path
+        assert path.resolve() == path
+
+    def test_a_bucket_lies_in_itself(self) -> None:
+        bucket = storage_path("s3://bucket/")
+        assert str(bucket) == "s3://bucket"
+        assert bucket.parent == bucket
+
+    def test_they_are_sorted_as_paths_are(self) -> None:
+        names = ["b", "a/b", "a b", "a", "a/b/c", "a.b"]
+        on_disk = [str(path) for path in sorted(Path(name) for name in names)]
+        assert [str(place) for place in sorted(storage_path(f"s3://{name}") for name in names)] == [
+            f"s3://{name}" for name in on_disk
+        ]
 
     @pytest.mark.parametrize("text", ["/a/s3:/b", "s3:", "a:b/c", "C:/x", "file:///x"])
     def test_others_are_on_disks(self, text: str) -> None:
-        assert not isinstance(storage_path(text), RemotePath)
+        assert not isinstance(storage_path(text), RemotePlace)
 
-    def test_what_needs_a_disk_says_so(self) -> None:
-        path = storage_path("s3://bucket/a")
-        for work in (os.stat, os.listdir, os.remove, open):
-            with pytest.raises(TypeError, match="s3://bucket/a is not on a disk"):
+    def test_what_needs_a_disk_refuses_them(self) -> None:
+        path: Any = storage_path("s3://bucket/a")
+        for work in (os.stat, os.listdir, os.remove, open, Path):
+            with pytest.raises(TypeError, match="RemotePlace"):
                 work(path)
-        with pytest.raises(TypeError, match="is written with"):
+        with pytest.raises(ValueError, match="s3://bucket/a is written with"):
             path.open("wb")
+
+    @pytest.mark.parametrize(
+        ("place", "folder", "inside"),
+        [
+            ("s3://bucket/a/b", "s3://bucket/a", "b"),
+            ("s3://bucket/a", "s3://bucket/a", "."),
+            ("s3://bucket/ab", "s3://bucket/a", None),
+            ("gs://bucket/a/b", "s3://bucket/a", None),
+            ("/bucket/a/b", "s3://bucket/a", None),
+            ("s3://bucket/a/b", "/bucket", None),
+            ("/a/b/c", "/a", "b/c"),
+        ],
+    )
+    def test_what_lies_where(self, place: str, folder: str, inside: str | None) -> None:
+        assert is_inside(storage_path(place), storage_path(folder)) == (inside is not None)
+        if inside is not None:
+            assert str(path_inside(storage_path(place), storage_path(folder))) == inside
 
 
 class TestObjects:
-    def test_what_is_written_is_read(self, folder: RemotePath, store: s3_server.FaultyProxy) -> None:
+    def test_what_is_written_is_read(self, folder: RemotePlace, store: s3_server.FaultyProxy) -> None:
         for size in (0, 5, 100_000, 12_000_000):
             content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
             (folder / f"{size}.bin").upload(content)
@@ -75,7 +105,7 @@ class TestObjects:
             assert (folder / f"{size}.bin").stat().st_size == size
         assert store.faults.total() > 12
 
-    def test_folders_come_with_what_lies_in_them(self, folder: RemotePath) -> None:
+    def test_folders_come_with_what_lies_in_them(self, folder: RemotePlace) -> None:
         assert not folder.exists()
         assert listing(folder) == []
         for name in ("a.png", "deep/er/b.png", ".c.tmp"):
@@ -87,12 +117,16 @@ class TestObjects:
             (folder / "a.png", False),
             (folder / "deep", True),
         ]
-        assert list(folder.rglob("*.png")) == [folder / "a.png", folder / "deep/er/b.png"]
+        assert [path for path, is_dir in folder.listing(recursive=True) if not is_dir] == [
+            folder / ".c.tmp",
+            folder / "a.png",
+            folder / "deep/er/b.png",
+        ]
         assert list(folder.glob("a.*")) == [folder / "a.png"]
         remove_folder(folder / "deep")
         assert not (folder / "deep/er/b.png").exists()
 
-    def test_what_is_not_there(self, folder: RemotePath) -> None:
+    def test_what_is_not_there(self, folder: RemotePlace) -> None:
         absent = folder / "absent"
         with pytest.raises(FileNotFoundError, match="No such file or directory"):
             absent.read_bytes()
@@ -103,7 +137,7 @@ class TestObjects:
         absent.unlink(missing_ok=True)
         assert not absent.exists()
 
-    def test_replacing_puts_the_object_once_it_is_whole(self, folder: RemotePath) -> None:
+    def test_replacing_puts_the_object_once_it_is_whole(self, folder: RemotePlace) -> None:
         target = folder / "a.txt"
         with replacing(target) as temporary:
             temporary.write_text("whole")
@@ -114,7 +148,7 @@ class TestObjects:
         assert target.read_text() == "whole"
 
     def test_an_answer_that_is_cut_before_its_length_is_not_an_empty_object(
-        self, folder: RemotePath, store: s3_server.FaultyProxy
+        self, folder: RemotePlace, store: s3_server.FaultyProxy
     ) -> None:
         path = folder / "a.txt"
         path.upload(b"whole")
@@ -124,7 +158,7 @@ class TestObjects:
         path.upload(b"")
         assert path.read_text() == ""
 
-    def test_a_store_that_refuses_is_named(self, folder: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_store_that_refuses_is_named(self, folder: RemotePlace, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         storage._file_system.cache_clear()
         with (

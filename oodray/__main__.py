@@ -1,0 +1,5 @@
+"""`python -m oodray` is `oodray`."""
+
+from oodray.cli import main
+
+main()
