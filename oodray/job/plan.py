@@ -18,7 +18,7 @@ from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
+from oodray.models.dtype import choose_dtype, dtype_warning
 from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
@@ -197,7 +197,7 @@ def choose_tau_and_device(
         )
     wait_for_room(config, on_wait)
     device = choose_device(config)
-    dtype = _dtype(config, model, device.kind)
+    dtype = choose_dtype(config.dtype, model, device.kind)
     resolved = replace(config, tau=tau, dtype=dtype, kmeans_backend=device.kmeans_backend)
     return resolved, device.kind, (device.warning, dtype_warning(dtype, device.kind), *warnings)
 
@@ -227,13 +227,3 @@ def _choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, .
     return config.tau, (
         f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; pass --tau to set its own",
     )
-
-
-def _dtype(config: RunConfig, model: ModelSource, device: str) -> str | None:
-    """Of the network's products on `device`; None for a factory without other features, as it decides for itself."""
-    if not model.from_factory or model.features is not None:
-        # Until it is shown what bfloat16 does to AP and FPR95, nobody gets it unasked.
-        return resolve_dtype(config.dtype or FLOAT32, device)
-    if config.dtype is not None:
-        raise ConfigError(f"--dtype does not go with the factory {model.name}: the factory chooses its own")
-    return config.dtype
