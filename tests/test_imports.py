@@ -29,6 +29,7 @@ STEPS = (
     {"analysis"},
     {"training", "job"},
     {"report"},
+    {"api"},
     {"cli"},
     {"__main__"},
 )

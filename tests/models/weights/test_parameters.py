@@ -184,7 +184,7 @@ name, weights, mapped_bytes = sys.argv[1:]
 parameters.MAPPED_BYTES = int(mapped_bytes)
 load_segmenter(resolve_model("internimage-n-demo"))  # imports what any network needs
 before = peak()
-segmenter = load_segmenter(resolve_model(name, weights))
+segmenter = load_segmenter(resolve_model(f"internimage-{name}-cityscapes", weights))
 print((peak() - before) / sum(value.nbytes for value in segmenter.network.parameters()))
 """
 
@@ -202,7 +202,7 @@ def test_loading_takes_little_more_memory_than_the_parameters(
     weights = tmp_path / "weights.pth"
     state = empty_network(f"internimage-{name}").state_dict()
     torch.save({key: torch.zeros(value.shape, dtype=torch.float16) for key, value in state.items()}, weights)
-    command = [sys.executable, "-c", MEASURE, f"internimage-{name}-cityscapes", str(weights), str(mapped_bytes)]
+    command = [sys.executable, "-c", MEASURE, name, str(weights), str(mapped_bytes)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     weights.unlink()
     assert 0.95 < float(done.stdout) < 1.3
