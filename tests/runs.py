@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,11 @@ class Run:
         self.plan = make_plan(given | options, None, self.folder)
         self.heard: list[UnitDone] = []
 
-    def go(self, *, retry_errors: bool = False) -> Evaluation:
+    def go(self, on_unit: Callable[[UnitDone], None] | None = None, *, retry_errors: bool = False) -> Evaluation:
+        """Start or continue it; `on_unit` hears of every unit, in place of `heard`."""
         job = prepare(self.plan, self.folder, retry_errors=retry_errors)
         with executor_of(self.plan.config) as executor:
-            return run(job, executor, self.heard.append)
+            return run(job, executor, on_unit or self.heard.append)
 
     def rows(self) -> pa.Table:
         """All that does not depend on the time or on where the dataset is."""
@@ -52,3 +54,9 @@ class Run:
         """Names and times of all files."""
         paths = [path for path in on_disk(self.folder.path).rglob("*") if path.is_file()]
         return {str(path_inside(path, self.folder.path)): path.stat().st_mtime_ns for path in paths}
+
+
+def rows(out: Path) -> pa.Table:
+    """The rows of a results folder, without the times of the stages."""
+    table = read_rows(ResultsFolder(out).parts())
+    return table.drop([name for name in table.column_names if name.startswith("seconds")])
