@@ -4,16 +4,69 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oodray.errors import ModelError
+from oodray.errors import ConfigError, ModelError
+from oodray.models.dtype import FLOAT32, choose_dtype
 from oodray.models.factory import make_segmenter
+from oodray.models.network import Network
 from oodray.models.segmenter import Segmenter
-from oodray.models.source import ModelSource
+from oodray.models.source import ModelSource, resolve_model
 
 TRIED_SIZE = (128, 128)
 """Height and width of the image that a network is tried out on, in pixels."""
 
 
-def load_segmenter(source: ModelSource, device: str = "cpu", dtype: str = "float32") -> Segmenter:
+def load(
+    model: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    feature_stage: int | None = None,
+    features: str | Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Network:
+    """A network, ready to segment images in this process.
+
+    Args:
+        model: a name (`oodray models`), a config of mmsegmentation, `hf:ORG/NAME`, a folder of a Hugging Face model, or
+            `package.module:factory`. Configs and factories are Python, and are executed.
+        checkpoint: the weights of a config; for a name, others than its own.
+        feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
+        features: a Hugging Face model, whose features are clustered instead.
+        device: `"cpu"` or `"cuda"`; None is a GPU where torch has one.
+        dtype: in which it multiplies: `"float32"`, `"bfloat16"` or, on GPUs, `"float16"`; `"auto"` is bfloat16 on GPUs
+            and float32 on CPUs. None is float32, and with a factory whatever the factory takes, alone.
+
+    Raises:
+        ModelError: if there is no such network, its weights are not here, or arguments do not go together.
+        ConfigError: if device or dtype cannot be had.
+
+    >>> network = load("internimage-n-demo", device="cpu")
+    >>> network.name, network.tau, network.dtype
+    ('internimage-n-demo', 3.52734375, 'float32')
+    """
+    source = resolve_model(
+        str(model),
+        None if checkpoint is None else str(checkpoint),
+        feature_stage=feature_stage,
+        features=None if features is None else str(features),
+    )
+    device = _choose_device(device)
+    dtype = choose_dtype(dtype, source, device)
+    return Network(source, device, dtype, load_segmenter(source, device, dtype or FLOAT32))
+
+
+def _choose_device(asked: str | None) -> str:
+    import torch
+
+    if asked not in (None, "cpu", "cuda"):
+        raise ConfigError(f"device must be cpu or cuda, got {asked!r}")
+    has_gpu = torch.cuda.is_available()
+    if asked == "cuda" and not has_gpu:
+        raise ConfigError("device cuda: torch finds no GPU here, and `oodray doctor` says why; take cpu")
+    return asked or ("cuda" if has_gpu else "cpu")
+
+
+def load_segmenter(source: ModelSource, device: str = "cpu", dtype: str = FLOAT32) -> Segmenter:
     """The segmenter of a resolved model, its network on `device`, with its products in `dtype`.
 
     A factory decides both for itself.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,19 @@ class TestAgainstTheReference:
         with torch.no_grad():
             logits = network.decode_head(network.backbone(golden["odd"]["input"]))
         torch.testing.assert_close(logits, golden["odd"]["logits"], rtol=0, atol=1e-3)
+
+
+def test_importing_it_leaves_out_what_a_network_does_not_need(environment: dict[str, str]) -> None:
+    program = (
+        "import sys, oodray.models.mmseg\n"
+        "unused = {'mmseg.datasets', 'mmseg.engine', 'mmseg.evaluation', 'transformers'}\n"
+        "print(sorted(sys.modules.keys() & unused))\n"
+        "import transformers\n"
+        "print(transformers.AutoModel.__name__)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "[]\nAutoModel\n"
 
 
 class TestRegistry:
