@@ -19,14 +19,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from oodray.job.stages import Decoder, Finisher
+
 from benchmarks.segmenters import EFFORT, NOTES, TAU, own_megabytes, read_notes
 from oodray.cluster.session import LOCAL_CPUS
 from oodray.job.plan import Plan, make_plan
 from oodray.job.run import run, start_or_continue
-from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import SEGMENTED, Row, rows_by_unit
 from oodray.job.worker import SegmentAndCluster
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
 from oodray.results.reading import read_rows
 
 _TICK = os.sysconf("SC_CLK_TCK")

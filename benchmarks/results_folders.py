@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from oodray.job.stages import Finisher, Method
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
-from oodray.job.stages import Finisher, Method
 from oodray.job.units import Row
-from oodray.method.scores import PIXEL_SCORES, SCORES
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder, write_table
+from oodray.method.settings import PIXEL_SCORES, SCORES
+from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.rows import RESULT_SCHEMA
 
 HEIGHT, WIDTH = 720, 1280
 

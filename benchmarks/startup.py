@@ -72,7 +72,8 @@ def _note() -> None:
 
 def network() -> Segmenter:
     """The demo's network, which says when it is there and when it has seen an image."""
-    from oodray.models.segmenter import load_segmenter, resolve_model
+    from oodray.models.loading import load_segmenter
+    from oodray.models.source import resolve_model
 
     _note()
     noted = Noted(load_segmenter(resolve_model("internimage-n-demo")))

@@ -6,14 +6,19 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, known: Iterable[str], *, what: str = "known") -> str:
-    """The known name that is nearest to a mistyped one, as a question; else all of them.
+def did_you_mean(name: str, known: Iterable[str], *, what: str = "known", most: int | None = None) -> str:
+    """The known name that is nearest to a mistyped one, as a question; else all of them, or the first `most`.
 
     >>> did_you_mean("ood_ration", ["k", "ood_ratio"])
     "did you mean 'ood_ratio'?"
     >>> did_you_mean("speed", ["k", "ood_ratio"], what="known keys")
     'known keys: k, ood_ratio'
+    >>> did_you_mean("", ["a/1", "a/2", "a/3"], what="known ids", most=2)
+    'known ids: a/1, a/2, and 1 more'
     """
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"{what}: {', '.join(names)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = [f"and {len(names) - most} more"] if most is not None and len(names) > most else []
+    return f"{what}: {', '.join([*names[:most], *more])}"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from oodray.job.stages import Finisher, Method
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
-from oodray.job.stages import Finisher, Method
 from oodray.job.units import SEGMENTED, pack
-from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.results.folder import ResultsFolder
 
 Row = dict[str, Any]

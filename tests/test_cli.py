@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from places import on_disk
 
 import oodray
 from oodray import doctor as machine
@@ -165,7 +166,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
     seen: list[tuple[Plan, Path]] = []
 
     def stop(plan: Plan, folder: ResultsFolder, on_unit: object, **_: object) -> None:
-        seen.append((plan, folder.path))
+        seen.append((plan, on_disk(folder.path)))
         raise RunError("seen enough")
 
     monkeypatch.setattr(run_module, "run", stop)
@@ -272,7 +273,7 @@ class TestRunRequest:
         ("options", "problem"),
         [
             ([], "no dataset given: pass --dataset NAME, see `oodray datasets`"),
-            (["--dataset", "ade-odo"], "unknown dataset 'ade-odo' (did you mean ade-ood?)"),
+            (["--dataset", "ade-odo"], "unknown dataset 'ade-odo'; did you mean 'ade-ood'?"),
             (["--dataset", "ade-ood", "--k", "0"], "k must be a whole number from 1 to 255, got 0"),
             (["--dataset", "ade-ood", "--tau", "nan"], "tau must be a finite number, got nan"),
             (["--dataset", "ade-ood", "--workers", "2-16"], "--workers must be a number such as 4, or a range such as"),
@@ -408,7 +409,7 @@ class TestCalibrate:
         ("options", "problem"),
         [
             ([], "no dataset given"),
-            (["--dataset", "camvit"], "did you mean camvid?"),
+            (["--dataset", "camvit"], "did you mean 'camvid'?"),
             (["--dataset", "road-anomaly", "--model", EMBEDDED], "RoadAnomaly holds OoD pixels"),
             (["--dataset", "camvid", "--model", EMBEDDED], "no --root DIR was given"),
             (["--dataset", "camvid", "--root", "x"], "no network given"),
@@ -661,11 +662,7 @@ class TestRun:
         assert "95% confidence intervals" in printed
         assert pq.read_table(out / "metrics.parquet").num_rows == 3 * 6
         refused = call("evaluate", out, "--like", "pebble")
-        assert refused == Done(
-            2,
-            "",
-            "error: no evaluator 'pebble' is known; known: smiyc, fishyscapes, ade-ood, ood-metrics, pebal, bravo\n",
-        )
+        assert refused == Done(2, "", "error: no evaluator 'pebble' is known; did you mean 'pebal'?\n")
 
     def test_status_counts_its_images(self, finished: tuple[Done, Path, list[object]]) -> None:
         done = call("status", finished[1])

@@ -24,7 +24,7 @@ from oodray.config import (
 )
 from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import ConfigError
-from oodray.method.scores import SCORES
+from oodray.method.settings import SCORES
 from oodray.models.weights.zoo import model_names
 
 

@@ -64,7 +64,7 @@ HOMES = {
     "llvmlite": {"models"},
     "safetensors": {"models"},
     "cv2": {"models"},
-    "filelock": {"models"},
+    "filelock": {"models", "results"},
     "pandas": {"results", "report"},
     "pyarrow": {"storage", "datasets", "results", "analysis", "job", "report"},
     "PIL": {"datasets", "report"},
@@ -171,6 +171,7 @@ def test_what_every_command_loads_is_light(room: str) -> None:
         "import oodray.cli",
         "import oodray.config, oodray.errors",
         "dir(__import__('oodray'))",
+        "import oodray; oodray.metrics.auroc([1, 2], [0, 1])",
     ],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
@@ -188,9 +189,17 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(oodray)
 
 
+@pytest.mark.parametrize("name", oodray.metrics.__all__)
+def test_the_metrics_of_arrays_are_there(name: str) -> None:
+    assert callable(getattr(oodray.metrics, name))
+    assert name in dir(oodray.metrics)
+
+
 def test_other_names_are_not() -> None:
     with pytest.raises(AttributeError, match="module 'oodray' has no attribute 'nothing'"):
         oodray.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"module 'oodray\.metrics' has no attribute 'nothing'"):
+        oodray.metrics.nothing  # noqa: B018
 
 
 def loaded(statement: str) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from oodray.analysis.evaluation import Evaluation, measure_run
 from oodray.datasets.manifest import read_manifest
 from oodray.metrics.conventions import Convention
 from oodray.results.folder import ResultsFolder
+from oodray.storage.place import Place
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Compared:
         evaluation: what it is worth, the convention asked for being the last.
     """
 
-    path: Path
+    path: Place
     dataset: str
     model: str | None
     image_ids: frozenset[str]

@@ -6,35 +6,25 @@ files, Ray runs both as tasks. What is computed is the same either way.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.analysis.evaluation import FILES_PER_TASK, Repeated, chunked, keep_rows, repeated_rows
-from oodray.errors import ConfigError, DatasetError, ResultsError
-from oodray.metrics.sweep import (
-    MAX_SETTINGS,
-    ClusterGrid,
-    Columns,
-    ConfidenceCells,
-    best_settings,
-    check_ood_ratios,
-    count_below,
-    sweep,
-    sweep_mask_then_logit,
-)
+from oodray.analysis.files import FILES_PER_TASK, CountedFiles
+from oodray.cluster.shares import usable_cores
+from oodray.errors import ConfigError, DatasetError
+from oodray.method.rule import check_ood_ratios, exceeded
+from oodray.metrics.cells import Cells
+from oodray.metrics.sweep import MAX_SETTINGS, ClusterGrid, Columns, best_settings, sweep, sweep_mask_then_logit
 from oodray.metrics.tally import IN_DISTRIBUTION, MAX_BITS, OOD, first_key_at_least, snap_threshold
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
 
 TAUS_PER_TASK = 16
 """Values of tau that one task sweeps with `mask-then-logit`, which takes most of the time."""
@@ -134,34 +124,24 @@ def sweep_run(folder: ResultsFolder, request: Request) -> Sweep:
     Raises:
         ResultsError: if the folder holds no results.
     """
-    parts = folder.parts()
-    if not parts:
-        raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
-    by_k = _in_parallel(parts, request) if len(parts) > FILES_PER_TASK else _here(parts, request)
+    files = CountedFiles.of(folder)
+    by_k = _by_tasks(files, request) if len(files.parts) > FILES_PER_TASK else _here(files, request)
     columns = {name: np.concatenate([found[name] for found in by_k]) for name in by_k[0]}
     return Sweep(request, pa.table(_settings(request) | columns))
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """The clusters of one K in some files."""
+    """The clusters of one K in some files: what `metrics.sweep` takes, `cells` being owned by those of `grid`."""
 
     grid: ClusterGrid
-    cells: ConfidenceCells
+    cells: Cells
 
     @staticmethod
     def join(pieces: Sequence[_Piece]) -> _Piece:
         if len(pieces) == 1:
             return pieces[0]
-        starts = np.cumsum([0, *(len(piece.grid.pixels) for piece in pieces)])
-        cells = [piece.cells for piece in pieces]
-        return _Piece(
-            ClusterGrid.join([piece.grid for piece in pieces]),
-            ConfidenceCells(
-                np.concatenate([part.cluster + start for part, start in zip(cells, starts[:-1], strict=True)]),
-                *(np.concatenate([getattr(part, name) for part in cells]) for name in ("keys", "labels", "counts")),
-            ),
-        )
+        return _Piece(ClusterGrid.join([piece.grid for piece in pieces]), Cells.join([piece.cells for piece in pieces]))
 
 
 def _settings(request: Request) -> dict[str, NDArray[Any]]:
@@ -176,24 +156,25 @@ def _settings(request: Request) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _here(parts: Sequence[Path], request: Request) -> list[Columns]:
-    by_k = _tabulate(parts, request, repeated_rows(parts))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+def _here(files: CountedFiles, request: Request) -> list[Columns]:
+    """The metrics, K by K."""
+    by_k = _tabulate(files, request)
+    with ThreadPoolExecutor(usable_cores()) as threads:
         return list(threads.map(partial(_sweep_k, request, slice(None)), by_k))
 
 
-def _in_parallel(parts: Sequence[Path], request: Request) -> list[Columns]:
+def _by_tasks(files: CountedFiles, request: Request) -> list[Columns]:
+    """The same from tasks of Ray: of files first, then of the values of tau of each K."""
     import ray
 
     from oodray.cluster.session import tasks
 
-    repeated = repeated_rows(parts)
     tabulate = ray.remote(_tabulated).options(num_returns=len(request.ks) + 1)
     sweep_k = ray.remote(_sweep_k)
     step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
     with tasks():
         # A reference for each K, and one that is only there because Ray hands out a single one bare.
-        pieces = [tabulate.remote(chunk, request, repeated)[:-1] for chunk in chunked(parts, FILES_PER_TASK)]
+        pieces = [tabulate.remote(chunk, request)[:-1] for chunk in files.chunks(FILES_PER_TASK)]
         found = [
             [sweep_k.remote(request, slice(start, start + step), *of_k) for start in range(0, len(request.taus), step)]
             for of_k in zip(*pieces, strict=True)
@@ -205,35 +186,29 @@ def _stack(parts: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _tabulate(parts: Sequence[Path], request: Request, repeated: Repeated) -> list[_Piece]:
+def _tabulate(files: CountedFiles, request: Request) -> list[_Piece]:
     """The clusters of some files, K by K."""
     tau_keys = [first_key_at_least(tau) for tau in request.taus_used()]
-    pieces = [_tabulate_file(part, request, tau_keys, repeated) for part in parts]
+    pieces = [_tabulate_file(table["clusters"], request, tau_keys) for table in files.tables(["clusters"])]
     return [_Piece.join(of_k) for of_k in zip(*pieces, strict=True)]
 
 
-def _tabulated(parts: Sequence[Path], request: Request, repeated: Repeated) -> list[_Piece | None]:
-    return [*_tabulate(parts, request, repeated), None]
+def _tabulated(files: CountedFiles, request: Request) -> list[_Piece | None]:
+    return [*_tabulate(files, request), None]
 
 
-def _tabulate_file(part: Path, request: Request, tau_keys: Sequence[int], repeated: Repeated) -> list[_Piece]:
-    clusters = clusters_of(keep_rows(read_rows([part], ["clusters"]), part, repeated)["clusters"])
-    cells, count = clusters.cells, len(clusters.row)
-    unsure = count_below(cells.owner, cells.keys, cells.counts, tau_keys, count)
+def _tabulate_file(column: pa.ChunkedArray, request: Request, tau_keys: Sequence[int]) -> list[_Piece]:
+    clusters = clusters_of(column)
+    unsure = clusters.cells.below(tau_keys)
     ood, ind = clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION)
-    labelled = (cells.labels == OOD) | (cells.labels == IN_DISTRIBUTION)
-    k_of_cell = clusters.k[cells.owner]
+    labels = clusters.cells.labels
+    ranked = ((labels == OOD) | (labels == IN_DISTRIBUTION)) & request.with_mask_then_logit
+    cells = clusters.cells.where(ranked)
     pieces = []
     for k in request.ks:
-        chosen = clusters.k == k
-        index = np.cumsum(chosen) - 1
-        ours = labelled & (k_of_cell == k) if request.with_mask_then_logit else np.zeros(len(labelled), np.bool_)
-        pieces.append(
-            _Piece(
-                ClusterGrid(unsure[:, chosen], clusters.pixels[chosen], ood[chosen], ind[chosen]),
-                ConfidenceCells(index[cells.owner[ours]], cells.keys[ours], cells.labels[ours], cells.counts[ours]),
-            )
-        )
+        of_k = clusters.k == k
+        grid = ClusterGrid(unsure[:, of_k], clusters.pixels[of_k], ood[of_k], ind[of_k])
+        pieces.append(_Piece(grid, cells.of_owners(of_k)))
     return pieces
 
 
@@ -241,7 +216,9 @@ def _sweep_k(request: Request, taus: slice, *pieces: _Piece) -> Columns:
     """The metrics of one K at some of the values of tau."""
     piece = _Piece.join(pieces)
     grid = ClusterGrid(piece.grid.unsure[taus], piece.grid.pixels, piece.grid.ood, piece.grid.ind)
-    columns = sweep(grid, request.ood_ratios)
+    flagged = np.stack([exceeded(unsure, grid.pixels, request.ood_ratios) for unsure in grid.unsure])
+    ood_ratios = len(request.ood_ratios)
+    columns = sweep(grid, flagged, ood_ratios)
     if request.with_mask_then_logit:
-        columns |= sweep_mask_then_logit(grid, piece.cells, request.ood_ratios)
+        columns |= sweep_mask_then_logit(grid, piece.cells, flagged, ood_ratios)
     return columns

@@ -13,6 +13,7 @@ from oodray.errors import ConfigError, ResultsError
 from oodray.ranges import SWEPT_OOD_RATIOS, SWEPT_TAUS, numbers
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_clusters, read_results
+from oodray.storage.place import Place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ class Run:
         self.warnings = tuple(warnings)
 
     @property
-    def out(self) -> Path:
+    def out(self) -> Place:
         """The results folder."""
         return self._folder.path
 

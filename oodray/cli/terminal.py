@@ -11,11 +11,12 @@ from oodray.report.terminal import console, note
 
 if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
+    from oodray.storage.place import Place
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
 
 
-def print_evaluation(evaluation: Evaluation, path: Path) -> None:
+def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     """The tables of an evaluation, and where the results are."""
     from oodray.report.tables import evaluation_tables
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from oodray.cluster.nodes import Node
 from oodray.cluster.session import cluster_address
-from oodray.cluster.shares import fitting, gpu_shares
+from oodray.cluster.shares import fitting, gpu_shares, usable_cores
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
 
@@ -58,9 +57,15 @@ def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]
     return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
 
 
-def usable_cores() -> int:
-    """The cores of this machine that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def local_cpus(config: RunConfig) -> int:
+    """Logical CPUs that a Ray on this machine needs: those of the workers, and two for what goes on beside them.
+
+    Known before it is known on what the workers compute, as Ray starts meanwhile. On GPUs a worker takes one CPU, and
+    no machine has more GPUs than cores.
+    """
+    gpus = config.gpus_per_worker or 1
+    of_gpus = config.workers or usable_cores() * (fitting(1, gpus) if gpus < 1 else 1)
+    return max((config.workers or 1) * config.threads, of_gpus if config.gpus_per_worker else 0) + 2
 
 
 def _refuse_what_is_not_there(asked: int, cpus: int, gpus: float, machines: list[Node]) -> None:

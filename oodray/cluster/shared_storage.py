@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 from oodray.cluster.nodes import Node, ask, check_packages
 from oodray.errors import ConfigError, RunError
 from oodray.results.folder import ResultsFolder
-from oodray.storage.remote import is_remote, storage_path
+from oodray.storage.place import Place, storage_path
+from oodray.storage.remote import is_remote
 
 _REMEDY = (
     "all nodes must share it, at the same path. "
@@ -64,7 +64,7 @@ def _is_there(place: str) -> bool:
 
 
 @contextlib.contextmanager
-def _mark(folder: ResultsFolder) -> Iterator[Path]:
+def _mark(folder: ResultsFolder) -> Iterator[Place]:
     """A file in the results folder, as a folder of that name may be on every machine."""
     mark = folder.path / f".{uuid.uuid4().hex}.tmp"
     if is_remote(mark):

@@ -1,8 +1,14 @@
-"""How often a share of a resource fits into a machine, in exact arithmetic."""
+"""What a machine has to share out, in exact arithmetic."""
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
+
+
+def usable_cores() -> int:
+    """The cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fitting(offered: float, wanted: float) -> int:

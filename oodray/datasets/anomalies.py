@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.layout import USUAL_CODES, Layout, Pair, image_files, is_image_name, mirrored, png_of_that_name
+from oodray.storage.place import Place
 
 
 class RoadAnomaly(Layout):
@@ -41,7 +41,7 @@ class RoadAnomaly(Layout):
     size = (720, 1280)
     ood_percent = 9.85
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Of the official form the frames that its list names, or all where there is no list."""
         form = self.form(root)
         if form in self.repackings:
@@ -54,7 +54,7 @@ class RoadAnomaly(Layout):
         for image in frames:
             yield image, image.with_suffix(".labels") / "labels_semantic.png"
 
-    def _listed(self, frame_list: Path) -> list[str]:
+    def _listed(self, frame_list: Place) -> list[str]:
         try:
             names = json.loads(frame_list.read_bytes())
         except (ValueError, RecursionError) as error:  # RecursionError: lists of lists of lists ...
@@ -70,7 +70,7 @@ class _SegmentMeIfYouCan(Layout):
     folders = ("images", "labels_masks")
     label_codes = USUAL_CODES
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels that exist, and those of the validation images, which should."""
         for image in image_files(root / "images"):
             label = root / "labels_masks" / f"{image.stem}_labels_semantic.png"
@@ -115,7 +115,7 @@ class AdeOod(Layout):
     folders = ("images", "annotations")
     label_codes = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=None)
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their images, with `_mask`."""
         return mirrored(root / "images", root / "annotations", lambda image: f"{image.stem}_mask.png")
 
@@ -135,7 +135,7 @@ class StreetHazards(Layout):
     label_codes = LabelCodes(ood=frozenset({14}), ignore=frozenset(), in_distribution=frozenset(range(1, 14)))
     size = (720, 1280)
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the paths of their images."""
         images, labels = (root / folder for folder in self.folders)
         return mirrored(images, labels, lambda image: image.name, recursive=True)

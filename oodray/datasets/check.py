@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.datasets.findings import (
+    AbsentClass,
+    BrokenSample,
+    Finding,
+    HiddenLabels,
+    MixedRepackings,
+    Oddity,
+    OddShare,
+    OddSizes,
+    OddStorage,
+    Repacking,
+    WrongCount,
+)
 from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, storage_oddities
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
 from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
-
-_LABEL_NAMES = {IN_DISTRIBUTION: "in-distribution", OOD: "OoD", IGNORE: "ignore"}
-_MOST_LISTED = 20
+from oodray.storage.place import Place
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,12 @@ class CheckReport:
         codes: pixels by the code in the label files.
         labels: pixels by label (0 in-distribution, 1 OoD, 255 ignore), of images without a finding only.
         without_ood: ids of the images that have a label, but no OoD pixel.
-        findings: what is wrong, in words.
-        oddities: what is unusual, in words, and may be as it should.
+        findings: what is wrong.
+        oddities: what is unusual, and may be as it should.
     """
 
     title: str
-    root: Path
+    root: Place
     images: int
     published: int | None
     labelled: int
@@ -50,8 +60,8 @@ class CheckReport:
     codes: Mapping[int, int]
     labels: Mapping[int, int]
     without_ood: list[str]
-    findings: list[str]
-    oddities: list[str]
+    findings: list[Finding]
+    oddities: list[Oddity]
 
     @property
     def ok(self) -> bool:
@@ -63,27 +73,6 @@ class CheckReport:
         pixels = sum(self.labels.values())
         return self.labels.get(label, 0) / pixels if pixels else math.nan
 
-    def lines(self) -> list[str]:
-        """The report as plain text."""
-        published = "" if self.published is None else f" of {self.published} published"
-        frequent = sorted(self.sizes.items(), key=lambda item: (-item[1], item[0]))
-        sizes = [f"{_width_by_height(*size)}: {images:,}" for size, images in frequent]
-        shares = [f"{name} {self.share(label):.2%}" for label, name in _LABEL_NAMES.items() if self.labels]
-        codes = [f"{code}: {pixels:,} px" for code, pixels in sorted(self.codes.items())]
-        hidden = len(self.findings) - _MOST_LISTED
-        return [
-            f"{self.title} in {self.root}",
-            f"images       {self.images:,}{published}, {self.labelled:,} with a label",
-            f"sizes        {_listed(sizes)}",
-            f"labels       {_listed(shares)}",
-            f"codes        {_listed(codes)}",
-            f"without OoD  {_listed(self.without_ood)}",
-            f"findings     {len(self.findings) or 'none'}",
-            *(f"  {finding}" for finding in self.findings[:_MOST_LISTED]),
-            *([f"  and {hidden:,} more"] if hidden > 0 else []),
-            *(f"odd          {oddity}" for oddity in self.oddities),
-        ]
-
 
 @dataclass
 class _Inspection:
@@ -92,11 +81,11 @@ class _Inspection:
     size: tuple[int, int] | None = None
     codes: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
-    findings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     storage: list[str] = field(default_factory=list)
 
 
-def check_dataset(layout: Layout, root: Path, *, allow_outside: bool = False) -> CheckReport:
+def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -> CheckReport:
     """Decode every image and label file of a dataset.
 
     Raises:
@@ -129,10 +118,14 @@ def check_dataset(layout: Layout, root: Path, *, allow_outside: bool = False) ->
         codes=total.codes,
         labels=total.labels,
         without_ood=without_ood,
-        findings=([warning] if warning else []) + total.findings + _absent_classes(total.labels, layout.label_codes),
+        findings=[
+            *([WrongCount(warning)] if warning else []),
+            *total.findings,
+            *_absent_classes(total.labels, layout.label_codes),
+        ],
         oddities=[
             *_hidden_labels(hidden, len(samples)),
-            *(f"{images:,} images: {what}" for what, images in sorted(storage.items())),
+            *(OddStorage(images, what) for what, images in sorted(storage.items())),
             *_odd_sizes(layout, sizes),
             *_odd_codes(layout, total.codes),
             *_odd_share(layout, total.labels),
@@ -148,16 +141,16 @@ def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
             codes = decode_codes(read_bytes(sample.label_uri))
             inspection.codes = _pixels(codes)
         except ImageError as error:
-            inspection.findings.append(f"{sample.image_id}: {error}")
+            inspection.findings.append(BrokenSample(sample.image_id, str(error)))
     try:
         _inspect_image(inspection, read_bytes(sample.image_uri), None if codes is None else codes.shape)
     except ImageError as error:
-        inspection.findings.append(f"{sample.image_id}: {error}")
+        inspection.findings.append(BrokenSample(sample.image_id, str(error)))
     if codes is not None:
         try:
             _inspect_label(inspection, codes, label_codes)
         except ImageError as error:
-            inspection.findings.append(f"{sample.image_id}: {error}")
+            inspection.findings.append(BrokenSample(sample.image_id, str(error)))
     return inspection
 
 
@@ -177,67 +170,47 @@ def _inspect_label(inspection: _Inspection, codes: NDArray[np.integer[Any]], lab
     if inspection.size is None:
         return
     if labels.shape != inspection.size:
-        sizes = " but the image ".join(_width_by_height(*size) for size in (labels.shape, inspection.size))
-        raise ImageError(f"the label is {sizes}")
+        height, width = inspection.size
+        raise ImageError(f"the label is {labels.shape[1]}x{labels.shape[0]} but the image {width}x{height}")
     inspection.labels = _pixels(labels)
 
 
-def _absent_classes(labels: Counter[int], codes: LabelCodes) -> list[str]:
+def _absent_classes(labels: Counter[int], codes: LabelCodes) -> list[Finding]:
     """Findings where there are labels, but not of each class that the dataset has."""
     expected = (IN_DISTRIBUTION, OOD) if codes.ood else (IN_DISTRIBUTION,)
-    absent = [label for label in expected if labels and not labels[label]]
-    return [f"no labelled pixel is {_LABEL_NAMES[label]}: AP and FPR95 are undefined" for label in absent]
+    return [AbsentClass(label) for label in expected if labels and not labels[label]]
 
 
-def _hidden_labels(hidden: list[str], images: int) -> list[str]:
+def _hidden_labels(hidden: list[str], images: int) -> list[Oddity]:
     """Some images have labels that say something, others have none: benchmarks hide those of their test images."""
-    if not 0 < len(hidden) < images:
-        return []
-    return [f"{len(hidden):,} images have a hidden label, absent or all ignored: they do not count in any metric"]
+    return [HiddenLabels(len(hidden))] if 0 < len(hidden) < images else []
 
 
-def _odd_sizes(layout: Layout, sizes: Counter[tuple[int, int]]) -> list[str]:
+def _odd_sizes(layout: Layout, sizes: Counter[tuple[int, int]]) -> list[Oddity]:
     others = sum(images for size, images in sizes.items() if size != layout.size)
-    if layout.size is None or not others:
-        return []
-    return [f"{others:,} images have another size than the published {_width_by_height(*layout.size)}"]
+    return [] if layout.size is None or not others else [OddSizes(others, layout.size)]
 
 
-def _odd_codes(layout: Layout, found: Counter[int]) -> list[str]:
+def _odd_codes(layout: Layout, found: Counter[int]) -> list[Oddity]:
     """Repackings of one dataset use other codes for OoD; a file set that mixes them is of two origins."""
     if not layout.repackings:
         return []
     codes = layout.label_codes.ood
-    used = sorted(code for code in codes if found[code])
+    used = tuple(sorted(code for code in codes if found[code]))
     if len(used) > 1:
-        return [f"OoD pixels have the codes {_listed(map(str, used))}: labels of two repackings are mixed"]
-    if used and used != [max(codes)]:
-        return [f"OoD pixels have the code {used[0]}, as in a repacking; the original has {max(codes)}"]
-    return []
+        return [MixedRepackings(used)]
+    return [Repacking(used[0], max(codes))] if used and used != (max(codes),) else []
 
 
-def _odd_share(layout: Layout, labels: Counter[int]) -> list[str]:
+def _odd_share(layout: Layout, labels: Counter[int]) -> list[Oddity]:
     pixels = labels[IN_DISTRIBUTION] + labels[OOD]
     if layout.ood_percent is None or not pixels:
         return []
     percent = 100 * labels[OOD] / pixels
-    if abs(percent - layout.ood_percent) < 0.01:
-        return []
-    return [f"{percent:.2f} % of the pixels that count are OoD; of the original files {layout.ood_percent:.2f} % are"]
+    return [] if abs(percent - layout.ood_percent) < 0.01 else [OddShare(percent, layout.ood_percent)]
 
 
 def _pixels(values: NDArray[np.integer[Any]]) -> Counter[int]:
     """Pixels by value."""
     distinct, counts = np.unique(values, return_counts=True)
     return Counter(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
-
-
-def _width_by_height(height: int, width: int) -> str:
-    return f"{width}x{height}"
-
-
-def _listed(texts: Iterable[str]) -> str:
-    """The first few of many texts in one line."""
-    texts = list(texts)
-    more = [f"and {len(texts) - _MOST_LISTED} more"] if len(texts) > _MOST_LISTED else []
-    return ", ".join([*texts[:_MOST_LISTED], *more]) or "none"

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from PIL import Image, UnidentifiedImageError
 from oodray.errors import ImageError
 from oodray.metrics.curves import MAX_CLUSTER_PIXELS
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
-from oodray.storage.remote import is_remote, storage_path
+from oodray.storage.place import Place, storage_path
+from oodray.storage.remote import is_remote
 
 MAX_PIXELS = MAX_CLUSTER_PIXELS
 """Pixels of the largest image taken: a cluster may be the whole of it."""
@@ -119,7 +119,7 @@ def read_bytes(uri: str) -> bytes:
         raise ImageError(f"cannot read {uri}: {reason}") from error
 
 
-def _read_remote(path: Path) -> bytes:
+def _read_remote(path: Place) -> bytes:
     _refuse_large(str(path), path.stat().st_size)
     return path.read_bytes()
 

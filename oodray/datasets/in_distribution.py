@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.layout import Layout, Pair, frame_name, mirrored, png_of_that_name
+from oodray.storage.place import Place
 
 
 class Cityscapes(Layout):
@@ -29,7 +29,7 @@ class Cityscapes(Layout):
     label_codes = LabelCodes(ood=frozenset(), ignore=frozenset({255}), in_distribution=frozenset(range(19)))
     size = (1024, 2048)
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their images."""
         images, labels = (root / folder for folder in self.folders)
         return mirrored(images, labels, lambda image: f"{frame_name(image)}_gtFine_labelTrainIds.png", recursive=True)
@@ -46,7 +46,7 @@ class Ade20k(Layout):
     folders = ("images/validation", "annotations/validation")
     label_codes = LabelCodes(ood=frozenset(), ignore=frozenset({0}), in_distribution=frozenset(range(1, 151)))
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their images."""
         images, labels = (root / folder for folder in self.folders)
         return mirrored(images, labels, png_of_that_name)
@@ -64,7 +64,7 @@ class CamVid(Layout):
     label_codes = LabelCodes(ood=frozenset(), ignore=frozenset({11}), in_distribution=frozenset(range(11)))
     size = (360, 480)
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their images."""
         images, labels = (root / folder for folder in self.folders)
         return mirrored(images, labels, png_of_that_name)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.errors import DatasetError
-from oodray.storage.remote import listing
+from oodray.storage.place import Place, is_inside, listing, path_inside, storage_path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
@@ -21,7 +21,7 @@ CAMERA = "_leftImg8bit"
 
 _FILES_OF_A_RUN = frozenset({"run.json", "manifest.parquet"})
 
-Pair = tuple[Path, Path | None]
+Pair = tuple[Place, Place | None]
 """An image file and its label file."""
 
 USUAL_CODES = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
@@ -75,22 +75,22 @@ class Layout(ABC):
     drawn: ClassVar[bool] = False
 
     @abstractmethod
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Image and label files below an absolute root that has all `folders`, in any order.
 
         A label file that should be there is named even if it is not: its image then becomes an error row.
         Left out, the image would drop out of the metrics in silence.
         """
 
-    def form(self, root: Path) -> tuple[str, ...] | None:
+    def form(self, root: Place) -> tuple[str, ...] | None:
         """Which of `folders` and `repackings` lies below a root; None where none is whole."""
         forms = (self.folders, *self.repackings)
         return next((form for form in forms if all(_is_folder(root / folder) for folder in form)), None)
 
-    def prepare(self, root: Path) -> None:  # noqa: B027 - a hook: only the demo dataset has something to do
+    def prepare(self, root: Place) -> None:  # noqa: B027 - a hook: only the demo dataset has something to do
         """Make the dataset where oodray can do that itself."""
 
-    def find(self, root: Path, *, allow_outside: bool = False) -> list[Sample]:
+    def find(self, root: Place, *, allow_outside: bool = False) -> list[Sample]:
         """The dataset's samples, sorted by `image_id`.
 
         Args:
@@ -101,7 +101,7 @@ class Layout(ABC):
             DatasetError: the dataset is not there; two files share an `image_id`; a name is not valid UTF-8; a link
                 leads outside.
         """
-        root = root.absolute()
+        root = storage_path(root)
         _uri(root)
         try:
             self._require_folders(root)
@@ -125,7 +125,7 @@ class Layout(ABC):
         tree = "\n".join(f"  {line}" for line in self.tree.splitlines())
         return DatasetError(f"{self.title}: {problem}\nExpected:\n{tree}\nWhere to get it: {self.where}")
 
-    def _require_folders(self, root: Path) -> None:
+    def _require_folders(self, root: Place) -> None:
         if not root.exists():
             raise self.error(f"the folder {root} does not exist")
         if not root.is_dir():
@@ -136,7 +136,7 @@ class Layout(ABC):
             better = next(filter(self.form, [root.parent, *sorted(root.iterdir())]), None)
             raise self.error(f"{problem}; did you mean --root {better} ?" if better else problem)
 
-    def _require_files(self, root: Path, pairs: list[Pair]) -> None:
+    def _require_files(self, root: Place, pairs: list[Pair]) -> None:
         """At least one image, and one label if there should be any."""
         if not pairs:
             raise self.error(f"no images below {root}")
@@ -147,7 +147,7 @@ class Layout(ABC):
             raise self.error(f"none of the {len(labels)} label files is there, the first being {labels[0]}")
 
 
-def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
+def image_files(folder: Place, *, recursive: bool = False) -> list[Place]:
     """Image files in a folder, told by suffix, sorted; without hidden files and folders; links are followed.
 
     A folder below it that holds a `run.json` and a `manifest.parquet` is a results folder of oodray and is left out:
@@ -160,14 +160,14 @@ def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
 
 
 def mirrored(
-    images: Path, labels: Path, label_name: Callable[[Path], str], *, recursive: bool = False
+    images: Place, labels: Place, label_name: Callable[[Place], str], *, recursive: bool = False
 ) -> Iterator[Pair]:
     """Every image file of a folder, and the label at the same place below another, named after it."""
     for image in image_files(images, recursive=recursive):
-        yield image, labels / image.parent.relative_to(images) / label_name(image)
+        yield image, labels / path_inside(image.parent, images) / label_name(image)
 
 
-def png_of_that_name(image: Path) -> str:
+def png_of_that_name(image: Place) -> str:
     """The name of a label that is called as its image is.
 
     >>> png_of_that_name(Path("images/a.b.jpg"))
@@ -176,7 +176,7 @@ def png_of_that_name(image: Path) -> str:
     return f"{image.stem}.png"
 
 
-def frame_name(image: Path) -> str:
+def frame_name(image: Place) -> str:
     """The name of a frame of Cityscapes or LostAndFound, without what names the camera.
 
     >>> frame_name(Path("test/01/01_a_000000_000010_leftImg8bit.png"))
@@ -185,7 +185,7 @@ def frame_name(image: Path) -> str:
     return image.stem.removesuffix(CAMERA)
 
 
-def _walk(folder: Path, recursive: bool, above: frozenset[Path]) -> Iterator[Path]:
+def _walk(folder: Place, recursive: bool, above: frozenset[Place]) -> Iterator[Place]:
     real = folder.resolve()
     if real in above:  # a link back to a folder on the way here
         return
@@ -200,7 +200,7 @@ def _walk(folder: Path, recursive: bool, above: frozenset[Path]) -> Iterator[Pat
             yield path
 
 
-def _is_folder(path: Path) -> bool:
+def _is_folder(path: Place) -> bool:
     """Whether a folder is there; one that may not be looked at counts as absent."""
     try:
         return path.is_dir()
@@ -217,31 +217,31 @@ def is_image_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _refuse_outside(root: Path, pairs: Iterable[Pair]) -> None:
+def _refuse_outside(root: Place, pairs: Iterable[Pair]) -> None:
     """No link in a dataset, which may come from anywhere, leads to other files of this machine."""
     real_root = root.resolve()
-    folders: dict[Path, bool] = {}
+    folders: dict[Place, bool] = {}
     named = filter(None, itertools.chain.from_iterable(pairs))
     for path in (path for path in named if "\0" not in str(path)):  # no file can have that name
         # Links to folders are looked up once a folder, on network drives too.
         inside = folders.get(path.parent)
         if inside is None:
-            inside = folders[path.parent] = path.parent.resolve().is_relative_to(real_root)
+            inside = folders[path.parent] = is_inside(path.parent.resolve(), real_root)
         if path.is_symlink() or not inside:
             target = path.resolve()
-            if not target.is_relative_to(real_root):
+            if not is_inside(target, real_root):
                 raise DatasetError(
                     f"{path} leads outside of the dataset's folder, to {target}; "
                     "pass --allow-outside-root if that is meant"
                 )
 
 
-def _sample(root: Path, image: Path, label: Path | None) -> Sample:
-    image_id = image.relative_to(root).with_suffix("").as_posix()
+def _sample(root: Place, image: Place, label: Place | None) -> Sample:
+    image_id = str(path_inside(image, root).with_suffix(""))
     return Sample(image_id, _uri(image), None if label is None else _uri(label))
 
 
-def _uri(path: Path) -> str:
+def _uri(path: Place) -> str:
     text = str(path)
     try:
         text.encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sized
 
 from oodray.datasets.anomalies import AdeOod, RoadAnomaly, RoadAnomaly21, RoadObstacle21, StreetHazards
@@ -11,6 +10,7 @@ from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
 from oodray.datasets.own import Demo, DemoValidation, Folder
 from oodray.errors import DatasetError
+from oodray.spelling import did_you_mean
 
 __all__ = ["LAYOUTS", "Demo", "Layout", "Sample", "count_warning", "get_layout"]
 
@@ -49,9 +49,7 @@ def get_layout(name: str) -> Layout:
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
-    nearest = difflib.get_close_matches(name.lower(), LAYOUTS, n=1)
-    suggestion = f" (did you mean {nearest[0]}?)" if nearest else ""
-    raise DatasetError(f"unknown dataset {name!r}{suggestion}; known are {', '.join(LAYOUTS)}")
+    raise DatasetError(f"unknown dataset {name!r}; {did_you_mean(name.lower(), LAYOUTS, what='known datasets')}")
 
 
 def count_warning(layout: Layout, found: Sized) -> str | None:

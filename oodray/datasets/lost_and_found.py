@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from oodray.datasets.layout import CAMERA, USUAL_CODES, Layout, Pair, frame_name
 from oodray.datasets.score_maps import open_arrays
 from oodray.errors import DatasetError, ImageError
 from oodray.storage.atomic import replacing
+from oodray.storage.place import Place, is_inside
 
 
 class LostAndFound(Layout):
@@ -35,7 +35,7 @@ class LostAndFound(Layout):
     label_codes = LabelCodes(ood=frozenset({2}), ignore=frozenset({0, 255}), in_distribution=frozenset({1}))
     size = (1024, 2048)
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their frames."""
         images, labels = (root / folder for folder in self.folders)
         return mirrored(images, labels, lambda image: f"{frame_name(image)}_gtCoarse_labelTrainIds.png", recursive=True)
@@ -48,7 +48,7 @@ class _Fishyscapes(Layout):
     label_codes = USUAL_CODES
     size = (1024, 2048)
 
-    def labels(self, root: Path) -> Iterable[Path]:
+    def labels(self, root: Place) -> Iterable[Place]:
         """The label files."""
         return (path for path in image_files(root / "labels") if path.stem.endswith("_labels"))
 
@@ -68,7 +68,7 @@ class FishyscapesLostAndFound(_Fishyscapes):
         "ROOT/leftImg8bit/SPLIT/SCENE/FRAME_leftImg8bit.png"
     )
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """The frames that have a label, of whichever split."""
         frames = {frame_name(path): path for path in image_files(root / "leftImg8bit", recursive=True)}
         for label in self.labels(root):
@@ -97,7 +97,7 @@ class FishyscapesStatic(_Fishyscapes):
         "ROOT/images/NNNN_FRAME_rgb.jpg"
     )
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels and their images, which are composed where they are not there yet.
 
         Raises:
@@ -112,15 +112,16 @@ class FishyscapesStatic(_Fishyscapes):
                 frame = labelled_frame(label)
                 photo = root / "leftImg8bit" / "val" / frame.split("_")[0] / f"{frame}{CAMERA}.png"
                 composed.mkdir(exist_ok=True)
-                if not composed.resolve().is_relative_to(root.resolve()):
+                if not is_inside(composed.resolve(), root.resolve()):
                     raise DatasetError(f"{composed} leads outside of the dataset's folder: nothing is written there")
                 images[stem] = _write_composed(composed / f"{stem}.png", photo, overlay)
             yield images.get(stem, composed / f"{stem}.png"), label
 
 
-def labelled_frame(label: Path) -> str:
+def labelled_frame(label: Place) -> str:
     """The frame that a label of Fishyscapes belongs to.
 
+    >>> from pathlib import Path
     >>> labelled_frame(Path("0003_04_Maurener_Weg_8_000000_000030_labels.png"))
     '04_Maurener_Weg_8_000000_000030'
     """
@@ -142,7 +143,7 @@ def compose(photo: NDArray[np.uint8], overlay: NDArray[np.signedinteger[Any] | n
     return composed
 
 
-def _write_composed(path: Path, photo: Path, overlay: Path) -> Path:
+def _write_composed(path: Place, photo: Place, overlay: Place) -> Place:
     try:
         composed = compose(decode_image(read_bytes(str(photo))), _read_overlay(overlay))
         with replacing(path) as temporary:
@@ -152,7 +153,7 @@ def _write_composed(path: Path, photo: Path, overlay: Path) -> Path:
     return path
 
 
-def _read_overlay(path: Path) -> NDArray[np.signedinteger[Any] | np.floating[Any]]:
+def _read_overlay(path: Place) -> NDArray[np.signedinteger[Any] | np.floating[Any]]:
     """The array `rgb` of an overlay file.
 
     Raises:

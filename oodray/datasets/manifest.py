@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oodray.datasets.layout import Layout
 from oodray.errors import ResultsError
+from oodray.records import Int32, from_arrow, schema_of
 from oodray.storage.atomic import replacing
+from oodray.storage.place import Place
 
-MANIFEST_SCHEMA = pa.schema(
-    [
-        ("unit", pa.int32()),
-        ("image_id", pa.string()),
-        ("dataset", pa.string()),
-        ("image_uri", pa.string()),
-        ("label_uri", pa.string()),
-    ]
-)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedImage:
+    """An image as the manifest lists it.
+
+    Attributes:
+        unit: the unit of work that it belongs to.
+        image_id: its name in the dataset, unique there.
+        dataset: the name of the dataset's layout.
+        image_uri: where the image is: a path, or an address in an object store.
+        label_uri: where its label is; None where it has none.
+    """
+
+    unit: Int32
+    image_id: str
+    dataset: str
+    image_uri: str
+    label_uri: str | None
+
+
+MANIFEST_SCHEMA = schema_of(ListedImage)
 """Rows ascend by image_id; label_uri is null where an image has no label."""
 
 # A unit travels in memory as a whole: 8 images of 24 megapixels are 0.6 GB decoded.
@@ -29,7 +43,7 @@ LARGEST_UNIT = 8
 _WANTED_UNITS = 64
 
 
-def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -> pa.Table:
+def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) -> pa.Table:
     """The manifest of the dataset that lies in `root`: about 64 units, of at most 8 images each.
 
     Raises:
@@ -48,7 +62,7 @@ def build_manifest(layout: Layout, root: Path, *, allow_outside: bool = False) -
     return pa.table(columns, schema=MANIFEST_SCHEMA)
 
 
-def write_manifest(table: pa.Table, path: Path) -> None:
+def write_manifest(table: pa.Table, path: Place) -> None:
     """Write a manifest, whole or not at all.
 
     Raises:
@@ -61,7 +75,7 @@ def write_manifest(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary)
 
 
-def read_manifest(path: Path) -> pa.Table:
+def read_manifest(path: Place) -> pa.Table:
     """Read a manifest.
 
     Raises:
@@ -82,6 +96,15 @@ def read_manifest(path: Path) -> pa.Table:
             f"expected are {', '.join(MANIFEST_SCHEMA.names)}; start a new run elsewhere"
         )
     return table
+
+
+def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:
+    """The images of a manifest by their unit, in their order."""
+    images: dict[int, list[ListedImage]] = {}
+    for batch in table.to_batches():
+        for image in from_arrow(ListedImage, batch.to_struct_array()):
+            images.setdefault(image.unit, []).append(image)
+    return images
 
 
 def manifest_digest(table: pa.Table) -> str:

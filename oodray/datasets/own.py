@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.layout import IMAGE_SUFFIXES, USUAL_CODES, Layout, Pair, image_files, mirrored, png_of_that_name
 from oodray.errors import DatasetError
+from oodray.storage.place import Place, path_inside
 
 
 class Demo(Layout):
@@ -24,7 +24,7 @@ class Demo(Layout):
     folders = ("images", "labels")
     label_codes = USUAL_CODES
 
-    def prepare(self, root: Path) -> None:
+    def prepare(self, root: Place) -> None:
         """Draw the scenes that are not there yet.
 
         Raises:
@@ -37,7 +37,7 @@ class Demo(Layout):
         except OSError as error:
             raise DatasetError(f"cannot write the demo scenes to {root}: {error.strerror}") from error
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their images."""
         return mirrored(root / "images", root / "labels", png_of_that_name)
 
@@ -70,7 +70,7 @@ class Folder(Layout):
     folders = ()
     label_codes = USUAL_CODES
 
-    def pairs(self, root: Path) -> Iterable[Pair]:
+    def pairs(self, root: Place) -> Iterable[Pair]:
         """All images below the root; with images/ and labels/, those below images/, and labels that exist.
 
         Results folders of oodray are left out, see `image_files`.
@@ -79,7 +79,7 @@ class Folder(Layout):
         if not (images.is_dir() and labels.is_dir()):
             return [(image, None) for image in image_files(root, recursive=True)]
         pairs = [
-            (image, (labels / image.relative_to(images)).with_suffix(".png"))
+            (image, (labels / path_inside(image, images)).with_suffix(".png"))
             for image in image_files(images, recursive=True)
         ]
         labelled = {label for _, label in pairs} & set(image_files(labels, recursive=True))

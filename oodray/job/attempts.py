@@ -1,7 +1,7 @@
 """Images that end the process that works on them: counted outside of it, given a time, tried alone, then given up.
 
-Ray starts a process that died again, with the same images, for ever; and waits for one that hangs, for ever. A journal
-that outlives the process counts the attempts, and a watchdog makes a hanging process one that died.
+Ray starts a process that died again with the same images, for ever. It also waits for a process that hangs, for ever.
+So a journal that outlives the process counts the attempts, and a watchdog ends a process that hangs.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from oodray.job.units import Rows  # not at run time: a process that counts attempts needs no numpy
+from typing import Any, Protocol, TypeVar
 
 ATTEMPTS = 3
 """How often a batch is tried before it is halved, and an image that is alone before it becomes an error row."""
@@ -25,10 +22,24 @@ DIED = "the process died: a crash, lack of memory, or a call that hung and could
 _GRACE_SECONDS = 2.0
 
 Key = tuple[str, ...]
+"""The name of a stage, and the ids of images that are tried together."""
+
+
+class HasId(Protocol):
+    """An image, at any stage."""
+
+    @property
+    def image_id(self) -> str:
+        """Its name in the dataset."""
+        ...
+
+
+Image = TypeVar("Image", bound=HasId)
+Done = TypeVar("Done")
 
 
 class Journal(Protocol):
-    """Attempts by key: the name of a stage and the ids of images that are tried together."""
+    """Attempts by key."""
 
     def begin(self, key: Key) -> list[str]:
         """Note an attempt; gives how each earlier one ended that was never said to have ended well."""
@@ -40,10 +51,10 @@ class Journal(Protocol):
         """The attempt under way has ended well: forget the earlier ones."""
 
 
-class Memory:
+class AttemptLog:
     """A journal in this process, which for a run is one of its own.
 
-    >>> journal = Memory()
+    >>> journal = AttemptLog()
     >>> journal.begin(("segment", "a")), journal.begin(("segment", "a"))
     ([], ['the process died: a crash, lack of memory, or a call that hung and could not be interrupted'])
     >>> journal.end(("segment", "a"))
@@ -62,7 +73,7 @@ class Memory:
 
     def explain(self, key: Key, reason: str) -> None:
         """See `Journal`."""
-        if key in self._attempts:  # a memory that was started again knows nothing
+        if key in self._attempts:  # a log that was started again knows nothing
             self._attempts[key][-1] = reason
 
     def end(self, key: Key) -> None:
@@ -71,8 +82,8 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class RemoteMemory:
-    """A `Memory` in an actor of Ray's, which a lost worker, or node of workers, does not take along.
+class RemoteAttemptLog:
+    """An `AttemptLog` in an actor of Ray's, which a lost worker, or node of workers, does not take along.
 
     It ends with the run: what a stopped run had begun says nothing against an image.
     """
@@ -80,7 +91,7 @@ class RemoteMemory:
     actor: Any
 
     @classmethod
-    def start(cls) -> RemoteMemory:
+    def start(cls) -> RemoteAttemptLog:
         """A new one, on the machine of the caller."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -88,7 +99,7 @@ class RemoteMemory:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # If even this process is killed, the counts are lost, not the run.
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-        return cls(ray.remote(Memory).options(**options).remote())
+        return cls(ray.remote(AttemptLog).options(**options).remote())
 
     def begin(self, key: Key) -> list[str]:
         """See `Journal`."""
@@ -110,8 +121,8 @@ class RemoteMemory:
         self.actor.end.remote(key)
 
 
-def _one_by_one(rows: Rows) -> Iterator[Rows]:
-    return ([row] for row in rows)
+def _one_by_one(images: list[Image]) -> Iterator[list[Image]]:
+    return ([image] for image in images)
 
 
 @dataclass(frozen=True)
@@ -129,50 +140,59 @@ class Guard:
     def run(
         self,
         stage: str,
-        rows: Rows,
-        work: Callable[[Rows], Rows],
-        batches: Callable[[Rows], Iterable[Rows]] = _one_by_one,
-    ) -> Rows:
-        """The rows that `work` makes of some images, batch by batch; with an error where it cannot.
+        images: list[Image],
+        work: Callable[[list[Image]], list[Done]],
+        give_up: Callable[[Image, str], Done],
+        batches: Callable[[list[Image]], Iterable[list[Image]]] = _one_by_one,
+    ) -> list[Done]:
+        """What `work` makes of some images, batch by batch; what `give_up` makes of those that it cannot work on.
 
-        Where the process ends, images are tried again: all but those of one batch in halves of their batches, at once;
-        a batch as it is, so that a death that it has no part in changes nothing, and after `ATTEMPTS` in halves too.
+        Where the process ends during the work, it is started again with the same images. Then three rules hold:
+
+        1. Images of several batches that ended a process once are tried in two halves, each with whole batches. So all
+           batches but the one at fault keep their members, and its results do not change.
+        2. A single batch is tried again as it is, up to `ATTEMPTS` times: a death that it has no part in, as of a
+           machine that is lost, changes nothing. After that its images are tried in two halves.
+        3. A single image that ended `ATTEMPTS` processes is given up.
 
         Args:
             stage: its name, for the message.
-            rows: images; each row has an `image_id`.
-            work: makes a row of each of a batch, within `image_timeout` for each of its images.
-            batches: cuts images into batches; cuts the images of some of its batches into the same ones.
+            images: what to work on.
+            work: makes one result of each image of a batch, within `image_timeout` for each of them.
+            give_up: makes the result of an image from a message.
+            batches: cuts images into batches. It must cut the images of some of its batches into the same ones.
         """
-        key = (stage, *(row["image_id"] for row in rows))
-        parts = list(batches(rows))
+        key = (stage, *(image.image_id for image in images))
+        parts = list(batches(images))
         earlier = self.journal.begin(key)
         if len(earlier) >= (1 if len(parts) > 1 else ATTEMPTS):
-            # This one was none. What was learnt is kept, in case one of the halves ends the process too.
+            # This attempt was none. Its reason is kept, in case one of the halves ends the process too.
             self.journal.explain(key, earlier[-1])
-            if len(rows) == 1:
-                return [rows[0] | {"error": f"given up after {ATTEMPTS} attempts ({stage}): {earlier[-1]}"}]
-            return [row for half in _halves(parts) for row in self.run(stage, half, work, batches)]
-        done = []
+            if len(images) == 1:
+                return [give_up(images[0], f"given up after {ATTEMPTS} attempts ({stage}): {earlier[-1]}")]
+            return [done for half in _halves(parts) for done in self.run(stage, half, work, give_up, batches)]
+        finished = []
         for batch in parts:
             with _watchdog(self.image_timeout * len(batch), lambda reason: self.journal.explain(key, reason)):
-                done += work(batch)
+                finished += work(batch)
         self.journal.end(key)
-        return done
+        return finished
 
 
-def _halves(batches: list[Rows]) -> tuple[Rows, Rows]:
+def _halves(batches: list[list[Image]]) -> tuple[list[Image], list[Image]]:
     """The images of half of the batches and of the others; of a single batch, half of its images and the others."""
     if len(batches) == 1:
         [images] = batches
         batches = [[image] for image in images]
     half = len(batches) // 2
-    return [row for batch in batches[:half] for row in batch], [row for batch in batches[half:] for row in batch]
+    return [image for batch in batches[:half] for image in batch], [
+        image for batch in batches[half:] for image in batch
+    ]
 
 
 def unguarded() -> Guard:
     """For work in the caller's own process."""
-    return Guard(Memory(), 0)
+    return Guard(AttemptLog(), 0)
 
 
 @contextlib.contextmanager

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from oodray.errors import ConfigError
 from oodray.models.weights.hub import is_hugging_face
+from oodray.storage.place import Place, is_inside
 
 
-def refuse_code_of_the_dataset(model: str, root: Path) -> None:
+def refuse_code_of_the_dataset(model: str, root: Place) -> None:
     """Refuse a config or a factory that lies inside of a dataset's folder; nothing is imported.
 
     Raises:
         ConfigError: naming the file.
     """
     for code in _code_of(model):
-        if code.resolve().is_relative_to(root.resolve()):
+        if is_inside(code.resolve(), root.resolve()):
             raise ConfigError(
                 f"{code} lies inside the dataset's folder {root}, and it is Python that would be run: read it, and "
                 "copy it elsewhere if it is meant; or pass a --root that holds the images alone"

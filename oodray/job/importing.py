@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import decode_image, decode_label, read_bytes
 from oodray.datasets.layouts import Layout, get_layout
-from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.manifest import ListedImage, build_manifest, manifest_digest
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
-from oodray.job.run import UnitDone, left_images, prepare_folder
-from oodray.job.stages import summary, tally_columns
-from oodray.job.units import rows_by_unit
+from oodray.job.finisher import unit_done
+from oodray.job.units import UnitDone
 from oodray.metrics.tally import IGNORE, Tally, score_keys
-from oodray.results.folder import ERROR, OK, RESULT_SCHEMA, ResultsFolder, write_part
-from oodray.storage.remote import storage_path
+from oodray.records import extended
+from oodray.results.continuing import start_or_continue, what_is_left
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
+from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
+from oodray.storage.place import Place, storage_path
 
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""
@@ -49,7 +52,7 @@ class Import:
     """
 
     layout: Layout
-    root: Path
+    root: Place
     manifest: pa.Table
     files: dict[str, Path]
     score: str
@@ -99,46 +102,47 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         "config": {"dataset": request.layout.name, "root": str(request.root), "scores": [request.score]},
         "imported": {"folder": str(request.folder), "resize": request.resize},
     }
-    prepare_folder(folder, request.manifest, request.identity(), description)
-    for unit, rows in rows_by_unit(left_images(request.manifest, folder)).items():
-        finished = [_row(request, row) for row in rows]
-        write_part(folder, unit, finished)
-        done = summary(unit, finished)
-        on_unit(UnitDone(done["ok"], done["failed"], done["errors"]))
+    finished = start_or_continue(folder, request.manifest, request.identity(), description)
+    for unit, images in what_is_left(folder, request.manifest, finished).by_unit().items():
+        rows = [_row(request, image) for image in images]
+        write_part(folder, unit, rows)
+        on_unit(unit_done(rows))
 
 
-def _row(request: Import, listed: dict[str, Any]) -> dict[str, Any]:
+def _row(request: Import, listed: ListedImage) -> ResultRow:
     """A row of the results."""
     start = time.perf_counter()
-    row = dict.fromkeys(RESULT_SCHEMA.names) | listed
     try:
-        row |= _content(request, listed) | {"status": OK}
+        row = _imported(request, listed)
     except ImageError as error:
-        row |= {"status": ERROR, "error": str(error)}
-    return row | {"seconds_finish": time.perf_counter() - start}
+        row = extended(ResultRow, listed, status=ERROR, error=str(error))
+    return replace(row, seconds_finish=time.perf_counter() - start)
 
 
-def _content(request: Import, listed: dict[str, Any]) -> dict[str, Any]:
-    path = request.files.get(listed["image_id"])
+def _imported(request: Import, listed: ListedImage) -> ResultRow:
+    path = request.files.get(listed.image_id)
     if path is None:
         raise ImageError(f"no score map below {request.folder} is named after this image")
     scores = read_scores(path)
-    if listed["label_uri"] is None:
-        data = read_bytes(listed["image_uri"])
+    if listed.label_uri is None:
+        data = read_bytes(listed.image_uri)
         image = upright(decode_image(data), exif_orientation(data), None).pixels
         labels = np.full((image.shape[0], image.shape[1]), IGNORE, np.uint8)
     else:
-        labels = decode_label(read_bytes(listed["label_uri"]), request.layout.label_codes)
+        labels = decode_label(read_bytes(listed.label_uri), request.layout.label_codes)
     height, width = labels.shape[0], labels.shape[1]
     values = _rounded(path, _resized(path, scores, (height, width), request.resize))
     tally = Tally.of(score_keys(values), labels)
-    return {
-        "height": height,
-        "width": width,
-        "image_score": float(values.max()),
-        "clusters": [],
-        "tallies": [{"score": request.score} | tally_columns(tally)],
-    }
+    return extended(
+        ResultRow,
+        listed,
+        status=OK,
+        height=height,
+        width=width,
+        image_score=float(values.max()),
+        clusters=[],
+        tallies=[ScoreTally.of(request.score, tally)],
+    )
 
 
 def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str | None) -> NDArray[Any]:
@@ -153,7 +157,7 @@ def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str 
     import torch
     from torch.nn.functional import interpolate
 
-    # nearest-exact takes the cell that a pixel's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
+    # nearest-exact takes the pixel that a new one's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
     mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}[rule]
     tensor = torch.from_numpy(np.ascontiguousarray(scores))[None, None]
     return np.asarray(interpolate(tensor, size, mode=mode)[0, 0].numpy())

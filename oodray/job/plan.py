@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from oodray.cluster.capacity import wait_for_room
 from oodray.cluster.device import choose_device
-from oodray.cluster.shares import gpu_shares
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, manifest_digest
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
-from oodray.job.stages import Method
-from oodray.method.scores import PIXEL_SCORES
+from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
-from oodray.models.segmenter import ModelSource, resolve_model
+from oodray.models.dtype import choose_dtype, dtype_warning
+from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
 from oodray.settings import Settings
-from oodray.storage.remote import storage_path
+from oodray.storage.place import Place, storage_path
 
 METHOD_VERSION = 4
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
@@ -50,7 +47,7 @@ class Plan:
 
     config: RunConfig
     layout: Layout
-    root: Path
+    root: Place
     manifest: pa.Table
     model: ModelSource
     model_sha256: str | None
@@ -58,33 +55,9 @@ class Plan:
     device: str
     warnings: tuple[str, ...]
 
-    def method(self) -> Method:
+    def method(self) -> MethodSettings:
         """The settings that the stages need."""
-        config = self.config
-        assert config.tau is not None
-        return Method(
-            k=config.k,
-            ks=tuple(sorted({config.k, *config.sweep_k})),
-            tau=snap_threshold(config.tau, config.confidence_bits),
-            ood_ratio=config.ood_ratio,
-            seed=config.seed,
-            normalize_features=config.normalize_features,
-            kmeans_backend=config.kmeans_backend,
-            n_init=config.n_init,
-            scores=tuple(name for name in config.scores if name in PIXEL_SCORES),
-            batch_size=config.batch_size,
-            confidence_bits=config.confidence_bits,
-        )
-
-    def local_cpus(self) -> int:
-        """Logical CPUs that a Ray on this machine needs: the workers' own, and two for what goes on beside them."""
-        if self.device == "cpu":
-            return (self.config.workers or 1) * self.config.threads + 2
-        import torch
-
-        # On GPUs a worker takes one CPU, whatever its threads.
-        gpus = self.config.gpus_per_worker or 1
-        return (self.config.workers or max(1, gpu_shares(torch.cuda.device_count(), gpus))) + 2
+        return MethodSettings.of(self.config)
 
     def weights_bytes(self) -> int | None:
         """Size of the weights on disk, None where a factory has its own."""
@@ -173,7 +146,7 @@ def resolve_network(layers: Layers) -> ModelSource:
     return model
 
 
-def dataset_root(layers: Layers, folder: ResultsFolder) -> Path:
+def dataset_root(layers: Layers, folder: ResultsFolder) -> Place:
     """The dataset's folder; one in the results folder for a dataset that is drawn.
 
     Raises:
@@ -186,7 +159,7 @@ def dataset_root(layers: Layers, folder: ResultsFolder) -> Path:
     return folder.dataset
 
 
-def list_images(layers: Layers, root: Path) -> pa.Table | None:
+def list_images(layers: Layers, root: Place) -> pa.Table | None:
     """The manifest of the images that lie in `root`; None where they have to be drawn first.
 
     Raises:
@@ -197,7 +170,7 @@ def list_images(layers: Layers, root: Path) -> pa.Table | None:
     return build_manifest(layers.layout, root, allow_outside=layers.config.allow_outside_root)
 
 
-def draw_images(layout: Layout, root: Path) -> pa.Table:
+def draw_images(layout: Layout, root: Place) -> pa.Table:
     """Draw the images of a dataset that oodray makes itself, where they are not there yet; their manifest."""
     layout.prepare(root)
     return build_manifest(layout, root)
@@ -224,7 +197,7 @@ def choose_tau_and_device(
         )
     wait_for_room(config, on_wait)
     device = choose_device(config)
-    dtype = _dtype(config, model, device.kind)
+    dtype = choose_dtype(config.dtype, model, device.kind)
     resolved = replace(config, tau=tau, dtype=dtype, kmeans_backend=device.kmeans_backend)
     return resolved, device.kind, (device.warning, dtype_warning(dtype, device.kind), *warnings)
 
@@ -254,13 +227,3 @@ def _choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, .
     return config.tau, (
         f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; pass --tau to set its own",
     )
-
-
-def _dtype(config: RunConfig, model: ModelSource, device: str) -> str | None:
-    """Of the network's products on `device`; None for a factory without other features, as it decides for itself."""
-    if not model.from_factory or model.features is not None:
-        # Until it is shown what bfloat16 does to AP and FPR95, nobody gets it unasked.
-        return resolve_dtype(config.dtype or FLOAT32, device)
-    if config.dtype is not None:
-        raise ConfigError(f"--dtype does not go with the factory {model.name}: the factory chooses its own")
-    return config.dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import sys
 
 # Of malloc.h: never give the end of the heap back; take nothing from the system singly; make no heap for any thread any
 # more, as those of threads are small.
@@ -37,8 +38,7 @@ def leave_out_of_collections() -> None:
 
     In any other process it may be garbage one day.
     """
-    import ray
-
-    if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
         gc.collect()
         gc.freeze()

@@ -6,26 +6,27 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from oodray.job.units import Rows
-from oodray.results.folder import STAGES
+from oodray.results.rows import STAGES, ResultRow
 
 if TYPE_CHECKING:
     from ray.util.metrics import Counter, Gauge
 
 
-def count_images(rows: Rows) -> None:
+def count_images(rows: Iterable[ResultRow]) -> None:
     """Count finished rows, and the seconds that each stage took for them."""
     if not _in_ray():
         return
     images, seconds = _counters()
     for row in rows:
-        images.inc(1, {"status": row["status"]})
+        images.inc(1, {"status": row.status})
         for stage in STAGES:
-            if row.get(f"seconds_{stage}"):
-                seconds.inc(row[f"seconds_{stage}"], {"stage": stage})
+            if took := getattr(row, f"seconds_{stage}"):
+                seconds.inc(took, {"stage": stage})
 
 
 class BusyShare:
@@ -52,9 +53,9 @@ class BusyShare:
 
 
 def _in_ray() -> bool:
-    import ray
-
-    return bool(ray.is_initialized())
+    """Whether this process is one of Ray's; a process that never imported Ray is not."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 @functools.cache

@@ -1,90 +1,149 @@
-"""How a unit travels through Ray: as one row.
+"""What travels between the stages: images as records, and a unit of them as one row of Ray's.
 
-A unit is computed, written and resumed as a whole. Ray Data splits and merges blocks between rows, never
-inside one, so a unit that is a single row, its images a list of structs, arrives in every stage complete.
+A unit is computed, written and resumed as a whole. Ray Data splits and merges blocks between rows, never inside one. So
+a unit that is a single row, its images a list of structs, arrives in every stage complete.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from oodray.datasets.manifest import MANIFEST_SCHEMA
-
-Row = dict[str, Any]
-Rows = list[Row]
-
-# Pixels of many images can exceed the 2 GiB that 32-bit offsets reach.
-_PIXELS = pa.large_binary()
-
-LISTED = pa.struct(list(MANIFEST_SCHEMA))
-"""An image as the manifest lists it."""
-
-DECODED = pa.struct(
-    [
-        *MANIFEST_SCHEMA,
-        ("error", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("orientation", pa.int8()),
-        ("warning", pa.string()),
-        ("image", _PIXELS),
-        ("label", _PIXELS),
-        ("seconds_decode", pa.float64()),
-    ]
+from oodray.datasets.manifest import ListedImage
+from oodray.records import (
+    BytePixels,
+    Float16Pixels,
+    Int8,
+    Int16,
+    Int32,
+    IsRecord,
+    RgbPixels,
+    from_arrow,
+    table_of,
+    to_arrow,
 )
-"""An image in memory: RGB bytes, and one label byte per pixel; label is null where the dataset has none.
 
-The EXIF orientation is the one that was applied; the warning is what cannot be known about it."""
-
-CLUSTER_MAP = pa.struct([("k", pa.int16()), ("height", pa.int32()), ("width", pa.int32()), ("ids", _PIXELS)])
-"""Cluster ids at the resolution of the features, for one K."""
-
-SCORE_MAP = pa.struct([("score", pa.string()), ("values", _PIXELS)])
-"""A pixel score at image size, float16."""
-
-SEGMENTED = pa.struct(
-    [
-        *(field for field in DECODED if field.name != "image"),
-        ("confidence", _PIXELS),
-        ("cluster_maps", pa.list_(CLUSTER_MAP)),
-        ("score_maps", pa.list_(SCORE_MAP)),
-        ("seconds_segment", pa.float64()),
-        ("seconds_cluster", pa.float64()),
-    ]
-)
-"""What leaves the actor: no logits and no features."""
+Record = TypeVar("Record", bound=IsRecord)
 
 
-def rows_by_unit(images: pa.Table) -> dict[int, Rows]:
-    """Rows of a manifest by their unit, in their order."""
-    rows_of: dict[int, Rows] = {}
-    for row in images.to_pylist():
-        rows_of.setdefault(row["unit"], []).append(row)
-    return rows_of
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageInTheStream(ListedImage):
+    """What every stage after the first knows of an image.
+
+    Attributes:
+        error: why it cannot be processed; such an image passes the stages that are left.
+        height: in pixels; None if it could not be decoded, as the following.
+        width: in pixels.
+        orientation: the EXIF orientation that was applied.
+        warning: what cannot be known about the orientation.
+        label: a label for every pixel; None where the dataset has none.
+        seconds_decode: that reading and decoding took.
+    """
+
+    error: str | None = None
+    height: Int32 | None = None
+    width: Int32 | None = None
+    orientation: Int8 | None = None
+    warning: str | None = None
+    label: BytePixels | None = None
+    seconds_decode: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image that was decoded."""
+        assert self.height is not None, "only a decoded image has a size"
+        assert self.width is not None, "only a decoded image has a size"
+        return self.height, self.width
 
 
-def pack(unit: int, rows: Rows, image_type: pa.StructType) -> pa.Table:
-    """The one-row table of a unit; `image_type` is the type of its images."""
-    images = pa.array([rows], type=pa.list_(image_type))
-    return pa.table({"unit": pa.array([unit], pa.int32()), "images": images})
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedImage(ImageInTheStream):
+    """An image in memory; `image` is None beside an error."""
+
+    image: RgbPixels | None = None
+
+    @property
+    def rgb(self) -> RgbPixels:
+        """The pixels of an image that was decoded: `(height, width, 3)`, which may be read-only."""
+        assert self.image is not None, "only a decoded image has pixels"
+        return self.image
 
 
-def unpack(table: pa.Table) -> tuple[int, Rows]:
-    """The unit of a one-row table, and its images."""
-    [row] = table.to_pylist()
-    return row["unit"], row["images"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterMap:
+    """Cluster ids for one K, at the resolution of the features."""
+
+    k: Int16
+    height: Int32
+    width: Int32
+    ids: BytePixels
 
 
-def pixels(row: Row, name: str, dtype: type[np.generic], channels: int | None = None) -> NDArray[Any]:
-    """The bytes in a column of an image as an array `(H, W)` or `(H, W, channels)`, read-only."""
-    shape = (row["height"], row["width"]) if channels is None else (row["height"], row["width"], channels)
-    return np.frombuffer(row[name], dtype).reshape(shape)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreMap:
+    """A pixel score at image size."""
+
+    score: str
+    height: Int32
+    width: Int32
+    values: Float16Pixels
 
 
-def image_size(row: Row) -> tuple[int, int]:
-    """Height and width of an image that was decoded."""
-    return row["height"], row["width"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentedImage(ImageInTheStream):
+    """What leaves a worker: no logits and no features.
+
+    Attributes:
+        confidence: at image size; None beside an error, as the following.
+        cluster_maps: one for each K.
+        score_maps: one for each pixel score.
+        seconds_segment: that the network took, for each image of the batch.
+        seconds_cluster: that clustering and scores took, for each image of the batch.
+    """
+
+    confidence: Float16Pixels | None = None
+    cluster_maps: list[ClusterMap] | None = None
+    score_maps: list[ScoreMap] | None = None
+    seconds_segment: float | None = None
+    seconds_cluster: float | None = None
+
+
+@dataclass(frozen=True)
+class UnitDone:
+    """What the driver hears of a finished unit.
+
+    Attributes:
+        ok: images with results.
+        failed: images with an error.
+        errors: of each failed image, `image_id: message`.
+        warnings: the same of images with a warning.
+    """
+
+    ok: Int32
+    failed: Int32
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def pack(images: Sequence[Record], kind: type[Record]) -> pa.Table:
+    """The one-row table of a unit, whose images are of a kind."""
+    structs = to_arrow(kind, images)
+    return pa.table({"images": pa.ListArray.from_arrays(pa.array([0, len(images)], pa.int32()), structs)})
+
+
+def unpack(table: pa.Table, kind: type[Record]) -> list[Record]:
+    """The images of a one-row table. Pixels are views of its memory, and cannot be written to."""
+    return from_arrow(kind, table["images"].combine_chunks().flatten())
+
+
+def pack_done(done: UnitDone) -> pa.Table:
+    """The one-row table of what the driver hears."""
+    return table_of(UnitDone, [done])
+
+
+def unpack_done(table: pa.Table) -> list[UnitDone]:
+    """What the driver hears, from the rows of a table."""
+    return [done for batch in table.to_batches() for done in from_arrow(UnitDone, batch.to_struct_array())]

@@ -118,13 +118,13 @@ def cluster_features(
     n_init: int = 4,
     backend: str = "torch",
 ) -> list[list[NDArray[np.uint8]]]:
-    """Cluster the cells of each image's feature map, once for each of `ks`.
+    """Cluster the positions of each image's feature map, once for each of `ks`.
 
     Args:
         features: for each image `(D, h, w)`, all of one shape.
         ks: clusters wanted.
         seeds: for each image, one for each of `ks`, see `kmeans_seed`.
-        normalize: scale every cell's vector to length 1 first; zero vectors stay zero.
+        normalize: scale the vector of every position to length 1 first; zero vectors stay zero.
         n_init: restarts, as for `kmeans`.
         backend: as for `kmeans`.
 

@@ -3,17 +3,25 @@
 A pixel is unsure where its confidence lies below tau; a cluster is out of distribution where the share of its
 pixels that are unsure exceeds T. Pixels are counted by `oodray.metrics.tally`; counts are integers, compared as
 fractions: nothing is rounded on the way.
+
+Every cluster of the package is judged here: by `exceeds` at one T, by `exceeded` at all the T of a sweep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from oodray.errors import ConfigError
+from oodray.metrics.curves import MAX_CLUSTER_PIXELS
+
+MAX_DECIMALS = 8
+"""Of a T of a sweep: up to it, a T and a ratio that differ are two different float64 numbers, see `exceeded`."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,10 @@ class Rule:
 
 
 def upsample_nearest(clusters: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Bring cluster ids to the size of the image (eq. 2): each pixel takes the cell that its centre lies in.
+    """Bring cluster ids to the size of the image (eq. 2): each pixel takes the id that its centre lies in.
 
     Nearest, because ids are names: a value between two of them would name a third cluster. On the line
-    between two cells the later one is taken. The indices are integer arithmetic: no rounding moves a border.
+    between two positions the later one is taken. The indices are integer arithmetic: no rounding moves a border.
 
     Args:
         clusters: `(h, w)` uint8.
@@ -51,8 +59,8 @@ def upsample_nearest(clusters: NDArray[np.uint8], height: int, width: int) -> ND
     _require_ids(clusters)
     if height < 1 or width < 1 or not clusters.size:
         raise ValueError(f"clusters {clusters.shape} and image {height} x {width} must each have a pixel")
-    rows = _cells_of_pixels(clusters.shape[0], height)
-    columns = _cells_of_pixels(clusters.shape[1], width)
+    rows = _positions_of_pixels(clusters.shape[0], height)
+    columns = _positions_of_pixels(clusters.shape[1], width)
     return np.take(np.take(clusters, columns, axis=1), rows, axis=0)
 
 
@@ -89,6 +97,44 @@ def exceeds(unsure: NDArray[np.integer[Any]], pixels: NDArray[np.integer[Any]], 
     return np.asarray(scaled > pixels.astype(object) * threshold.numerator, dtype=np.bool_)
 
 
+def exceeded(
+    unsure: NDArray[np.integer[Any]], pixels: NDArray[np.integer[Any]], ood_ratios: Sequence[float]
+) -> NDArray[np.int32]:
+    """How many of the given values of T each r_k exceeds: the first so many of them. `exceeds` for all at once.
+
+    The comparison is one of float64 numbers, and says what that of the fractions does. Two different fractions, of
+    at most 2**26 pixels and of 10**8, lie more than 2**-53 apart; below 1 rounding moves each by at most 2**-54, so
+    that they neither meet nor swap. Equal ones are one float64 number.
+
+    Args:
+        unsure: `(c,)`, unsure pixels of each cluster.
+        pixels: `(c,)`, all pixels of each cluster, at least 1.
+        ood_ratios: values of T, ascending, as `check_ood_ratios` admits them.
+
+    Raises:
+        ValueError: a cluster has no pixel, more than `MAX_CLUSTER_PIXELS`, or more unsure ones than it has.
+
+    >>> exceeded(np.array([0, 3, 4]), np.array([10, 10, 10]), [0, 0.3, 0.35]).tolist()
+    [0, 1, 3]
+    """
+    if np.any((pixels < 1) | (pixels > MAX_CLUSTER_PIXELS) | (unsure < 0) | (unsure > pixels)):
+        raise ValueError(f"a cluster must have 1 to {MAX_CLUSTER_PIXELS} pixels, and 0 to all of them unsure")
+    return np.searchsorted(np.asarray(ood_ratios), unsure / pixels).astype(np.int32)
+
+
+def check_ood_ratios(ood_ratios: Sequence[float]) -> None:
+    """Refuse values that cannot be a T, or have more decimals than `exceeded` is exact for.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for ood_ratio in ood_ratios:
+        if not 0 <= ood_ratio <= 1:
+            raise ConfigError(f"T is a share from 0 to 1, not {ood_ratio}")
+        if round(ood_ratio, MAX_DECIMALS) != ood_ratio:
+            raise ConfigError(f"T = {ood_ratio} has more than {MAX_DECIMALS} decimals")
+
+
 def ood_mask(clusters: NDArray[np.uint8], flagged: Collection[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """The paper's output: 255 where a pixel's cluster is flagged, else 0.
 
@@ -108,9 +154,9 @@ def ood_mask(clusters: NDArray[np.uint8], flagged: Collection[int] | NDArray[np.
     return values[clusters]
 
 
-def _cells_of_pixels(cells: int, pixels: int) -> NDArray[np.int64]:
-    """Along one axis, the cell that the centre of each pixel lies in."""
-    return (2 * np.arange(pixels, dtype=np.int64) + 1) * cells // (2 * pixels)
+def _positions_of_pixels(positions: int, pixels: int) -> NDArray[np.int64]:
+    """Along one axis of the map, the position that the centre of each pixel lies in."""
+    return (2 * np.arange(pixels, dtype=np.int64) + 1) * positions // (2 * pixels)
 
 
 def _require_ids(clusters: NDArray[np.uint8]) -> None:

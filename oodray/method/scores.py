@@ -23,9 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodray.errors import ImageError
-
-PIXEL_SCORES = ("max-logit", "msp", "entropy", "energy")
-SCORES = ("ratio", "mask-then-logit", *PIXEL_SCORES)
+from oodray.method.settings import PIXEL_SCORES
 
 # On a CPU small strips stay in its caches, which is twice as fast; on a GPU large ones launch fewer kernels.
 CPU_STRIP_BYTES = 8 * 2**20
@@ -62,6 +60,25 @@ def pixel_scores(logits: Tensor, height: int, width: int, names: Sequence[str]) 
     for name, values in maps.items():
         _require_finite(name, values)
     return maps
+
+
+@torch.no_grad()
+def predicted_classes(logits: Tensor, height: int, width: int) -> NDArray[np.int16]:
+    """The likeliest class of every pixel of the image, the first of equal ones.
+
+    Args:
+        logits: `(C, h, w)`, as of `pixel_scores`.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Returns:
+        `(height, width)` int16.
+
+    >>> predicted_classes(torch.tensor([[[2.0, -1.0]], [[0.0, 3.0]]]), 1, 2).tolist()
+    [[0, 1]]
+    """
+    _check_arguments(logits, height, width, ())
+    return torch.cat([strip.argmax(0).short() for strip in _strips(logits, height, width)]).cpu().numpy()
 
 
 def confidence(logits: Tensor) -> Tensor:

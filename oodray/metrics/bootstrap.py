@@ -20,16 +20,16 @@ from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 LEVEL = 0.95
 """Share of the resampled values that lie in an interval."""
 
-_BLOCK_CELLS = 4_000_000  # of the dense table of one block of ranks: 32 MB
+_BLOCK_NUMBERS = 4_000_000  # of the dense table of one block of ranks: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
 class ImageCounts:
-    """Pixels of each image by rank of their score, as sparse cells.
+    """Pixels of each image by rank of their score: one entry for each image and rank that has pixels.
 
     Attributes:
         images: number of images.
-        image: `(n,)`, the image of each cell.
+        image: `(n,)`, the image of each entry.
         rank: `(n,)`, the rank of its score among all distinct scores, the most anomalous being 0; ascending.
         ood: `(n,)`, its OoD pixels.
         ind: `(n,)`, its in-distribution pixels.
@@ -44,7 +44,7 @@ class ImageCounts:
     @classmethod
     def of(cls, images: Sequence[Totals], score: str) -> ImageCounts:
         """The counts of a score, by image."""
-        parts = [_cells(image, score) for image in images]
+        parts = [_entries(image, score) for image in images]
         owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
         order, ood, ind = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         _, rank = np.unique(order, return_inverse=True)
@@ -55,13 +55,13 @@ class ImageCounts:
         """OoD and in-distribution pixels by rank, `(b, ranks)`, of images that count `weights` `(b, images)` times."""
         ranks = int(self.rank[-1]) + 1 if len(self.rank) else 0
         totals = np.zeros((2, len(weights), ranks), np.int64)
-        step = max(1, _BLOCK_CELLS // self.images)
+        step = max(1, _BLOCK_NUMBERS // self.images)
         for start in range(0, ranks, step):
             end = min(start + step, ranks)
-            cells = slice(*np.searchsorted(self.rank, [start, end]))
+            entries = slice(*np.searchsorted(self.rank, [start, end]))
             for total, counts in zip(totals, (self.ood, self.ind), strict=True):
                 dense = np.zeros((self.images, end - start))
-                np.add.at(dense, (self.image[cells], self.rank[cells] - start), counts[cells])
+                np.add.at(dense, (self.image[entries], self.rank[entries] - start), counts[entries])
                 # Products of whole numbers below 2**53: exact in float64.
                 total[:, start:end] = weights @ dense
         return totals[0], totals[1]
@@ -122,20 +122,20 @@ def _three(ood: Counts, ind: Counts, convention: Convention) -> tuple[float, flo
     return measures.ap, measures.fpr95, measures.auroc
 
 
-def _cells(image: Totals, score: str) -> tuple[NDArray[np.float64], Counts, Counts]:
-    """Of one image: a number in the order of the ranks, OoD and in-distribution pixels of each cell."""
+def _entries(image: Totals, score: str) -> tuple[NDArray[np.float64], Counts, Counts]:
+    """Of one image: a number in the order of the ranks, OoD and in-distribution pixels of each entry."""
     if score == "ratio":
         unsure, pixels, ood, ind = image.clusters
         return -(unsure / pixels), ood, ind
     if score == "mask-then-logit":
-        inside, outside = _tally_cells(image.inside), _tally_cells(image.outside)
+        inside, outside = _tally_entries(image.inside), _tally_entries(image.outside)
         order = np.concatenate([inside[0], outside[0] + KEY_COUNT])
         return order, np.concatenate([inside[1], outside[1]]), np.concatenate([inside[2], outside[2]])
-    keys, ood, ind = _tally_cells(image.scores[score])
+    keys, ood, ind = _tally_entries(image.scores[score])
     return -keys, ood, ind
 
 
-def _tally_cells(tally: Tally) -> tuple[NDArray[np.float64], Counts, Counts]:
+def _tally_entries(tally: Tally) -> tuple[NDArray[np.float64], Counts, Counts]:
     labelled = (tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)
     labels, counts = tally.labels[labelled], tally.counts[labelled]
     return tally.keys[labelled].astype(np.float64), counts * (labels == OOD), counts * (labels == IN_DISTRIBUTION)

@@ -15,6 +15,7 @@ import numpy as np
 
 from oodray.errors import ConfigError
 from oodray.metrics.curves import ApRule, Counts, FprRule, auroc, average_precision, best_f1, fpr_at_tpr
+from oodray.spelling import did_you_mean
 
 Pooling: TypeAlias = Literal["dataset", "image"]
 Lacking: TypeAlias = Literal["keep", "drop", "refuse"]
@@ -99,7 +100,7 @@ def like_evaluator(name: str) -> Convention:
         ConfigError: the name is none of `LIKE`.
     """
     if name not in LIKE:
-        raise ConfigError(f"no evaluator {name!r} is known; known: {', '.join(LIKE)}")
+        raise ConfigError(f"no evaluator {name!r} is known; {did_you_mean(name, LIKE, what='known evaluators')}")
     return LIKE[name]
 
 

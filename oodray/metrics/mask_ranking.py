@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from oodray.metrics.sweep import ConfidenceCells
+from oodray.metrics.cells import Cells
 from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD
 
 
@@ -35,21 +35,21 @@ class RankedCells:
     totals: NDArray[np.int64]
 
     @classmethod
-    def of(cls, cells: ConfidenceCells, clusters: int) -> RankedCells:
-        """The cells of `clusters` clusters, in any order."""
+    def of(cls, cells: Cells) -> RankedCells:
+        """Cells of clusters, labelled `OOD` or `IN_DISTRIBUTION`, in any order."""
         of_ood = np.zeros(KEY_COUNT, np.bool_)
         of_ood[cells.keys[cells.labels == OOD]] = True
         rank_of_key = np.concatenate([[0], np.cumsum(of_ood)[:-1]])
         ranks = int(of_ood.sum()) + 1
-        order = np.argsort(cells.cluster, kind="stable")
+        order = np.argsort(cells.owner, kind="stable")
         places = ((cells.labels == IN_DISTRIBUTION) * ranks + rank_of_key[cells.keys])[order]
         counts = cells.counts[order]
         totals = np.zeros(2 * ranks, np.int64)
         np.add.at(totals, places, counts)
-        starts = np.searchsorted(cells.cluster[order], np.arange(clusters + 1))
+        starts = np.searchsorted(cells.owner[order], np.arange(cells.owners + 1))
         return cls(places, counts, starts, totals.reshape(2, ranks))
 
-    def fill(self, found: NDArray[np.float64], entries: NDArray[np.intp]) -> None:
+    def fill(self, found: NDArray[np.float64], entries: NDArray[np.int32]) -> None:
         """AP and FPR95 of each T, ascending, into `(2, T)`; cluster c is in the mask for the first `entries[c]`."""
         order = np.argsort(-entries, kind="stable")
         _fill(found, self.places, self.counts, self.starts, self.totals, order, entries)

@@ -2,39 +2,25 @@
 
 r_k (eq. 3) depends on the confidences of a cluster only through how many lie below tau, so counts per (cluster,
 confidence key, label) answer every setting: no pixel and no network is needed again. For one K and tau, falling T
-flags the clusters in the order of r_k, so that the masks of all T are one cumulative sum.
+flags the clusters in the order of r_k, so that the masks of all T are one cumulative sum. At which T a cluster is in
+the mask is decided by `oodray.method.rule.exceeded` and given to the functions here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.errors import ConfigError
+from oodray.metrics.cells import Cells
 from oodray.metrics.curves import Counts, average_precision, fpr_at_tpr, ratio_counts
 
 MAX_SETTINGS = 100_000_000
-MAX_DECIMALS = 8
-"""Of a T: two different fractions, of at most 2**26 pixels and of 10**8, are two different float64 numbers."""
 
 Columns = dict[str, NDArray[np.float64]]
-
-
-def check_ood_ratios(ood_ratios: Iterable[float]) -> None:
-    """Refuse values that cannot be a T, or have more decimals than comparisons in float64 are exact for.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for ood_ratio in ood_ratios:
-        if not 0 <= ood_ratio <= 1:
-            raise ConfigError(f"T is a share from 0 to 1, not {ood_ratio}")
-        if round(ood_ratio, MAX_DECIMALS) != ood_ratio:
-            raise ConfigError(f"T = {ood_ratio} has more than {MAX_DECIMALS} decimals")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,93 +48,58 @@ class ClusterGrid:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class ConfidenceCells:
-    """Labelled pixels of the clusters of one K by confidence.
-
-    Attributes:
-        cluster: `(n,)`, the cluster of each cell, by its index in the grid.
-        keys: `(n,)` uint16.
-        labels: `(n,)` uint8, `OOD` or `IN_DISTRIBUTION`.
-        counts: `(n,)` int64.
-    """
-
-    cluster: NDArray[np.intp]
-    keys: NDArray[np.uint16]
-    labels: NDArray[np.uint8]
-    counts: Counts
-
-
-def count_below(
-    owner: NDArray[np.intp], keys: NDArray[np.uint16], counts: Counts, tau_keys: Sequence[int], owners: int
-) -> NDArray[np.int32]:
-    """Pixels of each of `owners` tallies below each tau: `(taus, owners)`.
-
-    Args:
-        owner: `(n,)`, the tally of each cell.
-        keys: `(n,)` of the cells.
-        counts: `(n,)`, at most 2**31 pixels a tally.
-        tau_keys: the key of each tau, see `first_key_at_least`, ascending.
-        owners: number of tallies.
-    """
-    # A cell is below every tau from this one on.
-    first = np.searchsorted(np.asarray(tau_keys), keys, side="right")
-    taus = len(tau_keys)
-    cells = np.bincount(first * owners + owner, weights=counts, minlength=(taus + 1) * owners)
-    return np.cumsum(cells.reshape(taus + 1, owners)[:taus], axis=0).astype(np.int32)
-
-
-def sweep(grid: ClusterGrid, ood_ratios: Sequence[float]) -> Columns:
+def sweep(grid: ClusterGrid, flagged: NDArray[np.int32], ood_ratios: int) -> Columns:
     """The metrics of every setting of one K, tau by tau and in each T by T.
 
     Args:
         grid: the clusters.
-        ood_ratios: the values of T, ascending, see `check_ood_ratios`.
+        flagged: `(taus, c)`, for how many of the values of T, ascending, each cluster is in the mask.
+        ood_ratios: how many values of T there are.
 
     Returns:
-        `ratio_ap, ratio_fpr95, precision, recall, f1, iou`, each `(taus * len(ood_ratios),)`; nan for a share
-        of nothing.
+        `ratio_ap, ratio_fpr95, precision, recall, f1, iou`, each `(taus * ood_ratios,)`; nan for a share of nothing.
     """
-    thresholds = -np.asarray(ood_ratios)
     rows: list[Columns] = []
-    for unsure in grid.unsure.astype(np.int64):
+    for unsure, entries in zip(grid.unsure, flagged, strict=True):
         counts = ratio_counts(unsure, grid.pixels, grid.ood, grid.ind)
-        falling, order = _falling(unsure, grid.pixels)
-        flagged = np.searchsorted(falling, thresholds)
-        hits, alarms = (np.concatenate([[0], np.cumsum(of[order])])[flagged] for of in (grid.ood, grid.ind))
+        hits, alarms = (_in_masks(of, entries, ood_ratios) for of in (grid.ood, grid.ind))
         rows.append(
             {
-                "ratio_ap": np.full(len(thresholds), average_precision(*counts)),
-                "ratio_fpr95": np.full(len(thresholds), fpr_at_tpr(*counts)),
+                "ratio_ap": np.full(ood_ratios, average_precision(*counts)),
+                "ratio_fpr95": np.full(ood_ratios, fpr_at_tpr(*counts)),
                 **_mask_columns(hits, alarms, int(grid.ood.sum())),
             }
         )
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def sweep_mask_then_logit(grid: ClusterGrid, cells: ConfidenceCells, ood_ratios: Sequence[float]) -> Columns:
+def sweep_mask_then_logit(grid: ClusterGrid, cells: Cells, flagged: NDArray[np.int32], ood_ratios: int) -> Columns:
     """AP and FPR95 of `mask-then-logit` at every setting of one K, in the order of `sweep`.
 
     Clusters enter the mask in the order of their ratio, so each T adds to the counts of the one above it, and a T
     that adds nothing costs nothing.
-    """
-    found = np.full((2, len(grid.unsure), len(ood_ratios)), math.nan)
-    if grid.ood.any() and grid.ind.any():
-        from oodray.metrics.mask_ranking import RankedCells
 
-        ranked = RankedCells.of(cells, len(grid.pixels))
-        for tau, unsure in enumerate(grid.unsure):
-            # For how many of the values of T, ascending, each cluster is in the mask.
-            entries = np.searchsorted(np.asarray(ood_ratios), unsure / grid.pixels)
+    Args:
+        grid: the clusters.
+        cells: their labelled pixels by confidence, owned by the clusters of the grid.
+        flagged: see `sweep`.
+        ood_ratios: see `sweep`.
+    """
+    found = np.full((2, len(grid.unsure), ood_ratios), math.nan)
+    if grid.ood.any() and grid.ind.any():
+        from oodray.metrics.mask_ranking import RankedCells  # and with it numba, which plain sweeps do without
+
+        ranked = RankedCells.of(cells)
+        for tau, entries in enumerate(flagged):
             ranked.fill(found[:, tau], entries)
     return {"mask_then_logit_ap": found[0].ravel(), "mask_then_logit_fpr95": found[1].ravel()}
 
 
-def _falling(unsure: Counts, pixels: Counts) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Minus the ratios, ascending, and the order of the clusters."""
-    ratios = -(unsure / pixels)
-    order = np.argsort(ratios, kind="stable")
-    return ratios[order], order
+def _in_masks(pixels: Counts, entries: NDArray[np.int32], ood_ratios: int) -> Counts:
+    """Of the clusters' pixels, those in the mask of each T; cluster c is in the first `entries[c]` of them."""
+    leaving = np.zeros(ood_ratios + 1, np.int64)
+    np.add.at(leaving, entries, pixels)
+    return np.cumsum(leaving[::-1])[::-1][1:]
 
 
 def _mask_columns(hits: Counts, alarms: Counts, ood: int) -> Columns:

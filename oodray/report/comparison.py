@@ -37,8 +37,8 @@ def _table(dataset: str, runs: Sequence[Compared], convention: Convention) -> Ta
     if dataset in TABLES:
         cited, rows = TABLES[dataset]
         for row in rows:
-            cells = (row.method, f"published, {cited}", f"{row.ap:.2f}", f"{row.fpr95:.2f}", "")
-            table.add_row(*map(Text, cells), style="dim")
+            texts = (row.method, f"published, {cited}", f"{row.ap:.2f}", f"{row.fpr95:.2f}", "")
+            table.add_row(*map(Text, texts), style="dim")
         notes.append(
             f"Rows marked as published are cited from {cited} of arXiv 2510.02909: not measured here, and without the "
             "conventions that they follow."

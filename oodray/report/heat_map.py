@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +11,10 @@ from oodray.storage.atomic import replacing
 if TYPE_CHECKING:
     from oodray.analysis.sweep import Sweep
     from oodray.results.folder import ResultsFolder
+    from oodray.storage.place import Place
 
 
-def write_heat_maps(sweep: Sweep, folder: ResultsFolder) -> list[Path]:
+def write_heat_maps(sweep: Sweep, folder: ResultsFolder) -> list[Place]:
     """Write `sweep/k-K.png` for each K; nothing where the grid is no plane, or nothing is labelled OoD.
 
     Raises:

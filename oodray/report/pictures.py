@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +11,16 @@ from oodray.datasets.images import decode_image, decode_label, decode_mask, read
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
-from oodray.job.units import image_size
 from oodray.method.rule import Rule
 from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
 from oodray.results.cells import clusters_of
-from oodray.results.folder import OK, ResultsFolder
+from oodray.results.folder import ResultsFolder
 from oodray.results.one_image import unknown_image
 from oodray.results.reading import read_rows
+from oodray.results.rows import OK
 from oodray.storage.atomic import replacing
+from oodray.storage.place import Place, is_inside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ _SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width", "o
 _SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
 
 
-def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: int = 3) -> list[Path]:
+def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: int = 3) -> list[Place]:
     """Draw images of a run with their labels, clusters, ratios and masks: `OUT/pictures/IMAGE_ID.png` for each.
 
     Args:
@@ -70,7 +70,7 @@ def _found(folder: ResultsFolder, index: pd.DataFrame, image_id: str) -> tuple[i
     return int(rows[0]["unit"]), image_id
 
 
-def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Path:
+def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Place:
     table = read_rows([folder.part(unit)], [*_SHOWN, "clusters"])
     table = table.take([table["image_id"].to_pylist().index(image_id)])
     row = table.select(_SHOWN).to_pylist()[0]
@@ -81,10 +81,10 @@ def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) 
     return target
 
 
-def _picture(folder: ResultsFolder, image_id: str) -> Path:
+def _picture(folder: ResultsFolder, image_id: str) -> Place:
     """Where the picture of an image belongs: an id is a path, and its folders are kept."""
     target = folder.pictures / f"{image_id}.png"
-    if not target.resolve().is_relative_to(folder.pictures.resolve()):
+    if not is_inside(target.resolve(), folder.pictures.resolve()):
         raise ResultsError(f"the id {image_id!r} leads out of {folder.pictures}; its picture is not written")
     return target
 
@@ -93,7 +93,7 @@ def _image_result(row: dict[str, Any], clusters_column: Any, rule: Rule) -> Imag
     clusters = clusters_of(clusters_column)
     own = clusters.k == rule.k
     ids = clusters.cluster[own].tolist()
-    ood = clusters.ood(rule.tau, rule.ood_ratio)[own]
+    ood = clusters.ood(rule)[own]
     return ImageResult(
         image=_image(row),
         label=_label(row),
@@ -111,7 +111,7 @@ def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
         image = turned(decode_image(read_bytes(uri)), row["orientation"] or AS_STORED)
     except ImageError as error:
         raise ResultsError(f"{row['image_id']} cannot be shown without its image file {uri}: {error}") from error
-    if image.shape[:2] != image_size(row):
+    if image.shape[:2] != (row["height"], row["width"]):
         raise ResultsError(
             f"{uri} has changed since the run: it is {image.shape[1]}x{image.shape[0]} pixels now, "
             f"then it was {row['width']}x{row['height']}"
@@ -127,7 +127,7 @@ def _label(row: dict[str, Any]) -> NDArray[np.uint8] | str:
         label = decode_label(read_bytes(row["label_uri"]), get_layout(row["dataset"]).label_codes)
     except ImageError:
         return "no label: file not readable"
-    return label if label.shape == image_size(row) else "no label: size has changed"
+    return label if label.shape == (row["height"], row["width"]) else "no label: size has changed"
 
 
 def _details(row: dict[str, Any], rule: Rule) -> str:

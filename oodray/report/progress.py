@@ -17,7 +17,7 @@ from oodray.report.words import duration_text, one_line, rate_text
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from oodray.job.run import UnitDone
+    from oodray.job.units import UnitDone
 
 SECONDS_BETWEEN_LINES = 10
 """Where there is no terminal, a line is printed at most this often."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from oodray.analysis.sweep import Sweep
     from oodray.datasets.layouts import Layout
     from oodray.method.rule import Rule
-    from oodray.report.status import Speed, Status
+    from oodray.results.status import Speed, Status
+    from oodray.storage.place import Place
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
@@ -44,14 +44,14 @@ def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> T
         names.insert(2, f"FPR{100 * convention.tpr:g}")
     _add_numbers(table, *(f"{name} %" for name in names))
     for metrics in evaluation.of(convention):
-        cells = [
+        numbers = [
             _interval(metrics.ap, metrics.ap_low, metrics.ap_high),
             _interval(metrics.fpr95, metrics.fpr95_low, metrics.fpr95_high),
             _interval(metrics.auroc, metrics.auroc_low, metrics.auroc_high),
         ]
         if convention.tpr != DEFAULT.tpr:
-            cells.insert(2, percent(metrics.fpr_at_tpr))
-        table.add_row(Text(metrics.score), *cells)
+            numbers.insert(2, percent(metrics.fpr_at_tpr))
+        table.add_row(Text(metrics.score), *numbers)
     return table
 
 
@@ -74,7 +74,7 @@ def sweep_table(sweep: Sweep, rows: Sequence[int]) -> Table:
     return _settings_table(caption, [sweep.setting(row) for row in rows])
 
 
-def selection_table(sweep: Sweep, elsewhere: Sweep, path: Path) -> Table:
+def selection_table(sweep: Sweep, elsewhere: Sweep, path: Place) -> Table:
     """The setting that is best on another run, as it is there and here.
 
     Raises:
@@ -168,8 +168,8 @@ def _status_rows(status: Status) -> list[tuple[str, str]]:
         ("failed", str(status.failed)),
         ("speed", _speed_text(status.speed) if status.speed else "unknown"),
     ]
-    if status.speed and status.left:
-        rows.append(("time left", f"{duration_text(status.left / status.speed.images_per_second)} at this speed"))
+    if status.seconds_left is not None:
+        rows.append(("time left", f"{duration_text(status.seconds_left)} at this speed"))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The nested tallies of result rows as flat numpy arrays, for whatever counts over many images at once."""
+"""The tallies of result rows as flat arrays: from the nested columns of Arrow to `oodray.metrics.cells`."""
 
 from __future__ import annotations
 
@@ -9,35 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.method.rule import exceeds
-from oodray.metrics.tally import Tally, first_key_at_least
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """The cells of many tallies, one after the other.
-
-    Attributes:
-        owner: `(n,)`, the tally that each cell belongs to.
-        keys: `(n,)` uint16.
-        labels: `(n,)` uint8.
-        counts: `(n,)` int64.
-    """
-
-    owner: NDArray[np.intp]
-    keys: NDArray[np.uint16]
-    labels: NDArray[np.uint8]
-    counts: NDArray[np.int64]
-
-    def tally(self, chosen: NDArray[np.bool_]) -> Tally:
-        """The tally of all chosen cells together; `chosen` is `(n,)`."""
-        return Tally.from_arrays(self.keys[chosen], self.labels[chosen], self.counts[chosen])
-
-    def pixels_by_owner(self, owners: int, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Pixels in the chosen cells of each of `owners` tallies: `(owners,)` int64."""
-        pixels = np.zeros(owners, np.int64)
-        np.add.at(pixels, self.owner[chosen], self.counts[chosen])
-        return pixels
+from oodray.method.rule import Rule, exceeds
+from oodray.metrics.cells import Cells
+from oodray.metrics.tally import first_key_at_least
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +34,17 @@ class Clusters:
     ratio: NDArray[np.float64]
     cells: Cells
 
-    def unsure(self, key: int) -> NDArray[np.int64]:
-        """Pixels of each cluster whose confidence has a smaller key."""
-        return self.cells.pixels_by_owner(len(self.row), self.cells.keys < key)
+    def unsure(self, tau: float) -> NDArray[np.int64]:
+        """Pixels of each cluster whose confidence is below tau."""
+        return self.cells.pixels_by_owner(self.cells.keys < first_key_at_least(tau))
 
-    def ood(self, tau: float, ood_ratio: float) -> NDArray[np.bool_]:
-        """Whether each cluster is OoD."""
-        return exceeds(self.unsure(first_key_at_least(tau)), self.pixels, ood_ratio)
+    def ood(self, rule: Rule) -> NDArray[np.bool_]:
+        """Whether each cluster, of any K, is OoD at the tau and T of a rule."""
+        return exceeds(self.unsure(rule.tau), self.pixels, rule.ood_ratio)
 
     def labelled(self, label: int) -> NDArray[np.int64]:
         """Pixels of each cluster that have a label."""
-        return self.cells.pixels_by_owner(len(self.row), self.cells.labels == label)
+        return self.cells.pixels_by_owner(self.cells.labels == label)
 
 
 def clusters_of(column: pa.ChunkedArray) -> Clusters:
@@ -91,7 +65,7 @@ def _cells(structs: pa.StructArray) -> Cells:
     keys, owner = _values(structs.field("keys"))
     labels, _ = _values(structs.field("labels"))
     counts, _ = _values(structs.field("counts"))
-    return Cells(owner, keys, labels, counts)
+    return Cells(len(structs), owner, keys, labels, counts)
 
 
 def _values(lists: pa.ListArray) -> tuple[NDArray[Any], NDArray[np.intp]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,53 +14,8 @@ import pyarrow.parquet as pq
 from oodray.errors import ResultsError, RunError
 from oodray.method.rule import Rule
 from oodray.metrics.tally import MAX_BITS, snap_threshold
-from oodray.storage.atomic import TEMPORARY_FILES, replacing
-from oodray.storage.remote import is_remote, storage_path
-
-_TALLY = [("keys", pa.list_(pa.uint16())), ("labels", pa.list_(pa.uint8())), ("counts", pa.list_(pa.int64()))]
-
-CLUSTER = pa.struct(
-    [
-        ("k", pa.int16()),
-        ("cluster", pa.int16()),
-        ("pixels", pa.int64()),
-        ("ratio", pa.float64()),
-        *_TALLY,
-    ]
-)
-"""One cluster of one image; its tally counts pixels by (confidence key, label)."""
-
-SCORE_TALLY = pa.struct([("score", pa.string()), *_TALLY])
-"""One pixel score of one image; its tally counts pixels by (score key, label)."""
-
-STAGES = ("decode", "segment", "cluster", "finish")
-"""Stages whose seconds are recorded for every image."""
-
-RESULT_SCHEMA = pa.schema(
-    [
-        ("unit", pa.int32()),
-        ("image_id", pa.string()),
-        ("dataset", pa.string()),
-        ("image_uri", pa.string()),
-        ("label_uri", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("warning", pa.string()),
-        ("orientation", pa.int8()),
-        ("mask_png", pa.binary()),
-        ("clusters_png", pa.binary()),
-        ("ood_fraction", pa.float64()),
-        ("image_score", pa.float64()),
-        ("clusters", pa.list_(CLUSTER)),
-        ("tallies", pa.list_(SCORE_TALLY)),
-        *((f"seconds_{stage}", pa.float64()) for stage in STAGES),
-    ]
-)
-"""One row per image. Every file is written with it, or a file of error rows alone would have null columns."""
-
-OK, ERROR = "ok", "error"
+from oodray.storage.atomic import remove_leftovers, replacing
+from oodray.storage.place import Place, storage_path
 
 _PART_NAME = re.compile(r"part-(\d{6}|[1-9]\d{6,})\.parquet")
 
@@ -70,7 +23,7 @@ _PART_NAME = re.compile(r"part-(\d{6}|[1-9]\d{6,})\.parquet")
 class ResultsFolder:
     """The paths of a results folder, all absolute, and its small files."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Place) -> None:
         # Absolute, as Ray's tasks run in folders of their own.
         self.path = storage_path(path)
         self.run = self.path / "run.json"
@@ -83,16 +36,16 @@ class ResultsFolder:
         self.pictures = self.path / "pictures"
         self.dataset = self.path / "dataset"
 
-    def part(self, unit: int) -> Path:
+    def part(self, unit: int) -> Place:
         """The file of a unit. Its name says all, so writing it twice is writing it once."""
         return self.results / f"part-{unit:06d}.parquet"
 
-    def parts(self) -> list[Path]:
+    def parts(self) -> list[Place]:
         """The finished files, in the order of the units."""
         return [self.part(unit) for unit in sorted(self.finished_units())]
 
     def finished_units(self) -> set[int]:
-        """Units that have a file."""
+        """Units that have a file. Every call lists the folder, a request where it lies in an object store."""
         names = (_PART_NAME.fullmatch(path.name) for path in self.results.glob("part-*"))
         return {int(name[1]) for name in names if name}
 
@@ -108,12 +61,10 @@ class ResultsFolder:
             raise RunError(f"cannot make the folder {self.results}: {error.strerror}") from error
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed process was writing: on disks, as an object is there whole or not at all."""
-        if is_remote(self.path):
-            return
-        ours = (folder.rglob(TEMPORARY_FILES) for folder in (self.results, self.pictures, self.dataset))
-        for leftover in itertools.chain(self.path.glob(TEMPORARY_FILES), *ours):
-            leftover.unlink(missing_ok=True)
+        """Remove what a killed process was writing."""
+        remove_leftovers(self.path)
+        for folder in (self.results, self.pictures, self.dataset):
+            remove_leftovers(folder, recursive=True)
 
     def read_run(self) -> dict[str, Any]:
         """The content of run.json.
@@ -169,16 +120,7 @@ class ResultsFolder:
         write_json(self.run, content)
 
 
-def write_part(folder: ResultsFolder, unit: int, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of a unit: the file appears whole or not at all.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
-    write_table(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), folder.part(unit))
-
-
-def write_table(table: pa.Table, target: Path) -> None:
+def write_table(table: pa.Table, target: Place) -> None:
     """Write a Parquet file that appears whole or not at all.
 
     Raises:
@@ -188,7 +130,7 @@ def write_table(table: pa.Table, target: Path) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def write_json(target: Path, content: Mapping[str, Any]) -> None:
+def write_json(target: Place, content: Mapping[str, Any]) -> None:
     """Write a JSON file that appears whole or not at all. NaN becomes null, as JSON has no word for it.
 
     Raises:

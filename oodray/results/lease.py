@@ -7,7 +7,6 @@ whether it still means anything is known at once on the same host, elsewhere by 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -20,10 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from filelock import lock_descriptor
+
 from oodray.errors import ResultsError, RunError
 from oodray.results.folder import ResultsFolder
 from oodray.storage.atomic import replacing
-from oodray.storage.remote import is_remote
+from oodray.storage.place import Place
 
 SECONDS_BETWEEN_BEATS = 10.0
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -160,7 +161,7 @@ class Lease:
 
     def _refuse_a_later_one(self) -> None:
         """In an object store, which locks nothing, of two that start at once the one that wrote last goes on."""
-        if is_remote(self.path):
+        if not isinstance(self.path, Path):
             time.sleep(SECONDS_TO_BE_OVERWRITTEN)
             holder = _read(self.path)
             if holder != self._holder:
@@ -177,22 +178,23 @@ class Lease:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def _one_at_a_time(folder: Place) -> Iterator[None]:
     """Of two that find the same dead lease, the second sees the first one's."""
-    if is_remote(folder):
+    if not isinstance(folder, Path):
         yield
         return
+    # The folder itself is locked: a lock file would lie among the results, and removing it would let a third run in.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         # Some network drives lock no folder; there, two runs that start in the same instant are not told apart.
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_descriptor(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
-def _read(path: Path) -> Holder | None:
+def _read(path: Place) -> Holder | None:
     try:
         holder = Holder(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import pyarrow.compute as pc
 
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
-from oodray.results.folder import OK, ResultsFolder
+from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.rows import OK
+from oodray.spelling import did_you_mean
 
-MOST_SUGGESTIONS = 3
+MOST_LISTED = 3
+"""Of the ids of a run, where an unknown one was asked for."""
 
 
 def read_image(folder: ResultsFolder, image_id: str, columns: list[str]) -> dict[str, Any]:
@@ -42,6 +44,6 @@ def unknown_image(folder: ResultsFolder, image_id: str) -> ResultsError:
     if image_id in known:
         return ResultsError(f"{image_id} is not done yet; run the command of {folder.path} again to continue it")
     holding = [name for name in known if image_id and image_id in name]
-    near = holding or difflib.get_close_matches(image_id, known, n=MOST_SUGGESTIONS)
-    hint = f"did you mean {' or '.join(near[:MOST_SUGGESTIONS])}?" if near else f"ids look like {known[0]}"
+    what = "ids that contain it" if holding else "known ids"
+    hint = did_you_mean(image_id, holding or known, what=what, most=MOST_LISTED)
     return ResultsError(f"{folder.path} has no image {image_id!r}; {hint}")

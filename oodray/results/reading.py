@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,17 +14,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oodray.errors import ResultsError
-from oodray.method.rule import Rule, exceeds
-from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, first_key_at_least
+from oodray.method.rule import Rule
+from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
+from oodray.results.folder import ResultsFolder
+from oodray.results.rows import RESULT_SCHEMA
+from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_results(out: str | Path) -> pd.DataFrame:
+def read_results(out: str | Place) -> pd.DataFrame:
     """The results of a run, one row per image, in the order of the manifest.
 
     Nested columns hold lists of dicts; see `read_clusters` for the tidy form. Works while the run goes on.
@@ -39,7 +40,7 @@ def read_results(out: str | Path) -> pd.DataFrame:
     return results
 
 
-def read_clusters(out: str | Path) -> pd.DataFrame:
+def read_clusters(out: str | Place) -> pd.DataFrame:
     """The clusters of a run, one row per image, K and cluster.
 
     Columns: `image_id, k, cluster, pixels, unsure, ratio, ood, pixels_id, pixels_ood, pixels_ignored`;
@@ -58,7 +59,7 @@ def read_clusters(out: str | Path) -> pd.DataFrame:
     return pd.DataFrame({name: np.concatenate([found[name] for found in columns]) for name in columns[0]})
 
 
-def read_rows(paths: Iterable[Path], columns: list[str] | None = None) -> pa.Table:
+def read_rows(paths: Iterable[Place], columns: list[str] | None = None) -> pa.Table:
     """Rows of finished files, in the order of the files; all columns, or those named.
 
     Raises:
@@ -69,8 +70,10 @@ def read_rows(paths: Iterable[Path], columns: list[str] | None = None) -> pa.Tab
     return pa.concat_tables([schema.empty_table(), *(_read_part(path, names) for path in paths)])
 
 
-def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
+def check_parts(folder: ResultsFolder, manifest: pa.Table, units: Set[int]) -> None:
     """Find what was damaged in the files of finished units before a run goes on beside them, by a look at their ends.
+
+    `units` are those that have a file.
 
     Not in object stores, where a file is read as a whole: there it is found when the run is evaluated.
 
@@ -80,7 +83,7 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
     if is_remote(folder.path):
         return
     images = Counter(manifest["unit"].to_pylist())
-    for unit in sorted(folder.finished_units() & images.keys()):
+    for unit in sorted(units & images.keys()):
         with _opened(folder.part(unit)) as file:
             rows = file.metadata.num_rows
         if rows != images[unit]:
@@ -90,13 +93,13 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
             )
 
 
-def _read_part(path: Path, columns: list[str]) -> pa.Table:
+def _read_part(path: Place, columns: list[str]) -> pa.Table:
     with _opened(path) as file:
         return file.read(columns=columns).select(columns)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: Place) -> Iterator[pq.ParquetFile]:
     try:
         with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path))) as source:
             file = pq.ParquetFile(source)
@@ -112,18 +115,17 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     raise ResultsError(f"{path} was written by another version of oodray; start a new run elsewhere")
 
 
-def _cluster_columns(files: list[Path], rule: Rule) -> dict[str, NDArray[Any]]:
+def _cluster_columns(files: list[Place], rule: Rule) -> dict[str, NDArray[Any]]:
     table = read_rows(files, ["image_id", "clusters"])
     clusters = clusters_of(table["clusters"])
-    unsure = clusters.unsure(first_key_at_least(rule.tau))
     return {
         "image_id": table["image_id"].to_numpy()[clusters.row],
         "k": clusters.k,
         "cluster": clusters.cluster,
         "pixels": clusters.pixels,
-        "unsure": unsure,
+        "unsure": clusters.unsure(rule.tau),
         "ratio": clusters.ratio,
-        "ood": exceeds(unsure, clusters.pixels, rule.ood_ratio),
+        "ood": clusters.ood(rule),
         "pixels_id": clusters.labelled(IN_DISTRIBUTION),
         "pixels_ood": clusters.labelled(OOD),
         "pixels_ignored": clusters.labelled(IGNORE),

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oodray.errors import RunError
-from oodray.storage.remote import RemotePath
+from oodray.storage.place import Place
+from oodray.storage.remote import RemotePlace
 
 TEMPORARY_FILES = ".*.tmp"
 """Pattern of the names that `replacing` writes under: what matches is left over from a process that was killed."""
@@ -20,7 +21,7 @@ _LONGEST_PREFIX = 40
 
 
 @contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Place) -> Iterator[Path]:
     """A temporary path on a disk, to be written in the block; it takes the target's place when that ends well.
 
     Folders on the way to `target` are made. After an error nothing is left, and the target is what it was.
@@ -28,10 +29,19 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         RunError: the file cannot be written.
     """
-    if isinstance(target, RemotePath):
-        with _uploading(target) as temporary:
-            yield temporary
-        return
+    with _uploading(target) if isinstance(target, RemotePlace) else _renaming(Path(str(target))) as temporary:
+        yield temporary
+
+
+def remove_leftovers(folder: Place, *, recursive: bool = False) -> None:
+    """Remove what killed processes were writing in a folder on a disk; in a store an object is there whole or not."""
+    if isinstance(folder, Path):
+        for leftover in folder.rglob(TEMPORARY_FILES) if recursive else folder.glob(TEMPORARY_FILES):
+            leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _renaming(target: Path) -> Iterator[Path]:
     # The target's name may be as long as the file system allows.
     temporary = target.with_name(f".{target.name[:_LONGEST_PREFIX]}.{uuid.uuid4().hex}.tmp")
     try:
@@ -50,7 +60,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _uploading(target: RemotePath) -> Iterator[Path]:
+def _uploading(target: RemotePlace) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "content"
         try:

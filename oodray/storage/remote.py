@@ -1,4 +1,10 @@
-"""Files in object stores: paths such as `s3://bucket/key`, which are read, listed and written as those on disks are."""
+"""Files in object stores: places such as `s3://bucket/key`.
+
+The requests are pyarrow's, which is a dependency in any case, finds credentials and endpoints by itself, lists a whole
+tree in one request and writes a small object in one. fsspec over it leaves half an object behind where writing fails
+and reads an answer that is cut as an empty file; universal-pathlib needs s3fs (50 MB), whose cached listings do not
+show what another process has written.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,12 @@ import functools
 import io
 import os
 import re
-import shutil
-import stat
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PosixPath
-from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -31,63 +36,80 @@ _REMOTE = re.compile(r"(s3|gs|gcs|abfs|abfss|hdfs):/+(?=[^/])")
 Result = TypeVar("Result")
 
 
-def storage_path(place: str | Path) -> Path:
-    """A place on a disk, as an absolute path, or in an object store.
+def is_remote(place: object) -> bool:
+    """Whether a place, or the name of one, lies in an object store.
 
-    >>> print(storage_path("s3://bucket/folder") / "a.png")
-    s3://bucket/folder/a.png
-    >>> print(storage_path(Path("s3://bucket")))
-    s3://bucket
+    >>> [is_remote(name) for name in ("s3://bucket/a", "s3:/bucket/a", "/s3:/a", "s3:")]
+    [True, True, False, False]
     """
-    return RemotePath(str(place)) if is_remote(place) else Path(place).expanduser().absolute()
-
-
-def is_remote(place: str | Path) -> bool:
-    """Whether a place lies in an object store."""
     return _REMOTE.match(str(place)) is not None
 
 
-def listing(folder: Path) -> list[tuple[Path, bool]]:
-    """What lies in a folder, and whether it is a folder itself; links count as what they lead to.
+class ObjectStatus(NamedTuple):
+    """Size of an object in bytes, and when it was written in seconds since the epoch; 0 where the store is silent."""
 
-    Raises:
-        OSError: it cannot be listed.
+    st_size: int
+    st_mtime: float
+
+
+@dataclass(frozen=True, order=True)
+class RemotePlace:
+    """A place in an object store, see `oodray.storage.place.Place`.
+
+    There are no folders in it: objects have names with slashes, and a folder is there while an object lies below it.
+    An object appears whole or not at all. Every request is made in `_ask`.
+
+    Attributes:
+        scheme: of the store, such as `s3`.
+        path: the bucket, and the object's name in it.
     """
-    if isinstance(folder, RemotePath):
-        return [*folder.listing()]
-    # os.scandir tells folders from files without a question for each, which is slow on a network drive.
-    with os.scandir(folder) as found:
-        return [(Path(entry), entry.is_dir()) for entry in found]
 
+    scheme: str
+    path: PurePosixPath
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder, if it is there, as far as that goes."""
-    if isinstance(folder, RemotePath):
-        for path, is_dir in folder.listing(recursive=True):
-            if not is_dir:
-                path.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    @classmethod
+    def named(cls, name: str) -> RemotePlace:
+        """The place of a name.
 
-
-class RemotePath(PosixPath):
-    """A place in an object store, through pyarrow's file systems: credentials and endpoints are where these look.
-
-    What it has of a path on a disk works; all else fails, as there is no file of that name on this machine.
-    """
+        Raises:
+            ValueError: it is no name of a place in an object store.
+        """
+        match = _REMOTE.match(name)
+        if match is None:
+            raise ValueError(f"{name} names no place in an object store")
+        return cls(match[1], PurePosixPath(name[match.end() :]))
 
     def __str__(self) -> str:
-        # A path makes one slash of two; what is relative to a place has none.
-        return re.sub(r"^([a-z0-9]+):/+", r"\1://", super().__str__())
+        return f"{self.scheme}://{self.path}"
 
-    def __fspath__(self) -> str:
-        raise TypeError(f"{self} is not on a disk")
+    def __truediv__(self, name: str | PurePosixPath, /) -> RemotePlace:
+        return RemotePlace(self.scheme, self.path / name)
 
-    def absolute(self) -> Self:
-        """Itself."""
-        return self
+    @property
+    def name(self) -> str:
+        """The last part of the name."""
+        return self.path.name
 
-    def resolve(self, strict: bool = False) -> Self:  # noqa: ARG002 - as a path has it
+    @property
+    def stem(self) -> str:
+        """The last part of the name without its suffix."""
+        return self.path.stem
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name, with its dot."""
+        return self.path.suffix
+
+    @property
+    def parent(self) -> RemotePlace:
+        """The folder that it lies in; a bucket lies in itself."""
+        return RemotePlace(self.scheme, self.path.parent) if len(self.path.parts) > 1 else self
+
+    def with_suffix(self, suffix: str, /) -> RemotePlace:
+        """The same name with another suffix."""
+        return RemotePlace(self.scheme, self.path.with_suffix(suffix))
+
+    def resolve(self) -> RemotePlace:
         """Itself: object stores have no links."""
         return self
 
@@ -95,19 +117,19 @@ class RemotePath(PosixPath):
         """No."""
         return False
 
-    def exists(self, **_: Any) -> bool:
+    def exists(self) -> bool:
         """Whether an object, or any below it, is there."""
-        return str(self._info().type.name) != "NotFound"
+        return self._kind() != "NotFound"
 
-    def is_file(self, **_: Any) -> bool:
+    def is_file(self) -> bool:
         """Whether an object is there."""
-        return str(self._info().type.name) == "File"
+        return self._kind() == "File"
 
-    def is_dir(self, **_: Any) -> bool:
+    def is_dir(self) -> bool:
         """Whether objects are below it."""
-        return str(self._info().type.name) == "Directory"
+        return self._kind() == "Directory"
 
-    def stat(self, **_: Any) -> os.stat_result:
+    def stat(self) -> ObjectStatus:
         """Size and time of an object.
 
         Raises:
@@ -116,22 +138,37 @@ class RemotePath(PosixPath):
         info = self._info()
         if info.type.name == "NotFound":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
-        mode = stat.S_IFDIR if info.type.name == "Directory" else stat.S_IFREG
-        seconds = int(info.mtime.timestamp()) if info.mtime else 0
-        return os.stat_result((mode, 0, 0, 0, 0, 0, info.size or 0, seconds, seconds, seconds))
+        return ObjectStatus(info.size or 0, info.mtime.timestamp() if info.mtime else 0)
 
-    def open(  # type: ignore[override]  # two modes of many
-        self, mode: str = "r", *_: Any, encoding: str | None = None, **__: Any
-    ) -> IO[Any]:
+    def iterdir(self) -> Iterator[RemotePlace]:
+        """What lies in a folder."""
+        return (place for place, _ in self.listing())
+
+    def glob(self, pattern: str, /) -> Iterator[RemotePlace]:
+        """What lies in a folder under names of a pattern."""
+        return (place for place in self.iterdir() if fnmatchcase(place.name, pattern))
+
+    def listing(self, *, recursive: bool = False) -> list[tuple[RemotePlace, bool]]:
+        """What lies in a folder, or anywhere below it, and whether it is a folder; nothing where there is none.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(str(self.path), allow_not_found=True, recursive=recursive)
+        infos = self._ask(lambda store: store.get_file_info(selector))
+        return [(RemotePlace(self.scheme, PurePosixPath(i.path)), i.type.name == "Directory") for i in infos]
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO:
         """The content of an object, read as a whole.
 
         Raises:
             OSError: it cannot be read.
         """
-        if mode not in ("r", "rb"):
-            raise TypeError(f"{self} is written with oodray.storage.atomic.replacing")
-        content = io.BytesIO(self.read_bytes())
-        return content if mode == "rb" else io.TextIOWrapper(content, encoding=encoding)
+        if mode != "rb":
+            raise ValueError(f"{self} is written with oodray.storage.atomic.replacing")
+        return io.BytesIO(self.read_bytes())
 
     def read_bytes(self) -> bytes:
         """The content of an object.
@@ -140,18 +177,18 @@ class RemotePath(PosixPath):
             OSError: it cannot be read.
         """
 
-        def read() -> bytes:
-            with self._system().open_input_file(self._key()) as file:
+        def read(store: FileSystem) -> bytes:
+            with store.open_input_file(str(self.path)) as file:
                 content: bytes = file.read()
             # An answer that is cut before it says its length reads as an empty object.
-            if not content and self._system().get_file_info(self._key()).size:
+            if not content and store.get_file_info(str(self.path)).size:
                 raise OSError(errno.EIO, "the answer was cut")
             return content
 
-        return _retried(self, read)
+        return self._ask(read)
 
-    def read_text(self, encoding: str | None = None, *_: Any, **__: Any) -> str:
-        """The content of an object, as text."""
+    def read_text(self, encoding: str | None = None) -> str:
+        """The content of an object, as text: UTF-8 unless told otherwise."""
         return self.read_bytes().decode(encoding or "utf-8")
 
     def upload(self, content: bytes) -> None:
@@ -161,17 +198,17 @@ class RemotePath(PosixPath):
             OSError: it cannot be written.
         """
 
-        def write() -> None:
-            with self._system().open_output_stream(self._key()) as file:
+        def write(store: FileSystem) -> None:
+            with store.open_output_stream(str(self.path)) as file:
                 file.write(content)
 
-        _retried(self, write)
+        self._ask(write)
 
-    def touch(self, *_: Any, **__: Any) -> None:
-        """Write an object again, which makes it new."""
+    def touch(self) -> None:
+        """Write an object again, which makes it new, or an empty one."""
         self.upload(self.read_bytes() if self.is_file() else b"")
 
-    def mkdir(self, *_: Any, **__: Any) -> None:
+    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Nothing to do: folders come with what lies in them."""
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -181,44 +218,39 @@ class RemotePath(PosixPath):
             FileNotFoundError: it is not there, unless `missing_ok`.
         """
         try:
-            _retried(self, lambda: self._system().delete_file(self._key()))
+            self._ask(lambda store: store.delete_file(str(self.path)))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
-    def iterdir(self) -> Generator[Self, None, None]:
-        """What lies in a folder, first level."""
-        yield from (path for path, _ in self.listing())
-
-    def listing(self, *, recursive: bool = False) -> list[tuple[Self, bool]]:
-        """What lies in a folder, or anywhere below it, and whether it is a folder; nothing where there is none.
-
-        Raises:
-            OSError: it cannot be listed.
-        """
-        from pyarrow.fs import FileSelector
-
-        selector = FileSelector(self._key(), allow_not_found=True, recursive=recursive)
-        infos = _retried(self, lambda: self._system().get_file_info(selector))
-        scheme = str(self).partition("://")[0]
-        return [(type(self)(f"{scheme}://{info.path}"), info.type.name == "Directory") for info in infos]
-
-    def glob(self, pattern: str) -> Generator[Self, None, None]:  # type: ignore[override,unused-ignore]
-        """What lies in a folder under names of a pattern."""
-        yield from (path for path, _ in self.listing() if fnmatchcase(path.name, pattern))
-
-    def rglob(self, pattern: str) -> Generator[Self, None, None]:  # type: ignore[override,unused-ignore]
-        """What lies anywhere below a folder under names of a pattern."""
-        yield from (path for path, _ in self.listing(recursive=True) if fnmatchcase(path.name, pattern))
+    def _kind(self) -> str:
+        return str(self._info().type.name)
 
     def _info(self) -> FileInfo:
-        return _retried(self, lambda: self._system().get_file_info(self._key()))
+        return self._ask(lambda store: store.get_file_info(str(self.path)))
 
-    def _system(self) -> FileSystem:
-        return _file_system(str(self).partition("://")[0], self._key().partition("/")[0])
+    def _ask(self, request: Callable[[FileSystem], Result]) -> Result:
+        """What a request gives, made again where its failure may pass.
 
-    def _key(self) -> str:
-        return str(self).partition("://")[2]
+        Raises:
+            OSError: with the last reason, and the name of the place.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        for attempt in range(ATTEMPTS):
+            try:
+                return request(_file_system(self.scheme, str(self.path).partition("/")[0]))
+            except OSError as error:
+                if attempt == ATTEMPTS - 1 or _lasts(error):
+                    known = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
+                    raise type(error)(error.errno or errno.EIO, known, str(self)) from error
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _lasts(error: OSError) -> bool:
+    """Whether the same request would fail again."""
+    return isinstance(error, _LASTING) or any(word in str(error) for word in _LASTING_WORDS)
 
 
 @functools.cache
@@ -229,22 +261,3 @@ def _file_system(scheme: str, bucket: str) -> FileSystem:
     options = "?allow_delayed_open=true" if scheme == "s3" else ""
     system, _ = FileSystem.from_uri(f"{scheme}://{bucket}/{options}")
     return system
-
-
-def _retried(path: Path, request: Callable[[], Result]) -> Result:
-    """What a request gives, made again where its failure may pass.
-
-    Raises:
-        OSError: with the last reason.
-    """
-    pause = _FIRST_PAUSE_SECONDS
-    for attempt in range(ATTEMPTS):
-        try:
-            return request()
-        except OSError as error:
-            if attempt == ATTEMPTS - 1 or isinstance(error, _LASTING) or any(w in str(error) for w in _LASTING_WORDS):
-                known = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
-                raise type(error)(error.errno or errno.EIO, known, str(path)) from error
-        time.sleep(pause)
-        pause *= 2
-    raise AssertionError("the last attempt returns or raises")

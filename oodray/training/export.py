@@ -59,8 +59,8 @@ def _logits_at_image_size(segmenter: Segmenter, image: NDArray[np.uint8]) -> tor
 def _confusion(predicted: NDArray[np.int64], semantic: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
     """Pixels by (true class, predicted class)."""
     known = semantic < classes
-    cells = semantic[known].astype(np.int64) * classes + predicted[known]
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    pairs = semantic[known].astype(np.int64) * classes + predicted[known]
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def _iou_percent(confusion: NDArray[np.int64]) -> list[float | None]:

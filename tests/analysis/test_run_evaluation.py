@@ -10,16 +10,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pixel_oracles import METHOD, Pixels, Row, curve_metrics, failed_row, random_images, write_results
+from places import on_disk
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from oodray.analysis import evaluation as reduce
-from oodray.analysis.evaluation import evaluate_run, repeated_rows, total, total_files
+from oodray.analysis import totals as job_totals
+from oodray.analysis.evaluation import evaluate_run
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.totals import total, total_here
 from oodray.errors import DatasetError, ResultsError
 from oodray.method.rule import Rule
-from oodray.method.scores import SCORES
+from oodray.method.settings import SCORES
 from oodray.metrics.conventions import DEFAULT, LIKE, Convention
 from oodray.metrics.evaluation import Totals
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
 
 RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
 
@@ -31,8 +35,7 @@ def split(rows: Sequence[Row], *sizes: int) -> list[list[Row]]:
 
 def everything(folder: ResultsFolder) -> dict[str, object]:
     """What all files of a folder hold together."""
-    parts = folder.parts()
-    return plain(total(parts, RULE, repeated_rows(parts)))
+    return plain(total(CountedFiles.of(folder), RULE))
 
 
 def plain(totals: Totals) -> dict[str, object]:
@@ -84,8 +87,8 @@ def test_how_images_are_split_into_files_does_not_matter(tmp_path: Path) -> None
     totals = []
     for index, sizes in enumerate([(10,), (1,) * 10, (4, 5, 1), (1, 8, 1)]):
         folder = write_results(tmp_path / str(index), split(images, *sizes))
-        totals.append(plain(total_files(folder.parts(), RULE)))
-        totals.append(plain(total_files(folder.parts()[::-1], RULE)))
+        totals.append(plain(total_here(CountedFiles(folder.parts()), RULE)))
+        totals.append(plain(total_here(CountedFiles(folder.parts()[::-1]), RULE)))
     assert all(total == totals[0] for total in totals)
     assert totals[0]["images"] == (9, 1)
 
@@ -137,10 +140,10 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
 def test_ray_tasks_find_the_same(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_results(tmp_path, [[row] for row in random_images(2, 5)])
     alone = evaluate_run(folder)
-    monkeypatch.setattr(reduce, "FILES_PER_TASK", 2)
+    monkeypatch.setattr(job_totals, "FILES_PER_TASK", 2)
     assert evaluate_run(folder) == alone
 
-    folder.part(3).write_bytes(b"damaged")
+    on_disk(folder.part(3)).write_bytes(b"damaged")
     with pytest.raises(ResultsError) as caught:
         evaluate_run(folder)
     assert str(caught.value).startswith(f"cannot read {folder.part(3)}: ")
@@ -150,7 +153,7 @@ def test_ray_tasks_find_the_same(tmp_path: Path, ray_session: None, monkeypatch:
 def test_an_empty_file_counts_nothing(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path)
     write_part(folder, 0, [])
-    totals = total_files(folder.parts(), RULE)
+    totals = total_here(CountedFiles(folder.parts()), RULE)
     assert (totals.images, totals.failed, totals.clusters.shape, dict(totals.scores)) == (0, 0, (4, 0), {})
 
 
@@ -164,8 +167,8 @@ def test_an_image_that_is_there_twice_counts_once(tmp_path: Path) -> None:
 def test_files_are_added_up_in_a_tree(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_results(tmp_path, [[image] for image in random_images(5, 9)])
     alone = everything(folder)
-    monkeypatch.setattr(reduce, "FILES_PER_TASK", 1)
-    monkeypatch.setattr(reduce, "MERGED_AT_ONCE", 2)
+    monkeypatch.setattr(job_totals, "FILES_PER_TASK", 1)
+    monkeypatch.setattr(job_totals, "MERGED_AT_ONCE", 2)
     assert everything(folder) == alone
 
 

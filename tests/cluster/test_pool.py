@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from oodray.cluster.nodes import Node
-from oodray.cluster.pool import Pool, choose_pool, describe, usable_cores
+from oodray.cluster.pool import Pool, choose_pool, describe
+from oodray.cluster.shares import usable_cores
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
 

@@ -10,6 +10,7 @@ from trees import found, touch
 from oodray.datasets.layout import Layout, Pair, Sample, image_files
 from oodray.datasets.layouts import LAYOUTS, get_layout
 from oodray.errors import DatasetError
+from oodray.storage.place import Place
 
 FOLDER, ROAD = get_layout("folder"), get_layout("road-anomaly")
 
@@ -135,9 +136,9 @@ def test_a_new_layout_is_a_few_lines(tmp_path: Path) -> None:
         folders = ()
         label_codes = ROAD.label_codes
 
-        def pairs(self, root: Path) -> Iterable[Pair]:
+        def pairs(self, root: Place) -> Iterable[Pair]:
             for image in root.glob("*/left.png"):
-                yield image, image.with_name("label.png")
+                yield image, image.parent / "label.png"
 
     touch(tmp_path, "b/left.png", "a/left.png", "a/label.png")
     assert found(Pairs(), tmp_path) == {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from places import on_disk
 
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
@@ -55,7 +56,7 @@ def rows(out: Path) -> pa.Table:
 
 
 def times(out: Path) -> dict[Path, int]:
-    return {part: part.stat().st_mtime_ns for part in ResultsFolder(out).parts()}
+    return {part: part.stat().st_mtime_ns for part in map(on_disk, ResultsFolder(out).parts())}
 
 
 # Ctrl-C reaches all of a terminal's processes; a machine that will be taken away asks the one that it knows.

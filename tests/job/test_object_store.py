@@ -15,7 +15,7 @@ from pyarrow.fs import LocalFileSystem, S3FileSystem, copy_files
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
 from oodray.storage import remote as storage
-from oodray.storage.remote import storage_path
+from oodray.storage.place import storage_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 

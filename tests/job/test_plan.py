@@ -15,7 +15,7 @@ from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
 from oodray.job import layers as layers_module
 from oodray.job import plan as plan_module
 from oodray.job.plan import Plan, make_plan
-from oodray.method.scores import PIXEL_SCORES, SCORES
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.results.folder import ResultsFolder
 
 Make = Callable[..., Plan]
@@ -214,7 +214,7 @@ class TestDataset:
             make(model="~/net.py", checkpoint="weights.pth")
 
     def test_an_unknown_dataset_is_named(self, make: Make) -> None:
-        with pytest.raises(DatasetError, match=r"unknown dataset 'ade-odo' \(did you mean ade-ood\?\)"):
+        with pytest.raises(DatasetError, match="unknown dataset 'ade-odo'; did you mean 'ade-ood'"):
             make(dataset="ade-odo")
 
 

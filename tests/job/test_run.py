@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from oodray.job.stages import Decoder, Finisher
 from PIL import Image
 from pixel_oracles import random_images, write_results
+from places import on_disk
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
 
@@ -28,11 +30,11 @@ from oodray.job.attempts import ATTEMPTS, DIED
 from oodray.job.pipeline import _reason
 from oodray.job.plan import make_plan
 from oodray.job.run import UnitDone, run, start_anew, start_or_continue
-from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, pack
 from oodray.job.worker import SegmentAndCluster
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.storage.place import path_inside
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -65,8 +67,8 @@ class Run:
 
     def files(self) -> dict[str, int]:
         """Names and times of all files."""
-        paths = [path for path in self.folder.path.rglob("*") if path.is_file()]
-        return {path.relative_to(self.folder.path).as_posix(): path.stat().st_mtime_ns for path in paths}
+        paths = [path for path in on_disk(self.folder.path).rglob("*") if path.is_file()]
+        return {str(path_inside(path, self.folder.path)): path.stat().st_mtime_ns for path in paths}
 
 
 Start = Callable[..., Run]
@@ -216,7 +218,7 @@ def test_broken_images_are_rows_and_change_no_other(clean: Run, start: Start, ti
 def copy(clean: Run, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The clean run, about to be started again in a copy of its folder."""
     monkeypatch.chdir(TESTS)
-    return Run(tiny_dataset, Path(shutil.copytree(clean.folder.path, tmp_path / "copy")))
+    return Run(tiny_dataset, Path(shutil.copytree(on_disk(clean.folder.path), tmp_path / "copy")))
 
 
 def test_missing_parts_are_made_again_and_the_others_left_alone(clean: Run, copy: Run) -> None:
@@ -273,7 +275,7 @@ def test_another_setting_is_refused_by_name(
 ) -> None:
     monkeypatch.chdir(TESTS)
     before = clean.files()
-    other = Run(tiny_dataset, clean.folder.path, **options)
+    other = Run(tiny_dataset, on_disk(clean.folder.path), **options)
     with pytest.raises(ResultsError, match="holds a run with other settings: ") as caught:
         other.go()
     assert named in str(caught.value)
@@ -304,7 +306,7 @@ def test_an_unfinished_run_is_evaluated_as_such(copy: Run) -> None:
 def test_another_dataset_is_refused_by_name(clean: Run, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TESTS)
     with pytest.raises(ResultsError, match=f"root was .*, is '{tiny_root}'"):
-        Run(tiny_root, clean.folder.path).go()
+        Run(tiny_root, on_disk(clean.folder.path)).go()
 
 
 def test_results_without_run_json_are_refused(start: Start) -> None:
@@ -391,7 +393,7 @@ def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) 
 def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(start: Start) -> None:
     blocked = start()
     start_or_continue(blocked.plan, blocked.folder)
-    blocked.folder.results.rmdir()
+    on_disk(blocked.folder.results).rmdir()
     blocked.folder.results.touch()
     with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
         run(blocked.plan, blocked.folder, blocked.heard.append)
@@ -447,11 +449,11 @@ def test_errors_are_tried_again_when_asked_and_nothing_else_is(
 
 def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "out", [random_images(0, 2)])
-    (folder.path / "notes.txt").write_text("mine")
-    (folder.results / "mine.txt").write_text("mine")
+    on_disk(folder.path / "notes.txt").write_text("mine")
+    on_disk(folder.results / "mine.txt").write_text("mine")
     evaluate_run(folder)
     start_anew(folder)
-    left = sorted(path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*") if path.is_file())
+    left = sorted(str(path_inside(path, folder.path)) for path in on_disk(folder.path).rglob("*") if path.is_file())
     assert left == ["notes.txt", "results/mine.txt"]
 
 

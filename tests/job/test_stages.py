@@ -11,18 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
+from oodray.job.stages import Decoder, Finisher
 from PIL import Image
 from pixel_oracles import METHOD, Pixels, Row, failed_row, segmented_row
 
 from oodray import decode_mask
 from oodray.datasets.layouts import get_layout
 from oodray.errors import ImageError, ResultsError, RunError
-from oodray.job.stages import Decoder, Finisher
 from oodray.job.units import LISTED, SEGMENTED, Rows, pack, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.metrics.tally import key_scores
-from oodray.models.segmenter import ModelSource
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
+from oodray.models.source import ModelSource
+from oodray.results.folder import ResultsFolder
+from oodray.results.rows import RESULT_SCHEMA
 
 Draw = Callable[..., Row]
 

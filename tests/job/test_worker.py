@@ -10,16 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from oodray.job.stages import Method
 from pixel_oracles import METHOD, Row, failed_row
 
 from oodray import Segmentation
 from oodray.errors import ModelError
-from oodray.job.stages import Method
 from oodray.job.units import DECODED, Rows, pack, unpack
 from oodray.job.worker import SegmentAndCluster
 from oodray.method.kmeans import cluster_features, kmeans_seed
 from oodray.method.scores import pixel_scores
-from oodray.models.segmenter import ModelSource
+from oodray.models.source import ModelSource
 
 
 @pytest.fixture(autouse=True)

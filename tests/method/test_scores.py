@@ -14,7 +14,8 @@ from torch import Tensor
 
 from oodray.errors import ImageError
 from oodray.method import scores
-from oodray.method.scores import PIXEL_SCORES, SCORES, confidence, pixel_scores
+from oodray.method.scores import confidence, pixel_scores
+from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.metrics.tally import score_keys
 
 Float16 = NDArray[np.float16]

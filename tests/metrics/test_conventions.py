@@ -134,8 +134,10 @@ def test_a_wrong_convention_is_refused(asked: dict[str, object], message: str) -
 
 
 def test_an_unknown_evaluator_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no evaluator 'smyic' is known; known: smiyc, fishyscapes"):
+    with pytest.raises(ConfigError, match="no evaluator 'smyic' is known; did you mean 'smiyc'"):
         like_evaluator("smyic")
+    with pytest.raises(ConfigError, match="no evaluator 'xyz' is known; known evaluators: smiyc, fishyscapes"):
+        like_evaluator("xyz")
 
 
 def test_nothing_asked_is_the_default() -> None:

@@ -11,8 +11,9 @@ from mmengine.config import ConfigDict
 from test_mmseg import at_image_size, images_of, logits_of_mmseg
 
 from oodray.errors import ModelError
+from oodray.models.loading import load_segmenter
 from oodray.models.mmseg import MMSegSegmenter, build_network
-from oodray.models.segmenter import ModelSource, load_segmenter, resolve_model
+from oodray.models.source import ModelSource, resolve_model
 
 SHIPPED = {
     "deeplabv3plus/deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024.py": 8,

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oodray.errors import ModelError
-from oodray.models.segmenter import Segmentation, load_segmenter, resolve_model
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import Segmentation
+from oodray.models.source import resolve_model
 
 transformers = pytest.importorskip("transformers", reason="transformers is an extra: pip install 'oodray[hf]'")
 

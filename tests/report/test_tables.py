@@ -12,8 +12,8 @@ from oodray.datasets.layouts import LAYOUTS
 from oodray.method.rule import Rule
 from oodray.metrics.curves import OperatingPoint, operating_point
 from oodray.metrics.evaluation import ScoreMetrics
-from oodray.report.status import Speed, Status
 from oodray.report.tables import datasets_table, evaluation_tables, mask_table, metrics_table, status_table
+from oodray.results.status import Speed, Status
 
 
 def printed(table: RenderableType, width: int = 80) -> str:

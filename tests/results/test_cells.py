@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,15 @@ import pyarrow as pa
 import pytest
 from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_results
 
+from oodray.method.rule import Rule
 from oodray.metrics.tally import Tally, score_keys
 from oodray.results.cells import clusters_of, score_cells
-from oodray.results.folder import CLUSTER, SCORE_TALLY
 from oodray.results.reading import read_rows
+from oodray.results.rows import CLUSTER, SCORE_TALLY
 
-ONE = {"k": 5, "cluster": 0, "pixels": 9, "ratio": 0.5, "keys": [7, 8], "labels": [0, 1], "counts": [4, 5]}
-TWO = {"k": 5, "cluster": 1, "pixels": 2, "ratio": 0.0, "keys": [7], "labels": [255], "counts": [2]}
+AT_1, AT_2 = 0xBC00, 0xC000  # the keys of the confidences 1.0 and 2.0
+ONE = {"k": 5, "cluster": 0, "pixels": 9, "ratio": 0.5, "keys": [AT_1, AT_2], "labels": [0, 1], "counts": [4, 5]}
+TWO = {"k": 5, "cluster": 1, "pixels": 2, "ratio": 0.0, "keys": [AT_1], "labels": [255], "counts": [2]}
 
 
 def column(*rows: object) -> pa.ChunkedArray:
@@ -26,6 +29,7 @@ def test_clusters_know_their_image() -> None:
     assert clusters.cluster.tolist() == [0, 1, 0]
     assert clusters.pixels.tolist() == [9, 2, 9]
     assert clusters.cells.owner.tolist() == [0, 0, 1, 2, 2]
+    assert clusters.cells.owners == 3
 
 
 def test_chunks_and_slices_do_not_matter() -> None:
@@ -34,7 +38,7 @@ def test_chunks_and_slices_do_not_matter() -> None:
         clusters = clusters_of(pa.chunked_array(pieces))
         assert clusters.row.tolist() == [0, 0, 2]
         assert clusters.k.tolist() == [5, 5, 5]
-        assert clusters.cells.keys.tolist() == [7, 8, 7, 7, 8]
+        assert clusters.cells.keys.tolist() == [AT_1, AT_2, AT_1, AT_1, AT_2]
         assert clusters.cells.owner.tolist() == [0, 0, 1, 2, 2]
 
 
@@ -42,22 +46,26 @@ def test_chunks_and_slices_do_not_matter() -> None:
 def test_no_clusters_are_no_clusters(rows: list[object]) -> None:
     clusters = clusters_of(column(*rows))
     assert len(clusters.row) == len(clusters.ratio) == len(clusters.cells.keys) == 0
-    assert clusters.unsure(9).tolist() == clusters.labelled(0).tolist() == []
-    assert clusters.ood(1.5, 0.3).tolist() == []
+    assert clusters.unsure(1.5).tolist() == clusters.labelled(0).tolist() == []
+    assert clusters.ood(Rule(5, 1.5, 0.3)).tolist() == []
 
 
 def test_counts_by_cluster() -> None:
     clusters = clusters_of(column([ONE, TWO], [ONE]))
-    assert clusters.unsure(8).tolist() == [4, 2, 4]
-    assert clusters.unsure(7).tolist() == [0, 0, 0]
+    assert clusters.unsure(1.0).tolist() == [0, 0, 0], "strictly below"
+    assert clusters.unsure(1.0001).tolist() == [4, 2, 4], "tau is not rounded to float16"
+    assert clusters.unsure(2.0).tolist() == [4, 2, 4]
+    assert clusters.unsure(math.inf).tolist() == [9, 2, 9]
+    assert clusters.ood(Rule(5, 2.0, 0.4)).tolist() == [True, True, True]
+    assert clusters.ood(Rule(5, 2.0, 0.5)).tolist() == [False, True, False]
     assert [clusters.labelled(label).tolist() for label in (0, 1, 255)] == [[4, 0, 4], [5, 0, 5], [0, 2, 0]]
 
 
 def test_a_tally_of_chosen_cells() -> None:
     cells = clusters_of(column([ONE, TWO], [ONE])).cells
-    expected = Tally.from_arrays([7, 8, 7], [0, 1, 255], [8, 10, 2])
+    expected = Tally.from_arrays([AT_1, AT_2, AT_1], [0, 1, 255], [8, 10, 2])
     assert cells.tally(np.ones(5, np.bool_)) == expected
-    assert cells.tally(cells.owner == 1) == Tally.from_arrays([7], [255], [2])
+    assert cells.tally(cells.owner == 1) == Tally.from_arrays([AT_1], [255], [2])
 
 
 def test_scores_are_told_apart() -> None:
@@ -79,7 +87,7 @@ def test_what_was_written_is_what_the_pixels_say(tmp_path: Path) -> None:
     ]
     for label in (0, 1, 255):
         assert clusters.labelled(label).sum() == sum((p.label == label).sum() for p in pixels)
-    assert clusters.ood(METHOD.tau, METHOD.ood_ratio).tolist() == [
+    assert clusters.ood(Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)).tolist() == [
         bool(p.mask[p.cluster == cluster][0]) for p in pixels for cluster in np.unique(p.cluster)
     ]
     keys = np.concatenate([score_keys(p.scores["energy"]).ravel() for p in pixels])

@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pixel_oracles import failed_row, random_images, write_results
+from places import on_disk
 
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
 from oodray.job.run import left_images, prepare_folder, start_anew
-from oodray.results.folder import ResultsFolder
+from oodray.results.folder import ResultsFolder, write_part
 from oodray.results.reading import read_rows
 
 Spoil = Callable[[ResultsFolder], object]
@@ -34,9 +35,9 @@ def go_on(folder: ResultsFolder, manifest: pa.Table) -> None:
 
 def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
     manifest = read_manifest(folder.manifest)
-    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in on_disk(folder.path).rglob("*")}
     go_on(folder, manifest)
-    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in on_disk(folder.path).rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -59,10 +60,10 @@ def test_what_has_changed_is_named_and_nothing_is_touched(folder: ResultsFolder,
 
 
 SPOILED_MANIFESTS: dict[str, Spoil] = {
-    "cut short": lambda folder: folder.manifest.write_bytes(folder.manifest.read_bytes()[:300]),
-    "empty": lambda folder: folder.manifest.write_bytes(b""),
+    "cut short": lambda folder: on_disk(folder.manifest).write_bytes(folder.manifest.read_bytes()[:300]),
+    "empty": lambda folder: on_disk(folder.manifest).write_bytes(b""),
     "gone": lambda folder: folder.manifest.unlink(),
-    "of another run": lambda folder: shutil.copy(folder.part(0), folder.manifest),
+    "of another run": lambda folder: shutil.copy(on_disk(folder.part(0)), on_disk(folder.manifest)),
 }
 
 
@@ -75,13 +76,17 @@ def test_a_spoiled_manifest_is_written_again(folder: ResultsFolder, how: str) ->
 
 
 SPOILED_PARTS: dict[str, tuple[Spoil, str]] = {
-    "cut short": (lambda folder: folder.part(1).write_bytes(folder.part(1).read_bytes()[:-9]), "Delete the file"),
-    "empty": (lambda folder: folder.part(1).write_bytes(b""), "Delete the file"),
-    "no results": (lambda folder: shutil.copy(folder.manifest, folder.part(1)), "another version of oodray"),
+    "cut short": (
+        lambda folder: on_disk(folder.part(1)).write_bytes(folder.part(1).read_bytes()[:-9]),
+        "Delete the file",
+    ),
+    "empty": (lambda folder: on_disk(folder.part(1)).write_bytes(b""), "Delete the file"),
+    "no results": (
+        lambda folder: shutil.copy(on_disk(folder.manifest), on_disk(folder.part(1))),
+        "another version of oodray",
+    ),
     "with images missing": (
-        lambda folder: (
-            write_results(folder.path.with_name("other"), [random_images(0, 1)]).part(0).replace(folder.part(1))
-        ),
+        lambda folder: write_part(folder, 1, [random_images(0, 1)[0] | {"unit": 1}]),
         "holds 1 images, and unit 1 of this run has 3: .* Delete the file",
     ),
 }
@@ -101,7 +106,7 @@ def test_a_spoiled_file_of_results_is_named_before_anything_is_computed(folder: 
 @pytest.mark.parametrize("content", ["", '{"config": ', "[" * 100_000, "\0", '{"config": {}, "identity": []}', "[]"])
 def test_a_spoiled_run_json_is_named_and_nothing_is_removed(folder: ResultsFolder, content: str) -> None:
     manifest = read_manifest(folder.manifest)
-    folder.run.write_text(content)
+    on_disk(folder.run).write_text(content)
     problem = r"run\.json .*choose another (--out|folder)"
     with pytest.raises(ResultsError, match=problem):
         go_on(folder, manifest)

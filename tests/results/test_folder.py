@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_results
+from places import on_disk
 
 import oodray
 from oodray.errors import ResultsError, RunError
 from oodray.method.rule import Rule
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder, write_json, write_part, write_table
+from oodray.results.folder import ResultsFolder, write_json, write_table
+from oodray.results.parts import write_part
 from oodray.results.reading import read_clusters, read_results, read_rows
+from oodray.results.rows import RESULT_SCHEMA
 
 
 def files(folder: Path) -> list[str]:
@@ -182,7 +185,7 @@ class TestWriting:
         before = folder.part(0).read_bytes()
         write_table(read_rows([folder.part(0)]), folder.part(0))
         assert folder.part(0).read_bytes() == before
-        assert files(folder.results) == ["part-000000.parquet"]
+        assert files(on_disk(folder.results)) == ["part-000000.parquet"]
 
 
 class TestReadRows:
@@ -200,7 +203,7 @@ class TestReadRows:
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 40])
     def test_a_damaged_file_is_named(self, tmp_path: Path, content: bytes) -> None:
         folder = write_results(tmp_path, [[failed_row("a")], [failed_row("b")]])
-        folder.part(1).write_bytes(content)
+        on_disk(folder.part(1)).write_bytes(content)
         with pytest.raises(
             ResultsError, match=r"cannot read .*part-000001.parquet: .*[^.]\. Delete the file and run again"
         ):
@@ -208,7 +211,7 @@ class TestReadRows:
 
     def test_broken_pages_are_broken_content_too(self, tmp_path: Path) -> None:
         """Of these pyarrow raises OSError, as it does where a disk fails."""
-        path = write_results(tmp_path, [random_images(0, 2)]).part(0)
+        path = on_disk(write_results(tmp_path, [random_images(0, 2)]).part(0))
         content = bytearray(path.read_bytes())
         content[4:200] = bytes(196)
         path.write_bytes(content)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -11,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from places import on_disk
 
 from oodray.errors import ResultsError, RunError
 from oodray.results import lease as lease_module
@@ -26,7 +29,7 @@ def folder(tmp_path: Path) -> ResultsFolder:
 def leave(folder: ResultsFolder, holder: Holder, *, age: float = 0) -> None:
     """The lease of a run that did not take it along."""
     folder.path.mkdir(exist_ok=True)
-    path = folder.path / "lease.json"
+    path = on_disk(folder.path / "lease.json")
     path.write_text(json.dumps(asdict(holder)))
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
 
@@ -75,7 +78,7 @@ def test_elsewhere_its_age_decides(folder: ResultsFolder, elsewhere: Holder) -> 
 def test_one_elsewhere_that_gives_a_sign_of_life_is_left_alone(folder: ResultsFolder, elsewhere: Holder) -> None:
     leave(folder, elsewhere, age=DEAD_AFTER_SECONDS / 2)
     # It beats while it is listened for.
-    beats = Lease(folder, on_wait=lambda _: os.utime(folder.path / "lease.json"))
+    beats = Lease(folder, on_wait=lambda _: os.utime(on_disk(folder.path / "lease.json")))
     with pytest.raises(ResultsError, match="counts as dead 120 s after"), beats:
         pass
 
@@ -104,7 +107,7 @@ PIDS = [json.dumps(asdict(Holder.this_process()) | {"pid": pid}) for pid in ("7"
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}', *PIDS])
 def test_a_damaged_lease_is_taken_over_when_it_is_old(content: str, folder: ResultsFolder) -> None:
     leave(folder, ended(), age=DEAD_AFTER_SECONDS * 2)
-    path = folder.path / "lease.json"
+    path = on_disk(folder.path / "lease.json")
     age = path.stat().st_mtime
     path.write_text(content)
     with pytest.raises(ResultsError, match="one that cannot be read"), Lease(folder):
@@ -116,7 +119,7 @@ def test_a_damaged_lease_is_taken_over_when_it_is_old(content: str, folder: Resu
 
 def test_it_gives_signs_of_life(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "SECONDS_BETWEEN_BEATS", 0.01)
-    path = folder.path / "lease.json"
+    path = on_disk(folder.path / "lease.json")
     with Lease(folder):
         content = path.read_bytes()
         os.utime(path, (1, 1))
@@ -128,7 +131,7 @@ def test_it_gives_signs_of_life(folder: ResultsFolder, monkeypatch: pytest.Monke
 
 def test_it_gives_none_for_another_run(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "SECONDS_BETWEEN_BEATS", 0.01)
-    path = folder.path / "lease.json"
+    path = on_disk(folder.path / "lease.json")
     with Lease(folder):
         path.write_text("{}")
         os.utime(path, (1, 1))
@@ -159,6 +162,48 @@ def test_of_many_that_find_it_dead_one_gets_it(folder: ResultsFolder) -> None:
     for thread in threads:
         thread.join()
     assert sorted(got) == ["refused"] * 7 + ["taken"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_on_a_drive_that_locks_nothing_a_run_goes_on(
+    folder: ResultsFolder, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def refuse(descriptor: int) -> bool:
+        asked.append(descriptor)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lease_module, "lock_descriptor", refuse)
+    with Lease(folder):
+        assert [path.name for path in on_disk(folder.path).iterdir()] == ["lease.json"]
+    assert len(asked) == 1
+
+
+def test_the_folder_is_locked_while_the_lease_is_written_and_no_longer(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked_by_nobody() -> bool:
+        descriptor = os.open(on_disk(folder.path), os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    seen: list[bool] = []
+    write = Lease._write
+
+    def look_and_write(lease: Lease) -> None:
+        seen.append(locked_by_nobody())
+        write(lease)
+
+    monkeypatch.setattr(Lease, "_write", look_and_write)
+    with Lease(folder):
+        seen.append(locked_by_nobody())
+    assert seen == [False, True]
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:

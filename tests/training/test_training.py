@@ -13,7 +13,9 @@ import torch
 
 from oodray.config import config_root
 from oodray.datasets.demo.scenes import CLASSES, render_scene
-from oodray.models.segmenter import check_segmentations, load_segmenter, resolve_model
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import check_segmentations
+from oodray.models.source import resolve_model
 from oodray.models.weights.checkpoints import read_state_dict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]

@@ -60,7 +60,7 @@ def _rainbow(phase: Field) -> Field:
 
 
 def _giraffe_patches(rng: np.random.Generator, x: Field, y: Field) -> Field:
-    """Orange-brown cells with pale seams: a Voronoi diagram of random points."""
+    """Orange-brown patches with pale seams: a Voronoi diagram of random points."""
     points = rng.random((22, 2), dtype=np.float32)
     distances = np.sort([np.hypot(x - px, y - py) for px, py in points], axis=0)
     return mix(distances[1] - distances[0] < 0.035, (0.97, 0.88, 0.55), (0.72, 0.36, 0.04))
@@ -81,7 +81,7 @@ def _checkered_sphere(rng: np.random.Generator, x: Field, y: Field) -> Field:
 
 def _coral_noise(rng: np.random.Generator, x: Field, _y: Field) -> Field:
     """Blotches of magenta, violet and acid green."""
-    noise = fractal(rng, x.shape, cell=max(x.shape) / 7)
+    noise = fractal(rng, x.shape, grain=max(x.shape) / 7)
     return mix(noise > 0.25, (0.6, 1.0, 0.1), (0.95, 0.05, 0.85)) * (0.8 + 0.5 * noise[..., None])
 
 

@@ -12,7 +12,7 @@ from oodray.datasets.demo.textures import Field, fractal, solid
 def photograph(street: Street) -> NDArray[np.uint8]:
     """The street as `(H, W, 3)` uint8: with shadows, haze, blur, exposure, colour temperature and sensor noise."""
     rng, height, width = street.rng, street.height, street.width
-    shade = np.clip(2.5 * fractal(rng, (height, width), cell=width / 4) - street.between(0.1, 0.9), 0, 1)
+    shade = np.clip(2.5 * fractal(rng, (height, width), grain=width / 4) - street.between(0.1, 0.9), 0, 1)
     ground = np.isin(street.semantic, (ROAD, MARKING, SIDEWALK))
     colour = street.colour * (1 - 0.45 * shade * ground)[..., None]
     clear = np.exp(-street.between(0.01, 0.1) * (street.depth - 1))[..., None]

@@ -31,7 +31,7 @@ def draw_sky(street: Street) -> None:
     """Sky with clouds above the horizon, and distant trees along it."""
     shape = (int(street.horizon) + 2, street.width)
     rows = np.arange(shape[0], dtype=np.float32)[:, None]
-    clouds = fractal(street.rng, shape, cell=street.width / 5, octaves=4)
+    clouds = fractal(street.rng, shape, grain=street.width / 5, octaves=4)
     clouds = 0.85 * np.clip(1.6 * clouds + street.between(-0.4, 0.5), 0, 1)
     blue = street.choice([(0.36, 0.58, 0.92), (0.5, 0.68, 0.9), (0.42, 0.55, 0.8)])
     sky = mix(clouds, (0.95, 0.95, 0.96), blue) + (0.25 / street.height) * rows[..., None]
@@ -152,7 +152,7 @@ def _draw_tree(street: Street, side: int, z: float) -> None:
     if abs(street.column(u, z) - street.width / 2) > (street.width + size) / 2:
         return  # Beside the picture, as most of the nearest trees are.
     x, y = unit_square(size, round(0.8 * size))
-    ragged = np.float32(0.12) * fractal(street.rng, x.shape, cell=max(4.0, size / 6))
+    ragged = np.float32(0.12) * fractal(street.rng, x.shape, grain=max(4.0, size / 6))
     crown = np.hypot(x - 0.5, y - 0.38) + ragged < 0.34
     trunk = (np.abs(x - 0.5) < 0.045) & (y > 0.5)
     light = (1.25 - 0.7 * y)[..., None] * street.grain(x.shape, 0.7, 0.5)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from oodray.datasets.demo.scenery import draw_ground, draw_sky, roadside
 from oodray.datasets.demo.street import CLASSES, PALETTE, VOID, Mask, Street
 from oodray.datasets.demo.traffic import poles, vehicles
 from oodray.storage.atomic import replacing
+from oodray.storage.place import Place
 
 __all__ = ["CLASSES", "DEMO_SCENES", "PALETTE", "Scene", "render_scene", "write_demo"]
 
@@ -69,7 +70,7 @@ def _with_rim(strange: Mask) -> NDArray[np.uint8]:
     return np.where(strange, 1, np.where(near, 255, 0)).astype(np.uint8)
 
 
-def write_demo(root: Path, scenes: int = DEMO_SCENES, *, split: str = "demo") -> None:
+def write_demo(root: Place, scenes: int = DEMO_SCENES, *, split: str = "demo") -> None:
     """Write the first scenes of a split to `root/images/scene-00.png` and `root/labels/scene-00.png` (codes 0, 1, 255).
 
     Files that are there and whole are kept. A file appears whole or not at all.
@@ -83,7 +84,7 @@ def write_demo(root: Path, scenes: int = DEMO_SCENES, *, split: str = "demo") ->
             pass
 
 
-def _write_scene(root: Path, split: str, index: int) -> None:
+def _write_scene(root: Place, split: str, index: int) -> None:
     image, label = (root / kind / f"scene-{index:02d}.png" for kind in ("images", "labels"))
     missing = [path for path in (image, label) if not _is_whole(path)]
     if missing:
@@ -92,15 +93,15 @@ def _write_scene(root: Path, split: str, index: int) -> None:
             _write_png(path, scene.image if path is image else scene.label)
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: Place) -> bool:
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(path.read_bytes())) as picture:
             picture.verify()
     except (OSError, SyntaxError):  # Pillow reports a broken PNG chunk as a SyntaxError.
         return False
     return True
 
 
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+def _write_png(path: Place, pixels: NDArray[np.uint8]) -> None:
     with replacing(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG")

@@ -66,8 +66,8 @@ class Street:
         self.colour = np.zeros((height, width, 3), np.float32)
         self.semantic = np.zeros((height, width), np.uint8)
         self.depth = np.full((height, width), FARTHEST, np.float32)
-        self.fine = fractal(rng, (height, width), cell=width / 160, octaves=2)
-        self.coarse = fractal(rng, (height, width), cell=width / 20)
+        self.fine = fractal(rng, (height, width), grain=width / 160, octaves=2)
+        self.coarse = fractal(rng, (height, width), grain=width / 20)
 
     def foot(self, z: float) -> float:
         """Row where something at depth z stands."""

@@ -15,12 +15,12 @@ Shape = tuple[tuple[int, Points], ...]
 """Parts in coordinates 0..1, each with the number of its colour (0 cuts out); two points bound an ellipse."""
 
 
-def fractal(rng: np.random.Generator, shape: tuple[int, ...], cell: float, octaves: int = 3) -> Field:
-    """Smooth noise in about -1..1 of that shape; each octave halves the cell (in pixels) and the strength."""
+def fractal(rng: np.random.Generator, shape: tuple[int, ...], grain: float, octaves: int = 3) -> Field:
+    """Smooth noise in about -1..1 of that shape; each octave halves the grain (in pixels) and the strength."""
     height, width = shape
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
-        size = max(1.0, cell / 2**octave)
+        size = max(1.0, grain / 2**octave)
         coarse = (math.ceil(height / size) + 1, math.ceil(width / size) + 1)
         grid = Image.fromarray(2 * rng.random(coarse, dtype=np.float32) - 1)
         total += np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC)) / 2**octave

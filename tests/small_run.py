@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from oodray.datasets.images import encode_png
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
 from oodray.metrics.tally import score_keys
-from oodray.results.folder import ERROR, OK, ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
+from oodray.results.rows import ERROR, OK
 
 Row = dict[str, Any]
 

@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from oodray.datasets.manifest import read_manifest
-from oodray.results.folder import ERROR, ResultsFolder
+from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.rows import ERROR
+from oodray.storage.place import Place
 
 MOST_ERRORS = 5
 """Kinds of errors that a status lists."""
@@ -64,6 +65,11 @@ class Status:
     finished: bool
     errors: list[tuple[str, int]]
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last image, at this speed; None where nothing is left, or there is no speed."""
+        return self.left / self.speed.images_per_second if self.left and self.speed else None
+
 
 def read_status(folder: ResultsFolder) -> Status:
     """The state of a run, now.
@@ -90,7 +96,7 @@ def read_status(folder: ResultsFolder) -> Status:
     )
 
 
-def _speed(parts: list[Path], images: int, seconds: float) -> Speed | None:
+def _speed(parts: list[Place], images: int, seconds: float) -> Speed | None:
     """See `Speed`; `seconds` are those in run.json, 0 where the run is not finished."""
     if not parts:
         return None

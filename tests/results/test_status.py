@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import on_disk
 from small_run import SmallRun
 
 from oodray.errors import ResultsError
-from oodray.report.status import MOST_ERRORS, Speed, read_status
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
+from oodray.results.status import MOST_ERRORS, Speed, read_status
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def small_run(tmp_path: Path) -> SmallRun:
 
 def set_times(folder: ResultsFolder, *seconds: float) -> None:
     for part, time in zip(folder.parts(), seconds, strict=True):
-        os.utime(part, (0, 1e9 + time))
+        os.utime(on_disk(part), (0, 1e9 + time))
 
 
 def test_a_run_that_goes_on(small_run: SmallRun) -> None:
@@ -30,7 +32,7 @@ def test_a_run_that_goes_on(small_run: SmallRun) -> None:
     for name in "gh":
         small_run.add(name)
     folder = small_run.write(unwritten=2)
-    (folder.results / ".part-000006.parquet.77.tmp").write_bytes(b"half")
+    (on_disk(folder.results) / ".part-000006.parquet.77.tmp").write_bytes(b"half")
     status = read_status(folder)
     assert (status.total, status.ok, status.failed, status.left) == (8, 5, 1, 2)
     assert not status.finished
@@ -87,7 +89,9 @@ def test_the_speed_of_a_run_that_goes_on_is_that_of_its_files(small_run: SmallRu
     # The first file to be done is the third; that of a resumed unit may bring two images.
     write_part(folder, 2, [small_run.rows[2], small_run.rows[4]])
     set_times(folder, 14, 30, 10, 20)
-    assert read_status(folder).speed == Speed(3 / 20, with_start_up=False)
+    status = read_status(folder)
+    assert status.speed == Speed(3 / 20, with_start_up=False)
+    assert status.seconds_left is None, "all is done"
 
 
 def test_seconds_that_lack_a_killed_session_do_not_make_a_run_faster(small_run: SmallRun) -> None:
@@ -146,6 +150,16 @@ def test_the_most_frequent_errors_come_first_and_the_rest_is_left_out(small_run:
     assert len(status.errors) == MOST_ERRORS
 
 
+def test_the_time_left_is_that_of_the_images_left(small_run: SmallRun) -> None:
+    for name in "abcdef":
+        small_run.add(name)
+    folder = small_run.write(unwritten=3)
+    set_times(folder, 0, 0, 0)
+    assert read_status(folder).seconds_left is None, "no speed"
+    set_times(folder, 0, 4, 8)
+    assert read_status(folder).seconds_left == 3 / (2 / 8)
+
+
 def test_no_results_folder(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"no run\.json"):
         read_status(ResultsFolder(tmp_path))
@@ -154,6 +168,6 @@ def test_no_results_folder(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(small_run: SmallRun) -> None:
     small_run.add("a")
     folder = small_run.write()
-    folder.part(0).write_bytes(b"PAR1 and no more")
+    on_disk(folder.part(0)).write_bytes(b"PAR1 and no more")
     with pytest.raises(ResultsError, match=r"part-000000\.parquet"):
         read_status(folder)

@@ -1,0 +1,249 @@
+"""One image, without a dataset and without a results folder: `oodray.detect`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from oodray.config import RunConfig, check_settings
+from oodray.datasets.images import decode_image, read_bytes
+from oodray.datasets.orientation import exif_orientation, upright
+from oodray.errors import ConfigError, ImageError
+from oodray.job.finisher import cluster_maps_at_image_size, judged, tallies_of
+from oodray.job.layers import check_scores
+from oodray.job.units import DecodedImage, SegmentedImage
+from oodray.job.worker import cluster_images, segment_images
+from oodray.method.kmeans import resolve_backend
+from oodray.method.rule import ood_mask
+from oodray.method.scores import predicted_classes
+from oodray.method.settings import MethodSettings
+from oodray.metrics.tally import first_key_at_least
+from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
+
+_ABOVE_ALL = 2.0**18
+"""More than two float16 values can differ by: what `mask-then-logit` adds inside of the mask. Float64 holds the sum."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was found in an image. All maps are `(H, W)`, of the size of the image.
+
+    Attributes:
+        mask: uint8, 255 in OoD clusters, else 0.
+        ratio: float64, r_k of the cluster of each pixel (eq. 3): the share of its pixels whose confidence is below tau.
+        clusters: uint8, the cluster of each pixel.
+        confidence: float16, the largest logit.
+        classes: int16, the likeliest class.
+        scores: a map for each score asked for: float16, as a run counts it; float64 of `ratio` and `mask-then-logit`.
+            Higher is more out of distribution.
+        image_score: the largest ratio of a cluster.
+        k: the number of clusters asked for.
+        tau: the threshold that was used.
+        ood_ratio: T.
+    """
+
+    mask: NDArray[np.uint8]
+    ratio: NDArray[np.float64]
+    clusters: NDArray[np.uint8]
+    confidence: NDArray[np.float16]
+    classes: NDArray[np.int16]
+    scores: dict[str, NDArray[np.float16] | NDArray[np.float64]]
+    image_score: float
+    k: int
+    tau: float
+    ood_ratio: float
+
+    @property
+    def ood_fraction(self) -> float:
+        """Share of the pixels that the mask holds."""
+        return float(np.count_nonzero(self.mask) / self.mask.size)
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return (
+            f"<Found in {width}x{height} pixels: {self.ood_fraction:.2%} OoD at k={self.k}, tau={self.tau}, "
+            f"ood_ratio={self.ood_ratio}>"
+        )
+
+
+def detect(
+    image: NDArray[np.uint8] | str | Path,
+    net: Segmenter | Segmentation,
+    *,
+    k: int = RunConfig.k,
+    tau: float | None = None,
+    ood_ratio: float = RunConfig.ood_ratio,
+    scores: Sequence[str] = (),
+    seed: int = RunConfig.seed,
+    image_id: str | None = None,
+    normalize_features: bool = RunConfig.normalize_features,
+    kmeans_backend: str = RunConfig.kmeans_backend,
+    n_init: int = RunConfig.n_init,
+    confidence_bits: int = RunConfig.confidence_bits,
+    threads: int = RunConfig.threads,
+) -> Found:
+    """Find what a network was never taught in an image.
+
+    A run finds the same, to the last bit, for the same image, network, settings, device and threads, with batches of
+    one image.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB, or where an image file is. A file is turned as its EXIF orientation says.
+        net: a network, see `oodray.load`; or what a network of your own says of this image.
+        k: the number of clusters.
+        tau: a pixel with a smaller confidence is unsure. None takes the network's own.
+        ood_ratio: T, a cluster with a larger share of unsure pixels is OoD.
+        scores: the scores to give; none gives all.
+        seed: of the K-Means.
+        image_id: its name in the dataset: the seed of an image is a hash of seed, name and k. None takes the name of
+            the file without its suffix, and no name for an array.
+        normalize_features: L2-normalise features before clustering.
+        kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
+        n_init: restarts of the K-Means.
+        confidence_bits: of the keys that confidences are counted by; 16 is exact.
+        threads: CPU threads of PyTorch meanwhile; they can change the last bit of a float.
+
+    Raises:
+        ConfigError: a setting is out of range, or no tau is known.
+        ImageError: the image cannot be read, or the network fails on it.
+
+    >>> import torch
+    >>> photo = np.zeros((32, 32, 3), np.uint8)
+    >>> logits = torch.full((2, 8, 8), 1.0)
+    >>> logits[:, 4:] = 9.0
+    >>> features = torch.arange(8.0)[:, None].expand(1, 8, 8) // 4
+    >>> found = detect(photo, Segmentation(logits, features), k=2, tau=5.0)
+    >>> found.ood_fraction, found.image_score
+    (0.5, 1.0)
+    """
+    settings = _settings(
+        net,
+        {
+            "k": k,
+            "tau": tau,
+            "ood_ratio": ood_ratio,
+            "scores": check_scores(tuple(scores)),
+            "seed": seed,
+            "normalize_features": normalize_features,
+            "kmeans_backend": kmeans_backend,
+            "n_init": n_init,
+            "confidence_bits": confidence_bits,
+            "threads": threads,
+        },
+    )
+    decoded = _decoded(image, image_id)
+    with _threads(threads):
+        segmentation = net if isinstance(net, Segmentation) else _segmentation(net, decoded)
+        segmented = _clustered(decoded, segmentation, settings)
+        classes = predicted_classes(segmentation.logits, *decoded.size)
+    return _judged(segmented, settings, classes, check_scores(tuple(scores)))
+
+
+def _settings(net: Segmenter | Segmentation, given: dict[str, Any]) -> MethodSettings:
+    """The settings of the method, checked as those of a run are."""
+    tau = given["tau"] if given["tau"] is not None else getattr(net, "tau", None)
+    if tau is None:
+        name = getattr(net, "name", None)
+        raise ConfigError(
+            f"no tau is known for {name or 'this network'}: pass tau=X, the confidence below which a pixel is unsure; "
+            "`oodray calibrate` finds one on images that hold nothing unknown"
+        )
+    checked = check_settings(given | {"tau": tau}, source="the arguments")
+    config = RunConfig(dataset="one image", **checked)
+    on = net.features.device.type if isinstance(net, Segmentation) else str(getattr(net, "device", "cpu"))
+    return MethodSettings.of(
+        replace(config, kmeans_backend=resolve_backend(config.kmeans_backend, on.partition(":")[0]))
+    )
+
+
+def _decoded(image: NDArray[np.uint8] | str | Path, image_id: str | None) -> DecodedImage:
+    if isinstance(image, str | Path):
+        uri = str(image)
+        data = read_bytes(uri)
+        pixels, orientation, warning = upright(decode_image(data), exif_orientation(data), None)
+        name = Path(uri).stem
+    else:
+        uri, pixels, orientation, warning, name = "", image, None, None, ""
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ImageError(f"an image is uint8 (H, W, 3) RGB, or the path of a file, not {kind}")
+        if not image.size:
+            raise ImageError(f"an image must have a pixel, not the shape {image.shape}")
+    return DecodedImage(
+        unit=0,
+        image_id=name if image_id is None else image_id,
+        dataset="",
+        image_uri=uri,
+        label_uri=None,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        orientation=orientation,
+        warning=warning,
+        image=pixels,
+    )
+
+
+def _segmentation(net: Segmenter, image: DecodedImage) -> Segmentation:
+    """What a network says of an image; its failure is that of the image, as in a run."""
+    try:
+        [segmentation] = segment_images(net, [image])
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"the network failed: {type(error).__name__}: {error}") from error
+    return segmentation
+
+
+def _clustered(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> SegmentedImage:
+    check_segmentations([segmentation], 1)
+    [segmented] = cluster_images([image], [segmentation], settings)
+    if segmented.error is not None:
+        raise ImageError(segmented.error)
+    return segmented
+
+
+def _judged(
+    image: SegmentedImage, settings: MethodSettings, classes: NDArray[np.int16], scores: Sequence[str]
+) -> Found:
+    """The rule, applied to the clusters of an image."""
+    assert image.confidence is not None, "an image without an error has confidences"
+    maps = cluster_maps_at_image_size(image)
+    clusters, tallies = maps[settings.k], tallies_of(maps, image, settings)[settings.k]
+    tau_key = first_key_at_least(settings.tau)
+    ratio_of = np.zeros(256)
+    for cluster, tally in tallies.items():
+        ratio_of[cluster] = tally.below(tau_key) / tally.pixels()
+    mask, ratio = ood_mask(clusters, judged(tallies, settings)), ratio_of[clusters]
+    known: dict[str, NDArray[Any]] = {found.score: found.values for found in image.score_maps or ()}
+    known["ratio"] = ratio
+    known["mask-then-logit"] = np.where(mask > 0, _ABOVE_ALL, 0.0) - image.confidence.astype(np.float64)
+    return Found(
+        mask=mask,
+        ratio=ratio,
+        clusters=clusters,
+        confidence=image.confidence,
+        classes=classes,
+        scores={name: known[name] for name in scores},
+        image_score=float(ratio.max()),
+        k=settings.k,
+        tau=settings.tau,
+        ood_ratio=settings.ood_ratio,
+    )
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch with so many CPU threads, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,62 @@
+"""The first stage: image files to pixels. It runs on CPUs, as tasks or in threads."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from oodray.datasets.images import LabelCodes, decode_image, decode_label, read_bytes
+from oodray.datasets.manifest import ListedImage
+from oodray.datasets.orientation import exif_orientation, upright
+from oodray.errors import ImageError
+from oodray.job.attempts import Guard, unguarded
+from oodray.job.units import DecodedImage
+from oodray.records import extended
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Reads and decodes images and labels.
+
+    One image that cannot be decoded never takes another one with it: it carries an error and passes on.
+
+    Attributes:
+        label_codes: what the codes in label files mean.
+        guard: of the work on images.
+    """
+
+    label_codes: LabelCodes
+    guard: Guard = field(default_factory=unguarded)
+
+    def __call__(self, images: list[ListedImage]) -> list[DecodedImage]:
+        """The images of a unit, decoded."""
+        return self.guard.run("decode", images, lambda batch: [self.decode(image) for image in batch], _given_up)
+
+    def decode(self, listed: ListedImage) -> DecodedImage:
+        """An image of the manifest, decoded, or with an error."""
+        start = time.perf_counter()
+        try:
+            decoded = self._decoded(listed)
+        except ImageError as error:
+            decoded = extended(DecodedImage, listed, error=str(error))
+        return replace(decoded, seconds_decode=time.perf_counter() - start)
+
+    def _decoded(self, listed: ListedImage) -> DecodedImage:
+        data = read_bytes(listed.image_uri)
+        stored = decode_image(data)
+        label = None if listed.label_uri is None else decode_label(read_bytes(listed.label_uri), self.label_codes)
+        label_size = None if label is None else (label.shape[0], label.shape[1])
+        image, orientation, warning = upright(stored, exif_orientation(data), label_size)
+        height, width = image.shape[:2]
+        decoded = extended(
+            DecodedImage, listed, height=height, width=width, orientation=orientation, warning=warning, image=image
+        )
+        if label is not None and label.shape != (height, width):
+            raise ImageError(
+                f"the label {listed.label_uri} is {label.shape[1]}x{label.shape[0]} pixels, its image {width}x{height}"
+            )
+        return replace(decoded, label=label)
+
+
+def _given_up(listed: ListedImage, error: str) -> DecodedImage:
+    return extended(DecodedImage, listed, error=error)

@@ -1,0 +1,83 @@
+"""The stages in this process: decoding and finishing in threads, the network in the thread of the caller.
+
+Nothing has to start, so a small run is done before a Ray would be up. What only other processes can give is missing: an
+image that crashes or hangs this process ends the run. The same command continues it, with either executor.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
+
+from oodray.cluster.shares import usable_cores
+from oodray.job.attempts import AttemptLog
+from oodray.job.pipeline import Job, Stages, stages_of
+from oodray.job.process_memory import set_up_process
+from oodray.job.units import DecodedImage, UnitDone
+from oodray.job.worker import Worker
+
+UNITS_AHEAD = 2
+"""Units that are decoded, or being decoded, beyond one for each thread. So memory does not grow with the run."""
+
+NO_TIMEOUT = 0.0
+"""A watchdog would end the process of the caller."""
+
+
+class LocalExecutor:
+    """Runs the stages in this process."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing was started."""
+
+    def begin(self) -> None:
+        """Nothing has to start."""
+
+    def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
+        """See `oodray.job.pipeline.Executor`."""
+        set_up_process()
+        import torch
+
+        stages = stages_of(job, AttemptLog(), NO_TIMEOUT)
+        units = len(job.units())
+        on_start(f"this process, {stages.threads} CPU threads for the network; {units} units of images left")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(stages.threads)
+        try:
+            yield from _stream(job, stages)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _stream(job: Job, stages: Stages) -> Iterator[UnitDone]:
+    worker = Worker(stages.load(), stages.settings, stages.guard)
+    cores = usable_cores()
+    finishing: deque[Future[UnitDone]] = deque()
+    with ThreadPoolExecutor(cores, "decode") as decoders, ThreadPoolExecutor(cores, "finish") as finishers:
+        try:
+            for images in _decoded(job, stages, decoders, cores + UNITS_AHEAD):
+                finishing.append(finishers.submit(stages.finisher, worker(images)))
+                # The oldest is waited for where there are many, so that no more than these lie in memory.
+                while finishing and (finishing[0].done() or len(finishing) > cores + UNITS_AHEAD):
+                    yield finishing.popleft().result()
+            while finishing:
+                yield finishing.popleft().result()
+        finally:
+            # After an error, or where the caller stops: what has not begun is not begun any more.
+            decoders.shutdown(wait=False, cancel_futures=True)
+            finishers.shutdown(wait=False, cancel_futures=True)
+
+
+def _decoded(job: Job, stages: Stages, decoders: ThreadPoolExecutor, ahead: int) -> Iterator[list[DecodedImage]]:
+    """The images of every unit, decoded, in the order of the units; never more than so many units ahead."""
+    decoding: deque[Future[list[DecodedImage]]] = deque()
+    for images in job.units().values():
+        decoding.append(decoders.submit(stages.decoder, images))
+        if len(decoding) > ahead:
+            yield decoding.popleft().result()
+    while decoding:
+        yield decoding.popleft().result()

@@ -1,0 +1,198 @@
+"""The stages as a Ray Data graph: decoding and finishing as tasks, workers as actors, each in a process of its own."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+
+from oodray.cluster.nodes import nodes
+from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
+from oodray.cluster.session import Session
+from oodray.cluster.shared_storage import check_shared_storage
+from oodray.config import RunConfig
+from oodray.datasets.manifest import LARGEST_UNIT, ListedImage
+from oodray.errors import OodrayError, RunError
+from oodray.job.attempts import ATTEMPTS, Guard, RemoteAttemptLog
+from oodray.job.decoder import Decoder
+from oodray.job.finisher import Finisher
+from oodray.job.pipeline import Job, stages_of
+from oodray.job.process_memory import leave_out_of_collections, set_up_process
+from oodray.job.telemetry import BusyShare
+from oodray.job.units import DecodedImage, SegmentedImage, UnitDone, pack, pack_done, unpack, unpack_done
+from oodray.job.worker import Worker
+from oodray.method.settings import MethodSettings
+from oodray.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    import ray.data
+    from ray.exceptions import RayError
+
+NO_PROGRESS_SECONDS, NEVER = 1800, -1
+"""After how long without a finished unit, beside what images may hang, a run ends; and Ray's number for never."""
+
+TASK_CPUS = 0.5
+"""CPUs of a decoding or finishing task. Unlike any worker's, or Ray would fuse decoding into the workers."""
+
+
+class RayExecutor:
+    """Runs the stages on a Ray cluster, or on a Ray of its own on this machine."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._session = Session(config.ray_address, local_cpus(config))
+
+    def __enter__(self) -> Self:
+        self._session.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.__exit__(*error)
+
+    def begin(self) -> None:
+        """See `oodray.job.pipeline.Executor`."""
+        self._session.begin()
+
+    def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
+        """See `oodray.job.pipeline.Executor`."""
+        self._session.wait()
+        from ray.exceptions import RayError
+
+        # What is left of a run that failed in this process holds its workers, by the frames of its error, until then.
+        gc.collect()
+        graph = _graph(job, _scheduled(job, on_start))
+        try:
+            for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+                yield from unpack_done(batch)
+        except RayError as error:
+            raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
+
+
+@dataclass(frozen=True)
+class DecodeTask:
+    """The first stage as a task of Ray's."""
+
+    decoder: Decoder
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """A unit of `ListedImage` to one of `DecodedImage`."""
+        return pack(self.decoder(unpack(table, ListedImage)), DecodedImage)
+
+
+class WorkerActor:
+    """The second stage as an actor of Ray's, which loads the network when it starts."""
+
+    def __init__(self, load: Callable[[], Segmenter], threads: int, settings: MethodSettings, guard: Guard) -> None:
+        set_up_process()
+        import torch
+
+        # Ray sets OMP_NUM_THREADS=1 in its workers; a run repeats to the last bit with the same number.
+        torch.set_num_threads(threads)
+        self.busy = BusyShare()
+        self.worker: Worker | None = None
+        self.failure: Exception | None = None
+        try:
+            self.worker = Worker(load(), settings, guard)
+        except Exception as error:
+            # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
+            self.failure = error
+        leave_out_of_collections()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """A unit of `DecodedImage` to one of `SegmentedImage`; raises what kept the network from starting.
+
+        No generator: of those Ray would run several at once where it hands over the next unit early.
+        """
+        if self.worker is None:
+            raise self.failure or AssertionError("a worker without a network has a failure")
+        images = unpack(table, DecodedImage)
+        with self.busy:
+            segmented = self.worker(images)
+        return pack(segmented, SegmentedImage)
+
+
+@dataclass(frozen=True)
+class FinishTask:
+    """The last stage as a task of Ray's."""
+
+    finisher: Finisher
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """A unit of `SegmentedImage` to what the driver hears of it."""
+        return pack_done(self.finisher(unpack(table, SegmentedImage)))
+
+
+def actors(pool: Pool) -> ray.data.ActorPoolStrategy:
+    """The workers of a pool, and how Ray hands units to them."""
+    import ray.data
+
+    # Ray makes one call at a time all the same. To a worker with a GPU it hands the next unit over while that one is at
+    # work, in another thread. On a CPU the main thread works, as freed memory is kept in its heap alone.
+    calls = 2 if pool.gpus else 1
+    return ray.data.ActorPoolStrategy(
+        min_size=pool.fewest,
+        max_size=pool.most,
+        initial_size=pool.fewest,
+        max_concurrent_calls_per_actor=calls,
+        enable_true_multi_threading=not pool.gpus,
+        # Ray adds workers where 1.75 times as many units are in flight as there are calls.
+        max_tasks_in_flight_per_actor=2 if pool.fewest == pool.most else 2 * calls,
+    )
+
+
+def _scheduled(job: Job, on_start: Callable[[str], None]) -> Pool:
+    """The workers for a job, of which `on_start` hears; every machine has been asked whether it sees the files."""
+    plan, units, machines = job.plan, len(job.units()), nodes()
+    pool = choose_pool(plan.config, plan.device, units, machines)
+    check_shared_storage(plan.places(), job.folder, machines)
+    batch_size, weights_bytes = plan.config.batch_size, plan.weights_bytes()
+    on_start(describe(pool, units, machines, batch_size=batch_size, weights_bytes=weights_bytes))
+    return pool
+
+
+def _graph(job: Job, pool: Pool) -> ray.data.Dataset:
+    import ray.data
+
+    config = job.plan.config
+    _configure(ray.data.DataContext.get_current(), config)
+    stages = stages_of(job, RemoteAttemptLog.start(), config.image_timeout)
+    # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file. `from_arrow` would first
+    # run a task for each of them, to ask what is in it.
+    source = ray.data.from_blocks([pack(images, ListedImage) for images in job.units().values()])
+    units = {"batch_size": 1, "batch_format": "pyarrow"}
+    tasks = units | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
+    resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
+    of_workers = (stages.load, stages.threads, stages.settings, stages.guard)
+    return (
+        source.map_batches(DecodeTask(stages.decoder), **tasks)
+        .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **units, **resources)
+        .map_batches(FinishTask(stages.finisher), **tasks)
+    )
+
+
+def _reason(error: RayError) -> str:
+    """What a task or actor failed of: for an error of ours its message, for any other its name too."""
+    cause = getattr(error, "cause", None)
+    known = cause is None or isinstance(cause, OodrayError)
+    text = str(cause or error) if known else f"{type(cause).__name__}: {cause}"
+    # To every message Ray adds advice on settings of its own.
+    return text.partition("\nFailed to apply UDF")[0].rstrip(".")
+
+
+def _configure(context: Any, config: RunConfig) -> None:
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            # Its errors are tracebacks of what `stream` raises.
+            handler.setLevel(logging.CRITICAL)
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Errors of images are rows; an error of a block is one of the program, and ends the run, as what it is.
+    context.max_errored_blocks = 0
+    context.raise_original_map_exception = True
+    # As long as images may hang and keep their unit from moving: all of them in batches of one, one in larger batches.
+    hanging = 2 * ATTEMPTS * LARGEST_UNIT * config.image_timeout
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS + hanging if hanging else NEVER
+    context.max_consecutive_actor_init_deaths = ATTEMPTS

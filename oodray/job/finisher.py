@@ -1,0 +1,133 @@
+"""The last stage: rule, mask, tallies and PNGs, and the file of the unit. It runs on CPUs, as tasks or in threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodray.datasets.images import encode_png
+from oodray.errors import RunError
+from oodray.job.attempts import Guard, unguarded
+from oodray.job.telemetry import count_images
+from oodray.job.units import SegmentedImage, UnitDone
+from oodray.method.rule import is_ood, ood_mask, upsample_nearest
+from oodray.method.settings import MethodSettings
+from oodray.metrics.tally import IGNORE, Tally, cluster_tallies, coarse_keys, first_key_at_least, score_keys
+from oodray.records import extended
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import add_to_part, write_part
+from oodray.results.rows import ERROR, OK, ClusterRow, ResultRow, ScoreTally
+
+Tallies = Mapping[int, Mapping[int, Tally]]
+"""Of each K, the tally of each cluster's confidences."""
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """Makes rows of the results, writes them as the file of their unit, and says what it did.
+
+    Attributes:
+        settings: of the method.
+        out: the results folder.
+        guard: of the work on images.
+        identity: of the run, as its folder has it. A process may outlive its killed driver: if the folder has come to
+            hold another run by then, what is left of this one is not written. None writes always.
+        tried_again: units of which failed images alone are computed: their files keep the rows of the others.
+    """
+
+    settings: MethodSettings
+    out: str
+    guard: Guard = field(default_factory=unguarded)
+    identity: Mapping[str, Any] | None = None
+    tried_again: Collection[int] = ()
+
+    def __call__(self, images: list[SegmentedImage]) -> UnitDone:
+        """Finish the images of a unit."""
+        rows = self.guard.run("finish", images, lambda batch: [self.finish(image) for image in batch], self._given_up)
+        self._write(images[0].unit, rows)
+        count_images(rows)
+        return unit_done(rows)
+
+    def finish(self, image: SegmentedImage) -> ResultRow:
+        """The row of an image."""
+        start = time.perf_counter()
+        row = extended(ResultRow, image, status=OK if image.error is None else ERROR)
+        if image.error is None:
+            row = self._with_results(row, image)
+        return replace(row, seconds_finish=time.perf_counter() - start)
+
+    def _with_results(self, row: ResultRow, image: SegmentedImage) -> ResultRow:
+        settings = self.settings
+        tau_key = first_key_at_least(settings.tau)
+        maps = cluster_maps_at_image_size(image)
+        clusters = maps[settings.k]
+        tallies = tallies_of(maps, image, settings)
+        mask = ood_mask(clusters, judged(tallies[settings.k], settings))
+        return replace(
+            row,
+            mask_png=encode_png(mask),
+            clusters_png=encode_png(clusters),
+            ood_fraction=np.count_nonzero(mask) / mask.size,
+            image_score=max(tally.below(tau_key) / tally.pixels() for tally in tallies[settings.k].values()),
+            clusters=[
+                ClusterRow.of(k, cluster, tally, tau_key)
+                for k, of_k in tallies.items()
+                for cluster, tally in of_k.items()
+            ],
+            tallies=[
+                ScoreTally.of(found.score, Tally.of(score_keys(found.values), labels_of(image)))
+                for found in image.score_maps or ()
+            ],
+        )
+
+    def _write(self, unit: int, rows: list[ResultRow]) -> None:
+        folder = ResultsFolder(self.out)
+        if self.identity is not None and folder.read_run()["identity"] != self.identity:
+            raise RunError(f"another run was started in {folder.path}: nothing of this one is written there any more")
+        if unit in self.tried_again:
+            add_to_part(folder, unit, rows)
+        else:
+            write_part(folder, unit, rows)
+
+    def _given_up(self, image: SegmentedImage, error: str) -> ResultRow:
+        return self.finish(extended(SegmentedImage, image, error=error))
+
+
+def cluster_maps_at_image_size(image: SegmentedImage) -> dict[int, NDArray[np.uint8]]:
+    """Of each K, the cluster ids of every pixel: `(height, width)` uint8."""
+    return {found.k: upsample_nearest(found.ids, *image.size) for found in image.cluster_maps or ()}
+
+
+def labels_of(image: SegmentedImage) -> NDArray[np.uint8]:
+    """The labels of an image, `(height, width)` uint8: all ignored where it has none."""
+    return np.full(image.size, IGNORE, np.uint8) if image.label is None else image.label
+
+
+def tallies_of(maps: Mapping[int, NDArray[np.uint8]], image: SegmentedImage, settings: MethodSettings) -> Tallies:
+    """The tallies of the confidences of every cluster of every K, of maps at image size."""
+    assert image.confidence is not None, "only a segmented image has confidences"
+    keys = coarse_keys(score_keys(image.confidence), settings.confidence_bits)
+    labels = labels_of(image)
+    return {k: cluster_tallies(ids, keys, labels) for k, ids in maps.items()}
+
+
+def judged(tallies: Mapping[int, Tally], settings: MethodSettings) -> set[int]:
+    """The clusters of one K that are OoD, from the tallies of their confidences (eq. 3)."""
+    tau_key = first_key_at_least(settings.tau)
+    return {
+        cluster
+        for cluster, tally in tallies.items()
+        if is_ood(tally.below(tau_key), tally.pixels(), settings.ood_ratio)
+    }
+
+
+def unit_done(rows: list[ResultRow]) -> UnitDone:
+    """What the driver hears of the rows of a unit."""
+    errors = [f"{row.image_id}: {row.error}" for row in rows if row.status == ERROR]
+    warnings = [f"{row.image_id}: {row.warning}" for row in rows if row.warning]
+    return UnitDone(len(rows) - len(errors), len(errors), errors, warnings)

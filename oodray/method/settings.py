@@ -1,0 +1,63 @@
+"""The settings of the method, resolved: what is done with every image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oodray.config import RunConfig
+from oodray.metrics.tally import MAX_BITS, snap_threshold
+
+PIXEL_SCORES = ("max-logit", "msp", "entropy", "energy")
+"""Scores of a pixel by its logits, see `oodray.method.scores`."""
+
+SCORES = ("ratio", "mask-then-logit", *PIXEL_SCORES)
+"""All scores: the first two rank a pixel by its cluster."""
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What is done with every image; see `oodray.config.RunConfig` for the meaning of each setting.
+
+    Attributes:
+        k: the number of clusters that gives the mask.
+        ks: all numbers of clusters, ascending; `k` is one of them.
+        tau: a value that the tallies serve exactly.
+        ood_ratio: T.
+        seed: of the K-Means.
+        normalize_features: L2-normalise features before clustering.
+        kmeans_backend: never `"auto"`.
+        n_init: restarts of the K-Means.
+        scores: the pixel scores to compute.
+        batch_size: images of one size that the network sees at once.
+        confidence_bits: of the keys that the clusters' tallies count by.
+    """
+
+    k: int
+    ks: tuple[int, ...]
+    tau: float
+    ood_ratio: float
+    seed: int
+    normalize_features: bool
+    kmeans_backend: str
+    n_init: int
+    scores: tuple[str, ...]
+    batch_size: int
+    confidence_bits: int = MAX_BITS
+
+    @classmethod
+    def of(cls, config: RunConfig) -> MethodSettings:
+        """Those of a run whose tau and K-Means backend have been chosen."""
+        assert config.tau is not None, "tau is chosen before"
+        return cls(
+            k=config.k,
+            ks=tuple(sorted({config.k, *config.sweep_k})),
+            tau=snap_threshold(config.tau, config.confidence_bits),
+            ood_ratio=config.ood_ratio,
+            seed=config.seed,
+            normalize_features=config.normalize_features,
+            kmeans_backend=config.kmeans_backend,
+            n_init=config.n_init,
+            scores=tuple(name for name in config.scores if name in PIXEL_SCORES),
+            batch_size=config.batch_size,
+            confidence_bits=config.confidence_bits,
+        )

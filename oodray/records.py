@@ -1,0 +1,188 @@
+"""Records: dataclasses whose fields name their Arrow types, so that what crosses a border is declared once.
+
+A record is a frozen dataclass. Python and mypy see its fields; Arrow sees the struct that `struct_of` derives from the
+same annotations. Arrays of pixels travel as bytes, and are shaped again by the record's own `height` and `width`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Int8 = Annotated[int, pa.int8()]
+Int16 = Annotated[int, pa.int16()]
+Int32 = Annotated[int, pa.int32()]
+Int64 = Annotated[int, pa.int64()]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Says of an array in a record that it has one value, or one for each channel, for every pixel.
+
+    Attributes:
+        dtype: of the values.
+        channels: of an array `(height, width, channels)`; None for an array `(height, width)`.
+    """
+
+    dtype: type[np.generic]
+    channels: int | None = None
+
+
+RgbPixels = Annotated[NDArray[np.uint8], Pixels(np.uint8, 3)]
+BytePixels = Annotated[NDArray[np.uint8], Pixels(np.uint8)]
+Float16Pixels = Annotated[NDArray[np.float16], Pixels(np.float16)]
+
+UInt8List = Annotated[NDArray[np.uint8], pa.list_(pa.uint8())]
+UInt16List = Annotated[NDArray[np.uint16], pa.list_(pa.uint16())]
+Int64List = Annotated[NDArray[np.int64], pa.list_(pa.int64())]
+
+
+class IsRecord(Protocol):
+    """A dataclass of which every field has an Arrow type."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Record = TypeVar("Record", bound=IsRecord)
+
+_PLAIN = {str: pa.string(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
+
+
+def struct_of(record: type[IsRecord]) -> pa.StructType:
+    """The Arrow struct of a record: its fields, in their order.
+
+    >>> @dataclass(frozen=True)
+    ... class Cluster:
+    ...     k: Int16
+    ...     ratio: float | None
+    >>> struct_of(Cluster)
+    StructType(struct<k: int16, ratio: double>)
+    """
+    return pa.struct([(name, _arrow_type(hint)) for name, hint in _hints(record).items()])
+
+
+def schema_of(record: type[IsRecord]) -> pa.Schema:
+    """The schema of a table with a row for each record."""
+    return pa.schema(list(struct_of(record)))
+
+
+def to_arrow(record: type[Record], values: Sequence[Record]) -> pa.StructArray:
+    """Records as an Arrow array. Every array of pixels is copied once.
+
+    Raises:
+        pyarrow.ArrowException: a value is not of the type that its field names.
+    """
+    columns = [_column([getattr(value, name) for value in values], hint) for name, hint in _hints(record).items()]
+    return pa.StructArray.from_arrays(columns, fields=list(struct_of(record)))
+
+
+def from_arrow(record: type[Record], array: pa.StructArray) -> list[Record]:
+    """The records of an Arrow array. Arrays of pixels are views of its memory, and cannot be written to."""
+    hints = _hints(record)
+    columns = {name: _values(array.field(name), hint) for name, hint in hints.items()}
+    for name, hint in hints.items():
+        pixels = _marker(hint, Pixels)
+        if pixels is not None:
+            columns[name] = list(map(_shaped(pixels), columns[name], columns["height"], columns["width"]))
+    return [record(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def table_of(record: type[Record], values: Sequence[Record]) -> pa.Table:
+    """A table with a row for each record."""
+    return pa.Table.from_batches([pa.RecordBatch.from_struct_array(to_arrow(record, values))], schema_of(record))
+
+
+def extended(record: type[Record], source: object, **more: Any) -> Record:
+    """A record with the fields that it shares with another one, and more.
+
+    >>> @dataclass(frozen=True)
+    ... class Listed:
+    ...     image_id: str
+    >>> @dataclass(frozen=True)
+    ... class Decoded(Listed):
+    ...     seconds: float
+    >>> extended(Decoded, Listed("a"), seconds=0.5)
+    Decoded(image_id='a', seconds=0.5)
+    """
+    shared = {name: getattr(source, name) for name in _hints(record) if name not in more and hasattr(source, name)}
+    return record(**shared, **more)
+
+
+@functools.cache
+def _hints(record: type[IsRecord]) -> dict[str, Any]:
+    """The annotation of each field, without `None`."""
+    hints = get_type_hints(record, include_extras=True)
+    return {field.name: _without_none(hints[field.name]) for field in fields(record)}
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, UnionType) or (get_origin(hint) is not Annotated and type(None) in get_args(hint)):
+        [hint] = [choice for choice in get_args(hint) if choice is not type(None)]
+    return hint
+
+
+def _marker(hint: Any, kind: type[Any]) -> Any:
+    """What an annotation says beside the Python type, if it is of a kind."""
+    return next((extra for extra in get_args(hint)[1:] if isinstance(extra, kind)), None)
+
+
+def _listed(hint: Any) -> Any:
+    """The record that an annotation `list[record]` names; None for any other."""
+    item = get_args(hint)[0] if get_origin(hint) is list else None
+    return item if hasattr(item, "__dataclass_fields__") else None
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    if get_origin(hint) is Annotated:
+        # Pixels of many images can exceed the 2 GiB that 32-bit offsets reach.
+        return pa.large_binary() if _marker(hint, Pixels) else _marker(hint, pa.DataType)
+    if get_origin(hint) is list:
+        item = _listed(hint)
+        return pa.list_(_arrow_type(get_args(hint)[0]) if item is None else struct_of(item))
+    return _PLAIN[hint]
+
+
+def _column(values: list[Any], hint: Any) -> pa.Array:
+    item = _listed(hint)
+    if item is not None:
+        lengths = [0 if value is None else len(value) for value in values]
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).tolist()
+        offsets = [None if value is None else start for value, start in zip(values, starts, strict=False)]
+        inner = to_arrow(item, [entry for value in values if value is not None for entry in value])
+        return pa.ListArray.from_arrays(pa.array([*offsets, starts[-1]], pa.int32()), inner)
+    if _marker(hint, Pixels):
+        values = [None if value is None else np.ascontiguousarray(value).data.cast("B") for value in values]
+    return pa.array(values, _arrow_type(hint))
+
+
+def _values(column: pa.Array, hint: Any) -> list[Any]:
+    item = _listed(hint)
+    if item is not None:
+        entries = iter(from_arrow(item, column.flatten()))
+        return [
+            None if length is None else [next(entries) for _ in range(length)]
+            for length in column.value_lengths().to_pylist()
+        ]
+    if _marker(hint, Pixels):
+        return [scalar.as_buffer() for scalar in column]
+    if get_origin(hint) is Annotated and pa.types.is_list(_arrow_type(hint)):
+        return [scalar.values if scalar.values is None else scalar.values.to_numpy() for scalar in column]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _shaped(pixels: Pixels) -> Any:
+    """Makes an array of pixels from a buffer, a height and a width; None of no buffer."""
+    channels = () if pixels.channels is None else (pixels.channels,)
+
+    def shaped(buffer: pa.Buffer | None, height: int, width: int) -> NDArray[Any] | None:
+        return None if buffer is None else np.frombuffer(buffer, pixels.dtype).reshape(height, width, *channels)
+
+    return shaped

@@ -1,0 +1,192 @@
+"""Where a run is started, continued or started anew: what its folder holds, and what is left to do."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pyarrow as pa
+
+import oodray
+from oodray.datasets.manifest import ListedImage, images_by_unit, read_manifest, write_manifest
+from oodray.errors import ResultsError, RunError
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import check_parts, read_rows
+from oodray.results.rows import ERROR
+from oodray.storage.place import Place, remove_folder
+
+PACKAGES = (
+    "ray",
+    "torch",
+    "triton",
+    "mmsegmentation",
+    "mmengine",
+    "mmcv-lite",
+    "mmcv",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+)
+"""Packages whose versions `run.json` notes."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left to do of a run.
+
+    Attributes:
+        images: rows of the manifest.
+        finished: units that have a file.
+    """
+
+    images: pa.Table
+    finished: frozenset[int]
+
+    @property
+    def tried_again(self) -> frozenset[int]:
+        """Units with a file, of which images that failed are computed again."""
+        return self.finished & frozenset(self.images["unit"].to_pylist())
+
+    def by_unit(self) -> dict[int, list[ListedImage]]:
+        """The images, by unit."""
+        return images_by_unit(self.images)
+
+
+def start_or_continue(
+    folder: ResultsFolder, manifest: pa.Table, identity: Mapping[str, Any], description: Mapping[str, Any]
+) -> frozenset[int]:
+    """Prepare a folder for a new run, or to go on with the run that it holds; gives the units that have a file.
+
+    Args:
+        folder: of the results.
+        manifest: one row per image.
+        identity: what a continued run must share.
+        description: what `run.json` says beside that.
+
+    Raises:
+        ResultsError: the folder holds another run; the message names what is different.
+        RunError: the folder cannot be written to.
+    """
+    finished = frozenset(folder.finished_units())
+    if not finished:
+        if folder.run.exists():
+            folder.read_run()  # refuses a file that is not ours, instead of writing over it
+        folder.create()
+        folder.remove_leftovers()
+        write_manifest(manifest, folder.manifest)
+        folder.write_run(_made_by(identity) | dict(description))
+        return finished
+    if not folder.run.exists():
+        raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
+    _refuse_another_run(folder, identity)
+    check_parts(folder, manifest, finished)
+    if not _holds(folder.manifest, manifest):
+        write_manifest(manifest, folder.manifest)
+    folder.remove_leftovers()
+    return finished
+
+
+def what_is_left(
+    folder: ResultsFolder, manifest: pa.Table, finished: frozenset[int], *, retry_errors: bool = False
+) -> Left:
+    """The images whose unit has no file yet; with `retry_errors`, those too that failed in one that has.
+
+    An image with `status="ok"` is never among them: the file of a unit that is tried again keeps it.
+
+    Raises:
+        ResultsError: with `retry_errors`, a file cannot be read.
+    """
+    failed = _failed_images(folder, finished) if retry_errors else frozenset()
+    rows = zip(manifest["unit"].to_pylist(), manifest["image_id"].to_pylist(), strict=True)
+    left = [unit not in finished or image_id in failed for unit, image_id in rows]
+    return Left(manifest.filter(pa.array(left, pa.bool_())), finished)
+
+
+def start_anew(folder: ResultsFolder) -> None:
+    """Remove the run that a folder holds, and nothing else.
+
+    Raises:
+        ResultsError: the folder holds results, and no run of oodray that they belong to.
+        RunError: a file cannot be removed.
+    """
+    if not folder.run.exists():
+        if folder.finished_units():
+            raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
+        return
+    folder.read_run()  # refuses a file that is not ours
+    files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest)
+    try:
+        # run.json goes last: as long as a result is there, it says what it belongs to.
+        for path in (*folder.parts(), *files, folder.run):
+            path.unlink(missing_ok=True)
+        for pictures in (folder.pictures, folder.heat_maps):
+            remove_folder(pictures)
+    except OSError as error:
+        raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
+
+
+def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> None:
+    """Note in `run.json` that the run came to its end, and how many seconds this session took."""
+    content = folder.read_run()
+    content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    content["images"] = {"ok": images, "failed": failed}
+    content["seconds"] = round(content.get("seconds", 0.0) + seconds, 3)
+    folder.write_run(content)
+
+
+def _failed_images(folder: ResultsFolder, units: frozenset[int]) -> frozenset[str]:
+    columns = ["image_id", "status"]
+    # File by file, as messages and masks are not needed, and there may be very many rows.
+    tables = (read_rows([folder.part(unit)], columns).to_pylist() for unit in sorted(units))
+    return frozenset(row["image_id"] for rows in tables for row in rows if row["status"] == ERROR)
+
+
+def _refuse_another_run(folder: ResultsFolder, identity: Mapping[str, Any]) -> None:
+    before = folder.read_run()["identity"]
+    changed = [name for name in identity if before.get(name) != identity[name]]
+    if changed:
+        details = "; ".join(_difference(name, before.get(name), identity[name]) for name in changed)
+        raise ResultsError(
+            f"{folder.path} holds a run with other settings: {details}. "
+            "Choose another --out, or pass --overwrite to start anew"
+        )
+
+
+def _holds(path: Place, manifest: pa.Table) -> bool:
+    """Whether a file is that manifest; if it is lost or damaged, nothing is, as the dataset still lists the same."""
+    try:
+        return bool(read_manifest(path).equals(manifest))
+    except ResultsError:
+        return False
+
+
+_DIGESTS = {
+    "manifest": "the dataset lists other images or labels",
+    "model_sha256": "the weights have another content",
+    "features_sha256": "the network of the features has another content",
+    "code_sha256": "the file that makes the network has another content",
+}
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    return _DIGESTS.get(name, f"{name} was {before!r}, is {now!r}")
+
+
+def _made_by(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "oodray": oodray.__version__,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "identity": dict(identity),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

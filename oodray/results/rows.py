@@ -1,0 +1,112 @@
+"""The rows of the results: one record for each image, as the Parquet files hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oodray.datasets.manifest import ListedImage
+from oodray.metrics.tally import Tally
+from oodray.records import Int8, Int16, Int32, Int64, Int64List, UInt8List, UInt16List, schema_of, struct_of
+
+OK, ERROR = "ok", "error"
+
+STAGES = ("decode", "segment", "cluster", "finish")
+"""Stages whose seconds are recorded for every image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterRow:
+    """One cluster of one image.
+
+    Attributes:
+        k: the number of clusters asked for.
+        cluster: its id.
+        pixels: how many it has, ignored ones too.
+        ratio: share of them whose confidence lies below tau (eq. 3).
+        keys: of its tally, which counts pixels by (confidence key, label).
+        labels: of its tally.
+        counts: of its tally.
+    """
+
+    k: Int16
+    cluster: Int16
+    pixels: Int64
+    ratio: float
+    keys: UInt16List
+    labels: UInt8List
+    counts: Int64List
+
+    @classmethod
+    def of(cls, k: int, cluster: int, tally: Tally, tau_key: int) -> ClusterRow:
+        """The cluster whose confidences a tally counts; `tau_key` is that of tau, see `first_key_at_least`."""
+        pixels = tally.pixels()
+        ratio = tally.below(tau_key) / pixels
+        return cls(
+            k=k,
+            cluster=cluster,
+            pixels=pixels,
+            ratio=ratio,
+            keys=tally.keys,
+            labels=tally.labels,
+            counts=tally.counts,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreTally:
+    """One pixel score of one image: its tally counts pixels by (score key, label)."""
+
+    score: str
+    keys: UInt16List
+    labels: UInt8List
+    counts: Int64List
+
+    @classmethod
+    def of(cls, score: str, tally: Tally) -> ScoreTally:
+        """The tally of a score."""
+        return cls(score=score, keys=tally.keys, labels=tally.labels, counts=tally.counts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultRow(ListedImage):
+    """What a run found in an image. What an image with an error has no value of is None.
+
+    Attributes:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        status: `OK` or `ERROR`.
+        error: what went wrong.
+        warning: what cannot be known about the image's orientation.
+        orientation: the EXIF orientation that was applied.
+        mask_png: 8-bit PNG, 255 in OoD clusters, else 0.
+        clusters_png: 8-bit PNG of cluster ids.
+        ood_fraction: share of the pixels that the mask holds.
+        image_score: the largest ratio of a cluster.
+        clusters: of every K.
+        tallies: of every pixel score.
+        seconds_decode: that reading and decoding took, as the following for the other stages.
+    """
+
+    height: Int32 | None = None
+    width: Int32 | None = None
+    status: str
+    error: str | None = None
+    warning: str | None = None
+    orientation: Int8 | None = None
+    mask_png: bytes | None = None
+    clusters_png: bytes | None = None
+    ood_fraction: float | None = None
+    image_score: float | None = None
+    clusters: list[ClusterRow] | None = None
+    tallies: list[ScoreTally] | None = None
+    seconds_decode: float | None = None
+    seconds_segment: float | None = None
+    seconds_cluster: float | None = None
+    seconds_finish: float | None = None
+
+
+RESULT_SCHEMA = schema_of(ResultRow)
+"""One row per image. Every file is written with it, or a file of error rows alone would have null columns."""
+
+CLUSTER = struct_of(ClusterRow)
+SCORE_TALLY = struct_of(ScoreTally)
