@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oodray.api.start import carry_out, plain
+from oodray.api.start import carry_out, plain, planned
 from oodray.config import SETTINGS
 from oodray.errors import ConfigError
-from oodray.report.terminal import console, note, silent_console
+from oodray.report.terminal import console, silent_console
 from oodray.results.folder import ResultsFolder
 from oodray.settings import Settings
 
@@ -43,7 +43,6 @@ def calibrate(
     from oodray.analysis.calibration import PROVISIONAL_TAU, check_in_distribution, write_config
     from oodray.analysis.calibration import calibrate as calibrate_run
     from oodray.job.layers import read_layers
-    from oodray.job.plan import make_plan
 
     for name in settings:
         if name in SETTINGS and "calibrate" not in SETTINGS[name].about.commands:
@@ -54,8 +53,8 @@ def calibrate(
     folder = ResultsFolder(out or Path("runs") / f"calibrate-{layout.name}")
     # No pixel scores: the clusters' tallies answer everything.
     needed = {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}
-    plan = make_plan(plain(settings) | needed, None, folder, on_wait=lambda line: note(terminal, line))
-    carry_out(plan, folder, terminal)
+    with planned(read_layers(plain(settings) | needed), folder, terminal) as (plan, executor):
+        carry_out(plan, folder, executor, terminal)
     calibration = calibrate_run(folder, quantile)
     if config_out is not None:
         write_config(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from oodray.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oodray.job.layers import Layers
+    from oodray.job.pipeline import Executor
     from oodray.job.plan import Plan
 
 Confirm = Callable[[ResultsFolder], None]
@@ -74,19 +77,39 @@ def start(
     Raises:
         OodrayError: as `run` does.
     """
-    from oodray.job.plan import make_plan
+    from oodray.job.layers import read_layers
 
     terminal = console(stderr=True) if progress else silent_console()
     from_file = {} if config is None else read_settings(Path(config))
-    dataset = settings.get("dataset") or from_file.get("dataset")
-    folder = ResultsFolder(out or Path("runs") / str(dataset))  # without a dataset, the plan is refused
-    plan = make_plan(plain(settings), from_file, folder, on_wait=lambda line: note(terminal, line))
-    return carry_out(plan, folder, terminal, retry_errors=retry_errors, overwrite=overwrite, confirm=confirm)
+    layers = read_layers(plain(settings), from_file)
+    folder = ResultsFolder(out or Path("runs") / layers.layout.name)
+    with planned(layers, folder, terminal) as (plan, executor):
+        return carry_out(
+            plan, folder, executor, terminal, retry_errors=retry_errors, overwrite=overwrite, confirm=confirm
+        )
+
+
+@contextlib.contextmanager
+def planned(layers: Layers, folder: ResultsFolder, terminal: Console) -> Iterator[tuple[Plan, Executor]]:
+    """The plan of a run, and what will execute it, which starts while the plan is made.
+
+    Raises:
+        OodrayError: the request is wrong; if so, nearly always before anything was started.
+    """
+    from oodray.job.executors import executor_of
+    from oodray.job.plan import complete, make_request
+
+    request = make_request(layers, folder)
+    with executor_of(layers.config) as executor:
+        if not folder.run.exists():  # else there may be nothing left to do
+            executor.begin()
+        yield complete(request, lambda line: note(terminal, line)), executor
 
 
 def carry_out(
     plan: Plan,
     folder: ResultsFolder,
+    executor: Executor,
     terminal: Console,
     *,
     retry_errors: bool = False,
@@ -99,8 +122,10 @@ def carry_out(
         ResultsError: the folder holds a run with other settings, or another run is at work on it.
         RunError: the run failed.
     """
-    from oodray.job import run as job
+    from oodray.job.run import prepare
+    from oodray.job.run import run as run_job
     from oodray.report.progress import Progress
+    from oodray.results.continuing import start_anew
 
     warnings = list(plan.warnings)
     for warning in plan.warnings:
@@ -112,12 +137,11 @@ def carry_out(
             warnings.append(f"{folder.path} was left by {lease.taken_over}, which is gone: its work is continued")
             warn(terminal, warnings[-1])
         if overwrite:
-            job.start_anew(folder)
-        job.start_or_continue(plan, folder)
-        left = job.left_images(plan.manifest, folder, retry_errors=retry_errors).num_rows
-        total = plan.manifest.num_rows
+            start_anew(folder)
+        job = prepare(plan, folder, retry_errors=retry_errors)
+        total, left = plan.manifest.num_rows, job.left.images.num_rows
         with Progress(total=total, done=total - left, console=terminal) as shown:
-            evaluation = job.run(plan, folder, shown.update, retry_errors=retry_errors, on_start=shown.note)
+            evaluation = run_job(job, executor, shown.update, shown.note)
     return Run(folder, evaluation=evaluation, warnings=warnings)
 
 

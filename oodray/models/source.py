@@ -71,7 +71,7 @@ class ModelSource:
             return folder_sha256(self.folder)
         if self.checkpoint is None:
             return None
-        from oodray.models.weights.checkpoints import file_sha256
+        from oodray.models.weights.wrong_files import file_sha256
 
         return file_sha256(self.checkpoint)
 

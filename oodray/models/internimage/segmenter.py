@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ class InternImageSegmenter:
         store_weights(network, dtype)
         self.network = network.to(device).eval()
         # The backbone's maps are channels-last in memory: so they are convolved as they are.
-        self.network.decode_head.to(memory_format=torch.channels_last)
+        cast("Any", self.network.decode_head).to(memory_format=torch.channels_last)
         self.device, self.dtype = device, dtype
         self.classes = classes
         self.input_rule = input_rule
