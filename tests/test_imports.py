@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,20 @@ def test_rooms_import_in_one_direction() -> None:
             if other != found.room and step(other) >= step(found.room):
                 wrong.append(f"{found.where} imports {found.module}")
     assert wrong == []
+
+
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    """Not even by way of others, and not inside functions: who reads a module first reads what it stands on."""
+    known = {".".join(("oodray", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in PACKAGE.rglob("*.py")}
+    stands_on: dict[str, set[str]] = {}
+    for found in ALL:
+        # `from oodray.models import mmseg` names a module, `from oodray.models.mmseg import Any` a part of one.
+        targets = {found.module, found.module.rpartition(".")[0]} & known
+        if not found.typing:
+            own = "oodray." + found.where.partition(":")[0].removesuffix(".py").replace("/", ".")
+            stands_on.setdefault(own, set()).update(targets)
+    order = list(TopologicalSorter(stands_on).static_order())  # raises CycleError, naming the circle
+    assert len(order) > 100
 
 
 def test_the_package_itself_is_asked_for_its_version_alone() -> None:
