@@ -30,6 +30,7 @@ STEPS = (
     {"analysis"},
     {"training", "job"},
     {"report"},
+    {"api"},
     {"cli"},
     {"__main__"},
 )

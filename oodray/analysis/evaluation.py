@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.totals import image_totals, total
 from oodray.datasets.manifest import read_manifest
+from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.bootstrap import with_intervals
 from oodray.metrics.conventions import DEFAULT, Convention
@@ -83,11 +85,30 @@ def evaluate_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), 
         ResultsError: if the folder holds no results.
     """
     evaluation = measure_run(folder, conventions, resamples)
-    setting = _setting(folder, evaluation.rule)
-    rows = [asdict(metrics) | setting for metrics in evaluation.scores]
-    write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), folder.metrics)
+    write_table(metrics_table(folder, evaluation), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))
     return evaluation
+
+
+def metrics_table(folder: ResultsFolder, evaluation: Evaluation) -> pa.Table:
+    """The metrics of a run as a table of `METRICS_SCHEMA`, with the setting at which it ran in every row."""
+    setting = _setting(folder, evaluation.rule)
+    return pa.Table.from_pylist([asdict(metrics) | setting for metrics in evaluation.scores], schema=METRICS_SCHEMA)
+
+
+def read_metrics(folder: ResultsFolder) -> pa.Table:
+    """The metrics that the last evaluation of a run has written.
+
+    Raises:
+        ResultsError: if they cannot be read.
+    """
+    try:
+        with folder.metrics.open("rb") as file:
+            return pq.ParquetFile(file).read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ResultsError(
+            f"cannot read {folder.metrics}: {error}; `oodray evaluate {folder.path}` writes it anew"
+        ) from error
 
 
 def measure_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0) -> Evaluation:
