@@ -183,6 +183,9 @@ def _shaped(pixels: Pixels) -> Any:
     channels = () if pixels.channels is None else (pixels.channels,)
 
     def shaped(buffer: pa.Buffer | None, height: int, width: int) -> NDArray[Any] | None:
-        return None if buffer is None else np.frombuffer(buffer, pixels.dtype).reshape(height, width, *channels)
+        if buffer is None:
+            return None
+        # Of what Ray has not moved, the memory could be written to.
+        return np.frombuffer(memoryview(buffer).toreadonly(), pixels.dtype).reshape(height, width, *channels)
 
     return shaped
