@@ -10,7 +10,8 @@ import pytest
 from fake_store import FakeStore
 from pixel_oracles import failed_row
 
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
 from oodray.results.reading import check_parts, read_rows
 from oodray.storage import remote
 from oodray.storage.atomic import remove_leftovers, replacing
@@ -130,7 +131,7 @@ def test_a_failure_that_lasts_is_told_at_once(store: FakeStore, error: OSError) 
 def test_one_listing_serves_all_that_ask_which_units_are_finished(store: FakeStore) -> None:
     folder = ResultsFolder(storage_path("s3://bucket/out"))
     for unit in (0, 2):
-        write_part(folder, unit, [failed_row(f"{unit}") | {"unit": unit}])
+        write_part(folder, unit, [failed_row(f"{unit}", unit=unit)])
     store.requests.clear()
     finished = folder.finished_units()
     assert finished == {0, 2}
