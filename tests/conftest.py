@@ -16,12 +16,10 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 from places import on_disk
+from runs import TESTS, Run
 
 import oodray
 from oodray.cluster.signals import kept
-from oodray.job.plan import make_plan
-from oodray.job.run import run, start_or_continue
-from oodray.results.folder import ResultsFolder
 
 # Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
 if not torch.cuda.is_available():
@@ -112,16 +110,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of a run of the tiny dataset to which nothing happened, for those to which something does."""
-    folder = ResultsFolder(tmp_path_factory.mktemp("undisturbed") / "out")
-    options = {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": 1.5, "threads": 1}
+def clean(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of the tiny dataset to which nothing happened, for those to which something does; to be left as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(Path(__file__).parent)  # where the network is
-        plan = make_plan(options, None, folder)
-        start_or_continue(plan, folder)
-        run(plan, folder, lambda _: None)
-    return on_disk(folder.path)
+        patch.chdir(TESTS)
+        clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
+    clean.go()
+    return clean
+
+
+@pytest.fixture(scope="session")
+def undisturbed(clean: Run) -> Path:
+    """The results of that run."""
+    return on_disk(clean.folder.path)
 
 
 def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
