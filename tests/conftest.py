@@ -110,12 +110,12 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def clean(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def clean(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of the tiny dataset to which nothing happened, for those to which something does; to be left as it is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(TESTS)
         clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
-    clean.go()
+        clean.go()
     return clean
 
 
