@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 from places import on_disk
-from runs import Run
+from runs import TESTS, Run
 
 import oodray
 from oodray.cluster.signals import kept
@@ -110,13 +110,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of a run of the tiny dataset to which nothing happened, for those to which something does."""
+def clean(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of the tiny dataset to which nothing happened, for those to which something does; to be left as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(Path(__file__).parent)  # where the network is
-        run = Run(tiny_dataset, tmp_path_factory.mktemp("undisturbed") / "out")
-        run.go()
-    return on_disk(run.folder.path)
+        patch.chdir(TESTS)
+        clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
+        clean.go()
+    return clean
+
+
+@pytest.fixture(scope="session")
+def undisturbed(clean: Run) -> Path:
+    """The results of that run."""
+    return on_disk(clean.folder.path)
 
 
 def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Whole runs of a dataset, in this process: what goes in is a folder of images, what comes out is compared."""
+"""Runs of the tiny dataset, started as the command line starts them, in this process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from places import on_disk
 
 from oodray.analysis.evaluation import Evaluation
 from oodray.job.executors import executor_of
+from oodray.job.pipeline import Executor, Job
 from oodray.job.plan import make_plan
 from oodray.job.run import prepare, run
 from oodray.job.units import UnitDone
@@ -19,12 +20,12 @@ from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
 from oodray.storage.place import path_inside
 
+TESTS = Path(__file__).parent
+"""The working directory of these runs: their networks are found in it."""
+
 
 class Run:
-    """What a run leaves and says; with `executor="ray"` on the Ray of the session.
-
-    The network `fakes:colours` is found where the working directory is `tests`.
-    """
+    """A run, and what it left and said; with `executor="ray"` on the Ray of the session."""
 
     def __init__(self, root: Path, out: Path, **options: Any) -> None:
         self.folder = ResultsFolder(out)
@@ -39,11 +40,31 @@ class Run:
         self.plan = make_plan(given | options, None, self.folder)
         self.heard: list[UnitDone] = []
 
-    def go(self, on_unit: Callable[[UnitDone], None] | None = None, *, retry_errors: bool = False) -> Evaluation:
-        """Start or continue it; `on_unit` hears of every unit, in place of `heard`."""
-        job = prepare(self.plan, self.folder, retry_errors=retry_errors)
-        with executor_of(self.plan.config) as executor:
-            return run(job, executor, on_unit or self.heard.append)
+    def prepare(self, *, retry_errors: bool = False) -> Job:
+        """What is left to do."""
+        return prepare(self.plan, self.folder, retry_errors=retry_errors)
+
+    def go(
+        self,
+        on_unit: Callable[[UnitDone], None] = lambda _: None,
+        *,
+        retry_errors: bool = False,
+        executor: Executor | None = None,
+    ) -> Evaluation:
+        """Start it, or continue it, with the executor that it asks for where none is given."""
+        return self.do(self.prepare(retry_errors=retry_errors), on_unit, executor=executor)
+
+    def do(
+        self, job: Job, on_unit: Callable[[UnitDone], None] = lambda _: None, *, executor: Executor | None = None
+    ) -> Evaluation:
+        """Do what is left."""
+
+        def hear(done: UnitDone) -> None:
+            self.heard.append(done)
+            on_unit(done)
+
+        with executor or executor_of(self.plan.config) as entered:
+            return run(job, entered, hear)
 
     def rows(self) -> pa.Table:
         """All that does not depend on the time or on where the dataset is."""

@@ -10,14 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from runs import Run, rows
+from runs import TESTS, Run, rows
 
 from oodray.errors import OodrayError, RunError
 from oodray.job.units import UnitDone
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
-
-TESTS = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.timeout(240)
 
