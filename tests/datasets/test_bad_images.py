@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from oodray.job.stages import Decoder
 from PIL import Image
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.layout import USUAL_CODES
-from oodray.job.stages import Decoder
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 GREY = RGB[..., 0]
