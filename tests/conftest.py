@@ -7,21 +7,19 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import s3_server
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from numpy.typing import NDArray
 from PIL import Image
-from places import on_disk
 
 import oodray
 from oodray.cluster.signals import kept
-from oodray.job.plan import make_plan
-from oodray.job.run import run, start_or_continue
-from oodray.results.folder import ResultsFolder
 
 # Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
 if not torch.cuda.is_available():
@@ -33,8 +31,8 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine must not fail a property.
-settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("oodray")
+hypothesis_settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("oodray")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -114,14 +112,12 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a run of the tiny dataset to which nothing happened, for those to which something does."""
-    folder = ResultsFolder(tmp_path_factory.mktemp("undisturbed") / "out")
-    options = {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": 1.5, "threads": 1}
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    settings: dict[str, Any] = {"dataset": "ade-ood", "root": tiny_dataset, "model": "fakes:colours"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(Path(__file__).parent)  # where the network is
-        plan = make_plan(options, None, folder)
-        start_or_continue(plan, folder)
-        run(plan, folder, lambda _: None)
-    return on_disk(folder.path)
+        oodray.run(out=out, progress=False, tau=1.5, threads=1, **settings)
+    return out
 
 
 def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
