@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -171,11 +172,21 @@ def _values(column: pa.Array, hint: Any) -> list[Any]:
             for length in column.value_lengths().to_pylist()
         ]
     if _marker(hint, Pixels):
-        return [scalar.as_buffer() for scalar in column]
+        return _buffers(column)
     if get_origin(hint) is Annotated and pa.types.is_list(_arrow_type(hint)):
         return [scalar.values if scalar.values is None else scalar.values.to_numpy() for scalar in column]
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _buffers(column: pa.LargeBinaryArray) -> list[pa.Buffer | None]:
+    """The bytes of each entry, where they lie: `as_buffer` of a scalar would copy them."""
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64, len(column) + 1, 8 * column.offset).tolist() if len(column) else []
+    return [
+        data.slice(start, end - start) if valid else None
+        for valid, (start, end) in zip(column.is_valid().to_pylist(), pairwise(bounds), strict=True)
+    ]
 
 
 def _shaped(pixels: Pixels) -> Any:
@@ -183,6 +194,9 @@ def _shaped(pixels: Pixels) -> Any:
     channels = () if pixels.channels is None else (pixels.channels,)
 
     def shaped(buffer: pa.Buffer | None, height: int, width: int) -> NDArray[Any] | None:
-        return None if buffer is None else np.frombuffer(buffer, pixels.dtype).reshape(height, width, *channels)
+        if buffer is None:
+            return None
+        # Of what Ray has not moved, the memory could be written to.
+        return np.frombuffer(memoryview(buffer).toreadonly(), pixels.dtype).reshape(height, width, *channels)
 
     return shaped

@@ -7,16 +7,16 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import s3_server
 import torch
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
+from places import on_disk
+from runs import TESTS, Run
 
 import oodray
 from oodray.cluster.signals import kept
@@ -31,8 +31,8 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine must not fail a property.
-hypothesis_settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hypothesis_settings.load_profile("oodray")
+settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("oodray")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,14 +110,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of a run of the tiny dataset to which nothing happened, for those to which something does."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    settings: dict[str, Any] = {"dataset": "ade-ood", "root": tiny_dataset, "model": "fakes:colours"}
+def clean(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of the tiny dataset to which nothing happened, for those to which something does; to be left as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(Path(__file__).parent)  # where the network is
-        oodray.run(out=out, progress=False, tau=1.5, threads=1, **settings)
-    return out
+        patch.chdir(TESTS)
+        clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
+        clean.go()
+    return clean
+
+
+@pytest.fixture(scope="session")
+def undisturbed(clean: Run) -> Path:
+    """The results of that run."""
+    return on_disk(clean.folder.path)
 
 
 def _draw(random: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -1,25 +1,25 @@
-"""What the job must find, pixel by pixel with numpy, fractions and scikit-learn; and rows to find it in."""
+"""What the job must find, pixel by pixel with numpy, fractions and scikit-learn; and images to find it in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from oodray.job.stages import Finisher, Method
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
-from oodray.job.units import SEGMENTED, pack
-from oodray.method.settings import PIXEL_SCORES, SCORES
+from oodray.datasets.manifest import ListedImage, write_manifest
+from oodray.job.finisher import Finisher
+from oodray.job.units import ClusterMap, ScoreMap, SegmentedImage
+from oodray.method.settings import PIXEL_SCORES, SCORES, MethodSettings
+from oodray.records import extended, table_of
 from oodray.results.folder import ResultsFolder
+from oodray.results.rows import ERROR, ResultRow
 
-Row = dict[str, Any]
-
-METHOD = Method(
+METHOD = MethodSettings(
     k=4,
     ks=(4,),
     tau=1.5,
@@ -33,60 +33,65 @@ METHOD = Method(
 )
 
 
-def segmented_row(random: np.random.Generator, image_id: str = "a", method: Method = METHOD) -> Row:
-    """A row as the network's actor hands it on, of random content: coarse values, so that there are ties."""
+def listed_image(image_id: str, unit: int = 0) -> ListedImage:
+    """An image as the manifest lists it; there are no such files."""
+    return ListedImage(
+        unit=unit,
+        image_id=image_id,
+        dataset="ade-ood",
+        image_uri=f"/{image_id}.png",
+        label_uri=f"/{image_id}_mask.png",
+    )
+
+
+def segmented_image(
+    random: np.random.Generator, image_id: str = "a", method: MethodSettings = METHOD
+) -> SegmentedImage:
+    """An image as a worker hands it on, of random content: coarse values, so that there are ties."""
     height, width = random.integers(5, 20, 2).tolist()
     size = height, width
 
-    def values() -> bytes:
-        return (random.integers(-4, 12, size) / 4).astype(np.float16).tobytes()
+    def values() -> NDArray[np.float16]:
+        return (random.integers(-4, 12, size) / 4).astype(np.float16)
 
-    return {
-        "unit": 0,
-        "image_id": image_id,
-        "dataset": "ade-ood",
-        "image_uri": f"/{image_id}.png",
-        "label_uri": f"/{image_id}_mask.png",
-        "error": None,
-        "height": height,
-        "width": width,
-        "label": random.choice([0, 0, 1, 255], size).astype(np.uint8).tobytes(),
-        "seconds_decode": 0.25,
-        "confidence": values(),
-        "cluster_maps": [
-            {"k": k, "height": 3, "width": 4, "ids": random.integers(0, k, 12).astype(np.uint8).tobytes()}
-            for k in method.ks
+    return extended(
+        SegmentedImage,
+        listed_image(image_id),
+        height=height,
+        width=width,
+        label=random.choice([0, 0, 1, 255], size).astype(np.uint8),
+        seconds_decode=0.25,
+        confidence=values(),
+        cluster_maps=[
+            ClusterMap(k=k, height=3, width=4, ids=random.integers(0, k, (3, 4)).astype(np.uint8)) for k in method.ks
         ],
-        "score_maps": [{"score": name, "values": values()} for name in method.scores],
-        "seconds_segment": 0.5,
-        "seconds_cluster": 0.125,
-    }
+        score_maps=[ScoreMap(score=name, height=height, width=width, values=values()) for name in method.scores],
+        seconds_segment=0.5,
+        seconds_cluster=0.125,
+    )
 
 
-def failed_row(image_id: str, error: str = "broken") -> Row:
-    """A row of an image that could not be decoded."""
-    row = dict.fromkeys(segmented_row(np.random.default_rng(0)))
-    return row | {
-        "unit": 0,
-        "image_id": image_id,
-        "dataset": "ade-ood",
-        "image_uri": "/x.png",
-        "error": error,
-    }
+def failed_image(image_id: str, error: str = "broken", unit: int = 0) -> SegmentedImage:
+    """An image that could not be decoded."""
+    return extended(SegmentedImage, listed_image(image_id, unit), error=error)
+
+
+def failed_row(image_id: str, error: str = "broken", unit: int = 0) -> ResultRow:
+    """The row of such an image in the results."""
+    return extended(ResultRow, failed_image(image_id, error, unit), status=ERROR)
 
 
 class Pixels:
     """The pixels of an image in one array for each thing known of them, all `(H, W)`."""
 
-    def __init__(self, row: Row, method: Method = METHOD) -> None:
-        size = row["height"], row["width"]
-        self.label = np.frombuffer(row["label"], np.uint8).reshape(size)
-        self.confidence = np.frombuffer(row["confidence"], np.float16).reshape(size)
-        self.scores = {
-            found["score"]: np.frombuffer(found["values"], np.float16).reshape(size) for found in row["score_maps"]
-        }
-        found = next(found for found in row["cluster_maps"] if found["k"] == method.k)
-        coarse = np.frombuffer(found["ids"], np.uint8).reshape(found["height"], found["width"])
+    def __init__(self, image: SegmentedImage, method: MethodSettings = METHOD) -> None:
+        assert image.label is not None
+        assert image.confidence is not None
+        size = image.size
+        self.label = image.label
+        self.confidence = image.confidence
+        self.scores = {found.score: found.values for found in image.score_maps or ()}
+        coarse = next(found.ids for found in image.cluster_maps or () if found.k == method.k)
         rows, columns = (
             [int(Fraction(2 * pixel + 1, 2 * pixels) * cells) for pixel in range(pixels)]
             for pixels, cells in zip(size, coarse.shape, strict=True)
@@ -129,8 +134,10 @@ def curve_metrics(images: list[Pixels], score: str) -> dict[str, float]:
     }
 
 
-def write_results(path: Path, units: list[list[Row]], method: Method = METHOD) -> ResultsFolder:
-    """A results folder with the given units of segmented rows, as a run would leave it."""
+def write_results(
+    path: Path, units: Sequence[Sequence[SegmentedImage]], method: MethodSettings = METHOD
+) -> ResultsFolder:
+    """A results folder with units of segmented images, as a run would leave it."""
     folder = ResultsFolder(path)
     config = {
         "k": method.k,
@@ -141,14 +148,15 @@ def write_results(path: Path, units: list[list[Row]], method: Method = METHOD) -
         "confidence_bits": method.confidence_bits,
     }
     folder.write_run({"config": config, "identity": {}})
-    listed = [{name: row[name] for name in MANIFEST_SCHEMA.names} for rows in units for row in rows]
-    write_manifest(pa.Table.from_pylist(listed, schema=MANIFEST_SCHEMA), folder.manifest)
-    for unit, rows in enumerate(units):
-        Finisher(method, str(path))(pack(unit, rows, SEGMENTED))
+    numbered = [[replace(image, unit=unit) for image in images] for unit, images in enumerate(units)]
+    listed = [extended(ListedImage, image) for images in numbered for image in images]
+    write_manifest(table_of(ListedImage, listed), folder.manifest)
+    for images in numbered:
+        Finisher(method, str(path))(images)
     return folder
 
 
-def random_images(seed: int, count: int, method: Method = METHOD) -> list[Row]:
-    """Segmented rows of some images."""
+def random_images(seed: int, count: int, method: MethodSettings = METHOD) -> list[SegmentedImage]:
+    """Segmented images of random content."""
     random = np.random.default_rng(seed)
-    return [segmented_row(random, f"{index:03}", method) for index in range(count)]
+    return [segmented_image(random, f"{index:03}", method) for index in range(count)]

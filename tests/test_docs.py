@@ -21,7 +21,7 @@ def named_tests(text: str) -> list[str]:
 
 
 def left_to_soak_in(path: Path) -> dict[str, bool]:
-    """Its tests and classes of tests, as pytest calls them behind the path, and whether they are left to `make soak`."""
+    """Its tests and classes of tests, as pytest calls them behind the path: whether only `make soak` runs them."""
     tree = ast.parse(path.read_text())
     # A file that marks all of its tests says so in `pytestmark`.
     whole = any(is_soak(node.value) for node in tree.body if isinstance(node, ast.Assign))

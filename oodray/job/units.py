@@ -136,7 +136,7 @@ def pack(images: Sequence[Record], kind: type[Record]) -> pa.Table:
 
 def unpack(table: pa.Table, kind: type[Record]) -> list[Record]:
     """The images of a one-row table. Pixels are views of its memory, and cannot be written to."""
-    return from_arrow(kind, table["images"].combine_chunks().flatten())
+    return [image for unit in table["images"].iterchunks() for image in from_arrow(kind, unit.flatten())]
 
 
 def pack_done(done: UnitDone) -> pa.Table:

@@ -233,6 +233,6 @@ def _crop_padding(logits: Tensor, features: Tensor, padded: Size, image: Size) -
     """Cut off what the preprocessor padded at the right and the bottom; logits are then at padded size."""
     if padded == image:
         return logits, features
-    cells = zip(image, features.shape[-2:], padded, strict=True)
-    rows, columns = (math.ceil(size * count / whole) for size, count, whole in cells)
+    axes = zip(image, features.shape[-2:], padded, strict=True)
+    rows, columns = (math.ceil(size * count / whole) for size, count, whole in axes)
     return logits[..., : image[0], : image[1]], features[..., :rows, :columns]

@@ -9,28 +9,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pixel_oracles import METHOD, Pixels, Row, failed_row, random_images, write_results
+from pixel_oracles import METHOD, Pixels, failed_image, random_images, write_results
 
 from oodray.analysis.calibration import OOD_RATIOS, calibrate, check_in_distribution
 from oodray.datasets.layouts import get_layout
 from oodray.errors import DatasetError, ResultsError
+from oodray.job.units import SegmentedImage
 from oodray.results.folder import ResultsFolder
 
 IN_DISTRIBUTION, OOD, IGNORE = 0, 1, 255
 
 
-def known_images(seed: int, count: int, *, ignored: float = 0.2) -> list[Row]:
+def known_images(seed: int, count: int, *, ignored: float = 0.2) -> list[SegmentedImage]:
     """Random images without an OoD pixel; a share of the pixels is ignored."""
     random = np.random.default_rng(seed)
-    rows = random_images(seed, count)
-    for row in rows:
-        size = row["height"] * row["width"]
-        row["label"] = np.where(random.random(size) < ignored, IGNORE, IN_DISTRIBUTION).astype(np.uint8).tobytes()
-    return rows
+    return [
+        replace(image, label=np.where(random.random(image.size) < ignored, IGNORE, IN_DISTRIBUTION).astype(np.uint8))
+        for image in random_images(seed, count)
+    ]
 
 
-def write(path: Path, rows: list[Row]) -> ResultsFolder:
-    return write_results(path, [rows[:2], [*rows[2:], failed_row("x")]], METHOD)
+def write(path: Path, images: list[SegmentedImage]) -> ResultsFolder:
+    return write_results(path, [images[:2], [*images[2:], failed_image("x")]], METHOD)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -91,7 +91,7 @@ def test_ood_pixels_are_refused(tmp_path: Path) -> None:
 
 def test_nothing_to_count_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no image to calibrate on: all 1 failed"):
-        calibrate(write_results(tmp_path / "failed", [[failed_row("x")]], METHOD), 0.05)
+        calibrate(write_results(tmp_path / "failed", [[failed_image("x")]], METHOD), 0.05)
     with pytest.raises(ResultsError, match="is not a results folder"):
         calibrate(ResultsFolder(tmp_path / "empty"), 0.05)
 

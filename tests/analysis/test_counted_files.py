@@ -67,6 +67,11 @@ def test_the_folder_is_listed_once(
     folder = write_results(tmp_path, [[in_distribution(row)] for row in random_images(0, 3)])
     listed = []
     finished_units = ResultsFolder.finished_units
-    monkeypatch.setattr(ResultsFolder, "finished_units", lambda self: listed.append(1) or finished_units(self))
+
+    def counted(of: ResultsFolder) -> set[int]:
+        listed.append(of)
+        return finished_units(of)
+
+    monkeypatch.setattr(ResultsFolder, "finished_units", counted)
     work(folder)
     assert len(listed) == 1

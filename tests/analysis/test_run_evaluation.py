@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pixel_oracles import METHOD, Pixels, Row, curve_metrics, failed_row, random_images, write_results
+from pixel_oracles import METHOD, Pixels, curve_metrics, failed_image, random_images, write_results
 from places import on_disk
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
@@ -18,6 +18,7 @@ from oodray.analysis.evaluation import evaluate_run
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.totals import total, total_here
 from oodray.errors import DatasetError, ResultsError
+from oodray.job.units import SegmentedImage
 from oodray.method.rule import Rule
 from oodray.method.settings import SCORES
 from oodray.metrics.conventions import DEFAULT, LIKE, Convention
@@ -28,9 +29,9 @@ from oodray.results.parts import write_part
 RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
 
 
-def split(rows: Sequence[Row], *sizes: int) -> list[list[Row]]:
+def split(images: Sequence[SegmentedImage], *sizes: int) -> list[list[SegmentedImage]]:
     ends = np.cumsum(sizes)
-    return [list(rows[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    return [list(images[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
 
 
 def everything(folder: ResultsFolder) -> dict[str, object]:
@@ -53,9 +54,9 @@ def plain(totals: Totals) -> dict[str, object]:
 def test_every_score_is_that_of_scikit_learn_on_all_pixels(tmp_path: Path, seed: int, ood_ratio: float) -> None:
     method = replace(METHOD, ood_ratio=ood_ratio, ks=(3, 4, 7))
     images = random_images(seed, 8, method)
-    folder = write_results(tmp_path, [*split(images, 3, 4, 1), [failed_row("x")]], method)
+    folder = write_results(tmp_path, [*split(images, 3, 4, 1), [failed_image("x")]], method)
     evaluation = evaluate_run(folder)
-    pixels = [Pixels(row, method) for row in images]
+    pixels = [Pixels(image, method) for image in images]
 
     assert (evaluation.images, evaluation.failed) == (8, 1)
     assert [metrics.score for metrics in evaluation.scores] == list(SCORES)
@@ -71,7 +72,7 @@ def test_the_mask_is_judged_as_scikit_learn_does(tmp_path: Path, ood_ratio: floa
     method = replace(METHOD, ood_ratio=ood_ratio)
     images = random_images(9, 6, method)
     mask = evaluate_run(write_results(tmp_path, [images], method)).mask
-    pixels = [Pixels(row, method) for row in images]
+    pixels = [Pixels(image, method) for image in images]
     label = np.concatenate([p.label.ravel() for p in pixels])
     marked = np.concatenate([p.mask.ravel() for p in pixels]).astype(bool)[label != 255]
     ood = label[label != 255] == 1
@@ -83,7 +84,7 @@ def test_the_mask_is_judged_as_scikit_learn_does(tmp_path: Path, ood_ratio: floa
 
 
 def test_how_images_are_split_into_files_does_not_matter(tmp_path: Path) -> None:
-    images = [*random_images(2, 9), failed_row("x")]
+    images = [*random_images(2, 9), failed_image("x")]
     totals = []
     for index, sizes in enumerate([(10,), (1,) * 10, (4, 5, 1), (1, 8, 1)]):
         folder = write_results(tmp_path / str(index), split(images, *sizes))
@@ -114,9 +115,10 @@ def test_only_the_scores_of_the_run_are_evaluated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", [None, 0, 1, 255])
 def test_where_a_class_is_missing_the_metrics_are_nan(tmp_path: Path, label: int | None) -> None:
-    images = random_images(0, 3)
-    for row in images:
-        row["label"] = None if label is None else bytes([label]) * (row["height"] * row["width"])
+    images = [
+        replace(image, label=None if label is None else np.full(image.size, label, np.uint8))
+        for image in random_images(0, 3)
+    ]
     folder = write_results(tmp_path, [images])
     evaluation = evaluate_run(folder)
     assert evaluation.images == 3
@@ -126,7 +128,7 @@ def test_where_a_class_is_missing_the_metrics_are_nan(tmp_path: Path, label: int
 
 
 def test_where_every_image_failed_there_are_no_scores(tmp_path: Path) -> None:
-    evaluation = evaluate_run(write_results(tmp_path, [[failed_row("a"), failed_row("b")]]))
+    evaluation = evaluate_run(write_results(tmp_path, [[failed_image("a"), failed_image("b")]]))
     assert (evaluation.images, evaluation.failed, evaluation.scores) == (0, 2, [])
 
 
@@ -138,7 +140,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
 
 
 def test_ray_tasks_find_the_same(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_results(tmp_path, [[row] for row in random_images(2, 5)])
+    folder = write_results(tmp_path, [[image] for image in random_images(2, 5)])
     alone = evaluate_run(folder)
     monkeypatch.setattr(job_totals, "FILES_PER_TASK", 2)
     assert evaluate_run(folder) == alone
@@ -185,8 +187,7 @@ def test_a_mean_over_images_is_the_mean_of_scikit_learns(tmp_path: Path, score: 
 
 def test_images_that_lack_a_class_are_kept_dropped_or_refused(tmp_path: Path) -> None:
     images = random_images(7, 4)
-    plain_image = images[1]
-    images[1] = plain_image | {"label": bytes(len(plain_image["label"]))}  # nothing OoD
+    images[1] = replace(images[1], label=np.zeros(images[1].size, np.uint8))  # nothing OoD
     folder = write_results(tmp_path, [images])
     kept, dropped = (Convention(pooling="image", lacking=lacking) for lacking in ("keep", "drop"))
     pooled = Convention(lacking="drop")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pixel_oracles import METHOD, Pixels, curve_metrics, failed_row, random_images, write_results
+from pixel_oracles import METHOD, Pixels, curve_metrics, failed_image, random_images, write_results
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from oodray.analysis import sweep as job_sweep
@@ -36,7 +36,7 @@ def equal(one: pa.Table, other: pa.Table) -> bool:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> ResultsFolder:
     images = random_images(3, 6, METHODS)
-    return write_results(tmp_path_factory.mktemp("run"), [images[:4], images[4:], [failed_row("x")]], METHODS)
+    return write_results(tmp_path_factory.mktemp("run"), [images[:4], images[4:], [failed_image("x")]], METHODS)
 
 
 def test_every_setting_is_that_of_scikit_learn_on_all_pixels(folder: ResultsFolder) -> None:
@@ -117,7 +117,7 @@ def test_coarse_tallies_say_which_tau_was_used(tmp_path: Path) -> None:
 
 
 def test_without_ood_there_is_nothing_to_choose_by(tmp_path: Path) -> None:
-    images = [image | {"label": None} for image in random_images(1, 2)]
+    images = [replace(image, label=None) for image in random_images(1, 2)]
     result = swept(write_results(tmp_path, [images]))
     assert result.best(10) == []
     with pytest.raises(DatasetError, match="nothing to choose"):

@@ -97,10 +97,10 @@ class TestPictures:
     @pytest.mark.parametrize(
         ("image_id", "problem"),
         [
-            ("03", "has no image '03'; did you mean images/03?"),
-            ("image/03", "has no image 'image/03'; did you mean images/03"),
-            ("", "has no image ''; ids look like images/00"),
-            ("zzz", "has no image 'zzz'; ids look like images/00"),
+            ("03", "has no image '03'; ids that contain it: images/03"),
+            ("image/03", "has no image 'image/03'; did you mean 'images/03'?"),
+            ("", "has no image ''; known ids: images/00, "),
+            ("zzz", "has no image 'zzz'; known ids: images/00, "),
         ],
     )
     def test_an_image_that_is_unknown_is_named(self, opened: Run, image_id: str, problem: str) -> None:

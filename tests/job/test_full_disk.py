@@ -7,36 +7,25 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fakes
 import pyarrow as pa
 import pytest
+from runs import TESTS, Run
 
 from oodray.errors import OodrayError, RunError
-from oodray.job.plan import Plan, make_plan
-from oodray.job.run import UnitDone, run, start_or_continue
+from oodray.job.units import UnitDone
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
 
-TESTS = Path(__file__).parents[1]
-
 pytestmark = pytest.mark.timeout(240)
 
-Go = Callable[..., None]
+Go = Callable[..., object]
 
 
 @pytest.fixture
 def go(ray_session: None, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
     """Starts or continues a run; the network is found in the working directory."""
     monkeypatch.chdir(TESTS)
-
-    def go(out: Path, on_unit: Callable[[UnitDone], None] = lambda unit: None) -> None:
-        folder = ResultsFolder(out)
-        given = {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": fakes.TAU}
-        plan: Plan = make_plan(given | {"threads": 1}, None, folder)
-        start_or_continue(plan, folder)
-        run(plan, folder, on_unit)
-
-    return go
+    return lambda out, *on_unit: Run(tiny_dataset, out).go(*on_unit)
 
 
 def rows(out: Path) -> pa.Table:

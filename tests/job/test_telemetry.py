@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pixel_oracles import failed_row
 
 from oodray.job.telemetry import BusyShare, count_images
 
@@ -13,4 +14,4 @@ def test_the_share_is_of_the_time_since_the_first_work() -> None:
 
 
 def test_without_ray_nothing_is_counted() -> None:
-    count_images([{"status": "ok", "seconds_decode": 1.0}])
+    count_images([failed_row("a")])

@@ -169,7 +169,7 @@ def test_a_label_file_that_is_gone_or_of_another_size_does_not_stop_the_picture(
     gone = small_run.add("gone", label=marked_label())
     small_run.add("other", label=marked_label()[:5])
     folder = small_run.write()
-    Path(gone["label_uri"]).unlink()
+    Path(str(gone.label_uri)).unlink()
     pictures = [write_pictures(folder, name)[0].read_bytes() for name in ("gone", "other")]
     assert pictures[0] != pictures[1]
 
@@ -219,9 +219,9 @@ def test_an_image_that_failed(small_run: SmallRun) -> None:
 def test_an_image_file_that_is_gone_or_has_changed(small_run: SmallRun) -> None:
     gone, changed = small_run.add("gone"), small_run.add("changed")
     folder = small_run.write()
-    os.replace(gone["image_uri"], gone["image_uri"] + ".moved")  # noqa: PTH105 - a text
-    Image.new("RGB", (7, 5)).save(changed["image_uri"])
-    with pytest.raises(ResultsError, match=rf"without its image file {gone['image_uri']}: .*No such file"):
+    os.replace(gone.image_uri, gone.image_uri + ".moved")  # noqa: PTH105 - a text
+    Image.new("RGB", (7, 5)).save(changed.image_uri)
+    with pytest.raises(ResultsError, match=rf"without its image file {gone.image_uri}: .*No such file"):
         write_pictures(folder, "gone")
     with pytest.raises(ResultsError, match="is 7x5 pixels now, then it was 40x30"):
         write_pictures(folder, "changed")

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from oodray.job.run import UnitDone
+from oodray.job.units import UnitDone
 from oodray.report.progress import MOST_WARNINGS, Progress
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_results
+from pixel_oracles import METHOD, Pixels, failed_image, random_images, write_results
 
 from oodray.method.rule import Rule
 from oodray.metrics.tally import Tally, score_keys
@@ -77,11 +77,11 @@ def test_scores_are_told_apart() -> None:
 
 def test_what_was_written_is_what_the_pixels_say(tmp_path: Path) -> None:
     images = random_images(3, 6)
-    folder = write_results(tmp_path, [images[:4], [failed_row("x")], images[4:]])
+    folder = write_results(tmp_path, [images[:4], [failed_image("x")], images[4:]])
     table = read_rows(folder.parts())
     clusters = clusters_of(table["clusters"])
     names, cells = score_cells(table["tallies"])
-    pixels = [Pixels(row) for row in images]
+    pixels = [Pixels(image) for image in images]
     assert np.bincount(clusters.row).tolist() == [len(np.unique(p.cluster)) for p in pixels[:4]] + [0] + [
         len(np.unique(p.cluster)) for p in pixels[4:]
     ]

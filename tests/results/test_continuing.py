@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pixel_oracles import failed_row, random_images, write_results
+from pixel_oracles import failed_image, failed_row, random_images, write_results
 from places import on_disk
 
+from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
-from oodray.job.run import left_images, prepare_folder, start_anew
-from oodray.results.folder import ResultsFolder, write_part
+from oodray.results.continuing import Left, start_anew, start_or_continue, what_is_left
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
 from oodray.results.reading import read_rows
+from oodray.storage.place import path_inside
 
 Spoil = Callable[[ResultsFolder], object]
 
@@ -23,20 +27,19 @@ Spoil = Callable[[ResultsFolder], object]
 @pytest.fixture
 def folder(tmp_path: Path) -> ResultsFolder:
     """Two units of three images, one of which failed."""
-    first, second = random_images(0, 3), random_images(1, 2)
-    second = [row | {"image_id": f"{index:03}"} for index, row in enumerate([*second, failed_row("x")], start=3)]
-    units = [[row | {"unit": unit} for row in rows] for unit, rows in enumerate((first, second))]
-    return write_results(tmp_path / "out", units)
+    first, second = random_images(0, 3), [*random_images(1, 2), failed_image("x")]
+    second = [replace(image, image_id=f"{index:03}") for index, image in enumerate(second, start=3)]
+    return write_results(tmp_path / "out", [first, second])
 
 
-def go_on(folder: ResultsFolder, manifest: pa.Table) -> None:
-    prepare_folder(folder, manifest, identity={}, description={})
+def go_on(folder: ResultsFolder, manifest: pa.Table) -> frozenset[int]:
+    return start_or_continue(folder, manifest, identity={}, description={})
 
 
 def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
     manifest = read_manifest(folder.manifest)
     before = {path: path.stat().st_mtime_ns for path in on_disk(folder.path).rglob("*")}
-    go_on(folder, manifest)
+    assert go_on(folder, manifest) == {0, 1}
     assert {path: path.stat().st_mtime_ns for path in on_disk(folder.path).rglob("*")} == before
 
 
@@ -55,7 +58,7 @@ def test_what_has_changed_is_named_and_nothing_is_touched(folder: ResultsFolder,
     folder.write_run({"config": {}, "identity": {"same": 0, name: 1}})
     before = folder.run.read_bytes()
     with pytest.raises(ResultsError, match=f"holds a run with other settings: {said}\\. Choose another --out, or"):
-        prepare_folder(folder, read_manifest(folder.manifest), identity={"same": 0, name: 2}, description={})
+        start_or_continue(folder, read_manifest(folder.manifest), identity={"same": 0, name: 2}, description={})
     assert (folder.run.read_bytes(), len(folder.parts())) == (before, 2)
 
 
@@ -86,7 +89,7 @@ SPOILED_PARTS: dict[str, tuple[Spoil, str]] = {
         "another version of oodray",
     ),
     "with images missing": (
-        lambda folder: write_part(folder, 1, [random_images(0, 1)[0] | {"unit": 1}]),
+        lambda folder: write_part(folder, 1, [failed_row("000", unit=1)]),
         "holds 1 images, and unit 1 of this run has 3: .* Delete the file",
     ),
 }
@@ -115,23 +118,53 @@ def test_a_spoiled_run_json_is_named_and_nothing_is_removed(folder: ResultsFolde
     assert len(folder.parts()) == 2
 
 
-class TestLeftImages:
-    def ids(self, folder: ResultsFolder, *, retry_errors: bool = False) -> list[str]:
-        left = left_images(read_manifest(folder.manifest), folder, retry_errors=retry_errors)
-        return [str(image_id) for image_id in left["image_id"].to_pylist()]
+class TestLeft:
+    def left(self, folder: ResultsFolder, *, retry_errors: bool = False) -> Left:
+        manifest = read_manifest(folder.manifest)
+        return what_is_left(folder, manifest, folder.finished_units(), retry_errors=retry_errors)
+
+    def ids(self, left: Left) -> list[str]:
+        return [str(image_id) for image_id in left.images["image_id"].to_pylist()]
 
     def test_nothing_where_all_units_have_a_file(self, folder: ResultsFolder) -> None:
-        assert self.ids(folder) == []
+        left = self.left(folder)
+        assert (self.ids(left), left.by_unit(), left.finished) == ([], {}, {0, 1})
 
     def test_all_images_of_a_unit_without_one(self, folder: ResultsFolder) -> None:
         folder.part(0).unlink()
-        assert self.ids(folder) == ["000", "001", "002"]
+        left = self.left(folder)
+        assert self.ids(left) == ["000", "001", "002"]
+        assert [(unit, [image.image_id for image in images]) for unit, images in left.by_unit().items()] == [
+            (0, ["000", "001", "002"])
+        ]
+        assert (left.finished, left.tried_again) == ({1}, frozenset())
 
     def test_failed_ones_alone_of_a_unit_that_has_one(self, folder: ResultsFolder) -> None:
         assert read_rows([folder.part(1)])["status"].to_pylist() == ["ok", "ok", "error"]
-        assert self.ids(folder, retry_errors=True) == ["005"]
+        left = self.left(folder, retry_errors=True)
+        assert (self.ids(left), left.tried_again) == (["005"], {1})
         folder.part(0).unlink()
-        assert self.ids(folder, retry_errors=True) == ["000", "001", "002", "005"]
+        left = self.left(folder, retry_errors=True)
+        # Only a unit with a file keeps rows when it is written.
+        assert (self.ids(left), left.tried_again) == (["000", "001", "002", "005"], {1})
+
+
+def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "out", [random_images(0, 2)])
+    on_disk(folder.path / "notes.txt").write_text("mine")
+    on_disk(folder.results / "mine.txt").write_text("mine")
+    evaluate_run(folder)
+    start_anew(folder)
+    left = sorted(str(path_inside(path, folder.path)) for path in on_disk(folder.path).rglob("*") if path.is_file())
+    assert left == ["notes.txt", "results/mine.txt"]
+
+
+def test_results_that_belong_to_no_run_are_not_removed(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "out", [random_images(0, 2)])
+    folder.run.unlink()
+    with pytest.raises(ResultsError, match="so they stay"):
+        start_anew(folder)
+    assert folder.parts()
 
 
 def test_an_overwrite_that_was_cut_short_is_finished_by_the_next(
@@ -150,6 +183,6 @@ def test_an_overwrite_that_was_cut_short_is_finished_by_the_next(
             start_anew(folder)
     assert folder.finished_units() == {1}
     with pytest.raises(ResultsError, match="k was None, is 7"):
-        prepare_folder(folder, manifest, identity={"k": 7}, description={})
+        start_or_continue(folder, manifest, identity={"k": 7}, description={})
     start_anew(folder)
     assert (folder.finished_units(), folder.run.exists()) == (set(), False)

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pixel_oracles import METHOD, Pixels, failed_row, random_images, write_results
+from pixel_oracles import METHOD, Pixels, failed_image, failed_row, random_images, write_results
 from places import on_disk
 
 import oodray
@@ -60,7 +60,7 @@ class TestFolder:
         assert not folder.path.exists()
 
     def test_leftovers_go_and_all_else_stays(self, tmp_path: Path) -> None:
-        folder = write_results(tmp_path, [[failed_row("a")]])
+        folder = write_results(tmp_path, [[failed_image("a")]])
         kept = files(tmp_path)
         for name in (
             ".run.json.abc.tmp",
@@ -190,7 +190,7 @@ class TestWriting:
 
 class TestReadRows:
     def test_columns_come_in_the_order_asked_for(self, tmp_path: Path) -> None:
-        folder = write_results(tmp_path, [[failed_row("b"), failed_row("a")], [failed_row("c")]])
+        folder = write_results(tmp_path, [[failed_image("b"), failed_image("a")], [failed_image("c")]])
         table = read_rows(folder.parts(), ["status", "clusters", "image_id"])
         assert table.column_names == ["status", "clusters", "image_id"]
         assert table["image_id"].to_pylist() == ["b", "a", "c"]
@@ -202,7 +202,7 @@ class TestReadRows:
 
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 40])
     def test_a_damaged_file_is_named(self, tmp_path: Path, content: bytes) -> None:
-        folder = write_results(tmp_path, [[failed_row("a")], [failed_row("b")]])
+        folder = write_results(tmp_path, [[failed_image("a")], [failed_image("b")]])
         on_disk(folder.part(1)).write_bytes(content)
         with pytest.raises(
             ResultsError, match=r"cannot read .*part-000001.parquet: .*[^.]\. Delete the file and run again"
@@ -227,7 +227,7 @@ class TestReadRows:
     def test_no_one_is_told_to_delete_what_the_system_cannot_read(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder = write_results(tmp_path, [[failed_row("a")]])
+        folder = write_results(tmp_path, [[failed_image("a")]])
 
         def fail(path: Path) -> None:
             raise OSError(5, "Input/output error")
@@ -245,19 +245,19 @@ class TestReadRows:
 
     def test_any_folder_name_will_do(self, tmp_path: Path) -> None:
         for name in ("ü 100% #1?k=3", ".hidden", "a:b", "_under"):
-            folder = write_results(tmp_path / name, [[failed_row("a")]])
+            folder = write_results(tmp_path / name, [[failed_image("a")]])
             assert read_rows(folder.parts(), ["error"]).to_pylist() == [{"error": "broken"}]
 
 
 class TestReadResults:
     def test_one_row_per_image_in_the_order_of_the_units(self, tmp_path: Path) -> None:
         images = random_images(1, 3)
-        write_results(tmp_path, [[images[2]], [failed_row("x"), images[0]], [images[1]]])
+        write_results(tmp_path, [[images[2]], [failed_image("x"), images[0]], [images[1]]])
         frame = oodray.read_results(tmp_path)
         assert frame["image_id"].tolist() == ["002", "x", "000", "001"]
         assert frame["status"].tolist() == ["ok", "error", "ok", "ok"]
         assert list(frame.columns) == RESULT_SCHEMA.names
-        assert oodray.decode_mask(frame["mask_png"][0]).shape == (images[2]["height"], images[2]["width"])
+        assert oodray.decode_mask(frame["mask_png"][0]).shape == images[2].size
 
     def test_a_run_without_results_has_none_yet(self, tmp_path: Path) -> None:
         write_results(tmp_path, [])
@@ -267,7 +267,7 @@ class TestReadResults:
 
     def test_pandas_alone_reads_failed_and_good_parts_together(self, tmp_path: Path) -> None:
         """Without the types that a file of errors alone cannot show, this very call fails."""
-        write_results(tmp_path, [[failed_row("a"), failed_row("b")], random_images(0, 2)])
+        write_results(tmp_path, [[failed_image("a"), failed_image("b")], random_images(0, 2)])
         script = f"""
 import sys
 for name in ("ray", "torch", "oodray", "mmseg"):
@@ -290,16 +290,16 @@ class TestReadClusters:
     def test_every_number_is_what_counting_pixels_gives(self, tmp_path: Path) -> None:
         method = replace(METHOD, ks=(3, 4))
         images = random_images(5, 7, method)
-        write_results(tmp_path, [images[:2], [failed_row("x")], images[2:6], [failed_row("y"), images[6]]], method)
+        write_results(tmp_path, [images[:2], [failed_image("x")], images[2:6], [failed_image("y"), images[6]]], method)
         expected = []
-        for row in images:
+        for image in images:
             for k in method.ks:
-                pixels = Pixels(row, replace(method, k=k))
+                pixels = Pixels(image, replace(method, k=k))
                 for cluster in np.unique(pixels.cluster):
                     inside = pixels.cluster == cluster
                     expected.append(
                         {
-                            "image_id": row["image_id"],
+                            "image_id": image.image_id,
                             "k": k,
                             "cluster": int(cluster),
                             "pixels": int(inside.sum()),
@@ -316,10 +316,10 @@ class TestReadClusters:
         assert frame.index.tolist() == list(range(len(expected)))
 
     def test_failed_images_alone_have_no_clusters(self, tmp_path: Path) -> None:
-        write_results(tmp_path, [[failed_row("x")]])
+        write_results(tmp_path, [[failed_image("x")]])
         assert len(read_clusters(tmp_path)) == 0
 
     def test_types_do_not_depend_on_failures(self, tmp_path: Path) -> None:
         write_results(tmp_path / "good", [random_images(0, 2)])
-        write_results(tmp_path / "mixed", [[failed_row("x")], random_images(0, 2)])
+        write_results(tmp_path / "mixed", [[failed_image("x")], random_images(0, 2)])
         pd.testing.assert_frame_equal(read_clusters(tmp_path / "good"), read_clusters(tmp_path / "mixed"))

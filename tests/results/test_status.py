@@ -131,11 +131,11 @@ def test_messages_of_one_kind_are_one(small_run: SmallRun) -> None:
 
 def test_a_path_with_blanks_is_one_path(small_run: SmallRun) -> None:
     for name in ("a", "b"):
-        row = small_run.fail(name, "")
-        row["image_uri"] = f"/my pictures of {name * 3}/an image {name}.jpg"
-        row["label_uri"] = f"/my labels of {name * 5}/of {name}.png"
-        row["error"] = f"the label {row['label_uri']} does not fit {row['image_uri']}"
-    first = small_run.rows[0]["error"]
+        image_uri = f"/my pictures of {name * 3}/an image {name}.jpg"
+        label_uri = f"/my labels of {name * 5}/of {name}.png"
+        error = f"the label {label_uri} does not fit {image_uri}"
+        small_run.fail(name, error, image_uri=image_uri, label_uri=label_uri)
+    first = small_run.rows[0].error
     assert read_status(small_run.write()).errors == [(first, 2)]
 
 
