@@ -33,7 +33,8 @@ WARNING = "ADE-OoD was published with 111 images, found: 10; the numbers do not 
 def settings(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Those of the run in the fixture `undisturbed`."""
     monkeypatch.chdir(TESTS)  # where the network is
-    return {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": 1.5, "threads": 1}
+    network = {"model": "fakes:colours", "tau": 1.5, "threads": 1}
+    return {"dataset": "ade-ood", "root": str(tiny_dataset), "executor": "local"} | network
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def command(*arguments: object) -> None:
 
 class TestResults:
     def test_the_command_and_the_call_give_the_same(
-        self, ray_session: None, settings: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, settings: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         options = [text for name, value in settings.items() for text in (f"--{name}", value)]
         command("run", *options, "--out", tmp_path / "command")
@@ -87,7 +88,6 @@ class TestResults:
 
     def test_a_run_is_continued(
         self,
-        ray_session: None,
         settings: dict[str, Any],
         undisturbed: Path,
         tmp_path: Path,
