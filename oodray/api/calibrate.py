@@ -22,7 +22,7 @@ def calibrate(
     *,
     quantile: float = 0.05,
     out: str | Place | None = None,
-    config_out: str | Place | None = None,
+    config_out: str | Path | None = None,
     progress: bool = True,
 ) -> Calibration:
     """Estimate tau on in-distribution images, and tell the false alarms of each T there, as `oodray calibrate` does.
