@@ -102,7 +102,7 @@ class InternImageSegmenter:
         store_weights(network, dtype)
         self.network = network.to(device).eval()
         # The backbone's maps are channels-last in memory: so they are convolved as they are.
-        self.network.decode_head.to(memory_format=torch.channels_last)
+        self.network.decode_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
         self.device, self.dtype = device, dtype
         self.classes = classes
         self.input_rule = input_rule
