@@ -135,7 +135,9 @@ def whole(bits: int) -> st.SearchStrategy[int]:
 
 def arrays(dtype: type[np.generic]) -> st.SearchStrategy[NDArray[Any]]:
     limits = np.iinfo(dtype)
-    return st.lists(st.integers(int(limits.min), int(limits.max)), max_size=4).map(lambda values: np.array(values, dtype))
+    return st.lists(st.integers(int(limits.min), int(limits.max)), max_size=4).map(
+        lambda values: np.array(values, dtype)
+    )
 
 
 @st.composite

@@ -12,64 +12,27 @@ from typing import Any
 
 import fakes
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from oodray.job.stages import Decoder, Finisher
 from PIL import Image
-from pixel_oracles import random_images, write_results
 from places import on_disk
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
+from runs import TESTS, Run
 
-from oodray.analysis.evaluation import Evaluation, evaluate_run
+from oodray.analysis.evaluation import evaluate_run
+from oodray.cluster.session import Session
 from oodray.datasets import manifest as manifest_module
+from oodray.datasets.manifest import images_by_unit
 from oodray.errors import ConfigError, ResultsError, RunError
-from oodray.job import run as run_module
 from oodray.job.attempts import ATTEMPTS, DIED
-from oodray.job.pipeline import _reason
-from oodray.job.plan import make_plan
-from oodray.job.run import UnitDone, run, start_anew, start_or_continue
-from oodray.job.units import LISTED, pack
-from oodray.job.worker import SegmentAndCluster
+from oodray.job.decoder import Decoder
+from oodray.job.finisher import Finisher
+from oodray.job.worker import Worker
+from oodray.models.loading import load_segmenter
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
-from oodray.storage.place import path_inside
 
 pytestmark = pytest.mark.timeout(240)
-
-TESTS = Path(__file__).parents[1]
-
-
-class Run:
-    """What a run left and said."""
-
-    def __init__(self, root: Path, out: Path, **options: Any) -> None:
-        self.folder = ResultsFolder(out)
-        given = {
-            "dataset": "ade-ood",
-            "root": str(root),
-            "model": "fakes:colours",
-            "tau": fakes.TAU,
-            "threads": 1,
-        }
-        self.plan = make_plan(given | options, None, self.folder)
-        self.heard: list[UnitDone] = []
-
-    def go(self) -> Evaluation:
-        start_or_continue(self.plan, self.folder)
-        return run(self.plan, self.folder, self.heard.append)
-
-    def rows(self) -> pa.Table:
-        """All that does not depend on the time or on where the dataset is."""
-        table = read_rows(self.folder.parts())
-        return table.drop([name for name in table.column_names if name.startswith("seconds") or name.endswith("_uri")])
-
-    def files(self) -> dict[str, int]:
-        """Names and times of all files."""
-        paths = [path for path in on_disk(self.folder.path).rglob("*") if path.is_file()]
-        return {str(path_inside(path, self.folder.path)): path.stat().st_mtime_ns for path in paths}
-
 
 Start = Callable[..., Run]
 
@@ -85,16 +48,6 @@ def start(ray_session: None, tiny_root: Path, tmp_path: Path, monkeypatch: pytes
     return prepared
 
 
-@pytest.fixture(scope="module")
-def clean(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """An undisturbed run of the whole dataset; to be left as it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(TESTS)
-        clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
-    clean.go()
-    return clean
-
-
 def mark(root: Path, name: str) -> None:
     path = root / f"images/{name}.png"
     image = np.array(Image.open(path))
@@ -103,17 +56,13 @@ def mark(root: Path, name: str) -> None:
 
 
 def test_a_run_is_its_stages_one_after_the_other(clean: Run, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
     method, alone = clean.plan.method(), ResultsFolder(tmp_path)
-    work = [
-        Decoder(clean.plan.layout.label_codes),
-        SegmentAndCluster(clean.plan.model, "cpu", 1, method),
-        Finisher(method, str(tmp_path)),
-    ]
-    for row in clean.plan.manifest.to_pylist():
-        batch = pack(row["unit"], [row], LISTED)
-        for stage in work:
-            batch = stage(batch)  # type: ignore[operator]
+    decoder, finisher = Decoder(clean.plan.layout.label_codes), Finisher(method, str(tmp_path))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(clean.plan.config.threads)
+    worker = Worker(load_segmenter(clean.plan.model), method)
+    for images in images_by_unit(clean.plan.manifest).values():
+        finisher(worker(decoder(images)))
     torch.set_num_threads(threads)
     assert read_rows(alone.parts()).num_rows == 10
     names = clean.rows().column_names
@@ -239,7 +188,7 @@ def test_missing_parts_are_made_again_and_the_others_left_alone(clean: Run, copy
 
 def test_a_finished_run_computes_nothing(copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before, described = copy.files(), copy.folder.read_run()
-    monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
+    monkeypatch.setattr(Session, "begin", lambda _: pytest.fail("Ray was asked for"))
     assert copy.go() == evaluate_run(copy.folder)
     assert copy.heard == []
     assert copy.folder.read_run() == described
@@ -326,17 +275,6 @@ def test_where_all_images_fail_the_run_does(start: Start) -> None:
     assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
 
 
-@pytest.mark.parametrize(
-    ("cause", "reason"),
-    [
-        (KeyError("orientation"), "KeyError: 'orientation'"),
-        (RunError("cannot write x.\nFailed to apply UDF after 1/1 attempts"), "cannot write x"),
-    ],
-)
-def test_a_stage_that_fails_is_heard_of_by_the_name_of_its_error(cause: Exception, reason: str) -> None:
-    assert _reason(RayTaskError("map", "its traceback", cause).as_instanceof_cause()) == reason
-
-
 def test_a_network_that_does_not_start_ends_the_run_in_one_line(
     start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,11 +330,11 @@ def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) 
 
 def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(start: Start) -> None:
     blocked = start()
-    start_or_continue(blocked.plan, blocked.folder)
+    job = blocked.prepare()
     on_disk(blocked.folder.results).rmdir()
     blocked.folder.results.touch()
     with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
-        run(blocked.plan, blocked.folder, blocked.heard.append)
+        blocked.do(job)
     assert "\n" not in str(caught.value)
 
 
@@ -436,7 +374,7 @@ def test_errors_are_tried_again_when_asked_and_nothing_else_is(
     before = first.files()
     there = [row for row in read_rows(first.folder.parts()).to_pylist() if row["status"] == "ok"]
     first.heard.clear()
-    evaluation = run(first.plan, first.folder, first.heard.append, retry_errors=True)
+    evaluation = first.go(retry_errors=True)
     assert (evaluation.images, evaluation.failed) == (10, 0)
     assert sum(unit.ok for unit in first.heard) == 1
     after = first.files()
@@ -445,24 +383,6 @@ def test_errors_are_tried_again_when_asked_and_nothing_else_is(
     # The other images of its unit have the row that they had, with the seconds that they took.
     assert [row for row in read_rows(first.folder.parts()).to_pylist() if row["image_id"] != "images/03"] == there
     assert first.rows().drop(["unit"]).equals(clean.rows().drop(["unit"]))
-
-
-def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
-    folder = write_results(tmp_path / "out", [random_images(0, 2)])
-    on_disk(folder.path / "notes.txt").write_text("mine")
-    on_disk(folder.results / "mine.txt").write_text("mine")
-    evaluate_run(folder)
-    start_anew(folder)
-    left = sorted(str(path_inside(path, folder.path)) for path in on_disk(folder.path).rglob("*") if path.is_file())
-    assert left == ["notes.txt", "results/mine.txt"]
-
-
-def test_results_that_belong_to_no_run_are_not_removed(tmp_path: Path) -> None:
-    folder = write_results(tmp_path / "out", [random_images(0, 2)])
-    folder.run.unlink()
-    with pytest.raises(ResultsError, match="so they stay"):
-        start_anew(folder)
-    assert folder.parts()
 
 
 @pytest.mark.slow

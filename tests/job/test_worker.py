@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pixel_oracles import METHOD, failed_image, listed_image
 from plain_records import plain, without_seconds
 from runs import TESTS
+from written_images import random_pixels
 
 from oodray import Segmentation
 from oodray.job.units import ClusterMap, DecodedImage, SegmentedImage
@@ -30,10 +31,6 @@ def segment(
     images: list[DecodedImage], network: str = "colours", method: MethodSettings = METHOD
 ) -> list[SegmentedImage]:
     return worker(network, method)(images)
-
-
-def random_pixels(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def decoded_image(image_id: str, pixels: NDArray[np.uint8], *, marked: bool = False) -> DecodedImage:
