@@ -81,8 +81,8 @@ class TestFinisher:
         assert found.status == "ok"
         assert found.clusters
         assert found.tallies
-        for tally in [*found.clusters, *found.tallies]:
-            assert set(tally.labels.tolist()) == {255}
+        for labels in [row.labels for row in found.clusters] + [tally.labels for tally in found.tallies]:
+            assert set(labels.tolist()) == {255}
 
     def test_tau_and_the_ood_ratio_are_exceeded_strictly(self, tmp_path: Path) -> None:
         image = replace(
