@@ -1,18 +1,21 @@
 # make run     the demo, from nothing          make check   ruff, mypy
 # make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, -precision, -stream, -gpu for more
 # make reference   the table of settings in docs/reference.md
-# make soak    runs killed 20 times           make fuzz    10,000 broken image files
+# make soak    the tests that take long,       make fuzz    10,000 broken image files
+#              and runs killed 20 times        make test-oldest   with the oldest packages that pyproject.toml admits
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# A file of tests is one process's: its servers, and the Ray that it shares with other files, start once in each.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz reference clean
+.PHONY: run test test-oldest check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz reference clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -38,6 +41,7 @@ bench-gpu:
 	$(PYTHON) -m benchmarks.gpu
 
 soak: $(VENV)/installed
+	$(BIN)/python -m pytest --soak -m soak
 	$(BIN)/python -m pytest tests/job/test_kills.py --kills 20 -s
 
 fuzz: $(VENV)/installed

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Comparison, compare, seconds
-from oodray.config import config_root
 from oodray.method.kmeans import kmeans_of_each
 from oodray.method.scores import pixel_scores
 from oodray.models.dtype import multiplies_bfloat16
-from oodray.models.mmseg import MMSegSegmenter, build_network
+from oodray.models.internimage.architecture import ARCHITECTURES
+from oodray.models.internimage.segmenter import InternImageSegmenter, normalised
+from oodray.models.internimage.upernet import InternImageUPerNet
 from oodray.models.segmenter import Segmentation
 
 HEIGHT, WIDTH = 512, 1024
@@ -67,14 +68,14 @@ def run() -> tuple[list[Comparison], list[Part]]:
     return [*comparisons, _upsampling(found.logits), _clustering(found, segmenter, image)], _parts(segmenter, image)
 
 
-def _internimage_l(dtype: str) -> MMSegSegmenter:
+def _internimage_l(dtype: str) -> InternImageSegmenter:
     """Random weights, the same for every dtype; offsets of about a pixel, where a new network has none."""
     torch.manual_seed(0)
-    network = build_network(config_root() / "models" / "internimage-l.py")
+    network = InternImageUPerNet(ARCHITECTURES["internimage-l"])
     for module in network.modules():
         if hasattr(module, "offset") and hasattr(module, "dw_conv"):
             torch.nn.init.normal_(module.offset.weight, std=0.1)
-    return MMSegSegmenter(network, dtype=dtype)
+    return InternImageSegmenter(network, dtype=dtype)
 
 
 def _upsampling(logits: Tensor) -> Comparison:
@@ -92,7 +93,7 @@ def _upsampling(logits: Tensor) -> Comparison:
     )
 
 
-def _clustering(found: Segmentation, segmenter: MMSegSegmenter, image: Any) -> Comparison:
+def _clustering(found: Segmentation, segmenter: InternImageSegmenter, image: Any) -> Comparison:
     """What a sweep adds to the network's time."""
     points = found.features.flatten(1).T[None]
     return compare(
@@ -105,8 +106,8 @@ def _clustering(found: Segmentation, segmenter: MMSegSegmenter, image: Any) -> C
 
 
 @torch.inference_mode()
-def _parts(segmenter: MMSegSegmenter, image: Any) -> list[Part]:
-    inputs = segmenter._preprocess([image])
+def _parts(segmenter: InternImageSegmenter, image: Any) -> list[Part]:
+    inputs = normalised([image], "cpu")
     backbone, head = segmenter.network.backbone, segmenter.network.decode_head
     stages = backbone(inputs)
     maps = torch.randn(1, 512, HEIGHT // 4, WIDTH // 4).to(memory_format=torch.channels_last)

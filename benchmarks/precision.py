@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from oodray.job.stages import Decoder, Finisher, Method
 from torch import Tensor, nn
 
-from oodray.analysis.evaluation import total_files
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.totals import total_here
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.manifest import build_manifest
 from oodray.job.units import LISTED, pack, pixels, unpack
@@ -77,7 +78,7 @@ def _measure(precision: str, folder: Path) -> list[list[ScoreMetrics]]:
             stage.method = _method(seed)
             Finisher(stage.method, str(results.path))(stage(decoded))
     rule = Rule(K, TAU, OOD_RATIO)
-    return [evaluate(total_files(results.parts(), rule), SCORES) for results in folders]
+    return [evaluate(total_here(CountedFiles(results.parts()), rule), SCORES) for results in folders]
 
 
 def emulate_bfloat16(network: nn.Module, but: tuple[str, ...] = ()) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results_folders import write_large_folder
-from oodray.analysis.evaluation import repeated_rows, total
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.totals import total
 from oodray.cluster.session import connected
 
 
@@ -28,14 +29,13 @@ def run(images: int) -> Reduced:
     """Write a folder of so many images, and add them up with Ray."""
     with tempfile.TemporaryDirectory() as path:
         folder = write_large_folder(Path(path), images, (5,))
-        parts = folder.parts()
-        megabytes = sum(part.stat().st_size for part in parts) / 1e6
+        megabytes = sum(part.stat().st_size for part in folder.parts()) / 1e6
         with connected():
             # The peak from here on: whatever this process did before does not count.
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
             before = _peak(Path("/proc/self"))
             start = time.perf_counter()
-            totals = total(parts, folder.rule(), repeated_rows(parts))
+            totals = total(CountedFiles.of(folder), folder.rule())
             seconds = time.perf_counter() - start
             assert totals.images == images
             workers = [_peak(process) for process in Path("/proc").glob("[0-9]*") if _is_worker(process)]

@@ -31,7 +31,7 @@ STEPS = (
     ("the plan is made, 24 scenes are drawn", "driver"),
     ("Ray is started", "driver"),
     ("a worker has been started, with torch", "worker"),
-    ("mmsegmentation is imported, the network loaded", "worker"),
+    ("the network is loaded", "worker"),
     ("the first image has reached it", "worker"),
     ("the first image is segmented", "worker"),
     ("clustered, finished, written, heard of", "driver"),

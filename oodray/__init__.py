@@ -2,6 +2,11 @@
 
 The command line is `oodray --help`. From Python:
 
+    oodray.run(...)              a run over a dataset, as `oodray run`: a `Run`, with its tables, masks and metrics
+    oodray.open_run(out)         the `Run` in a results folder, without torch or Ray
+    oodray.load(model)           a network by its name, from Hugging Face, a config or a function of yours
+    oodray.detect(image, net)    one image: its OoD mask, clusters and scores
+    oodray.metrics               average_precision, fpr_at_tpr and auroc of arrays of scores and labels
     oodray.read_results(out)     one row per image, as a pandas DataFrame
     oodray.read_clusters(out)    one row per image, K and cluster
     oodray.decode_mask(data)     the bytes of `mask_png` or `clusters_png` as a uint8 array
@@ -19,29 +24,45 @@ from oodray.errors import OodrayError
 
 if TYPE_CHECKING:
     from oodray import metrics
+    from oodray.api.detect import Found, detect
+    from oodray.api.run import Run, open_run
+    from oodray.api.start import run
     from oodray.datasets.images import decode_mask
+    from oodray.models.loading import load
     from oodray.models.segmenter import Segmentation, Segmenter
     from oodray.results.reading import read_clusters, read_results
 
 __version__ = "0.1.0"
 __all__ = [
+    "Found",
     "OodrayError",
+    "Run",
     "Segmentation",
     "Segmenter",
     "__version__",
     "decode_mask",
+    "detect",
+    "load",
     "metrics",
+    "open_run",
     "read_clusters",
     "read_results",
+    "run",
 ]
 
 # Imported on first use: `import oodray` stays free of torch, ray, mmseg and pandas.
 _HOMES = {
+    "Found": "oodray.api.detect",
+    "Run": "oodray.api.run",
     "Segmentation": "oodray.models.segmenter",
     "Segmenter": "oodray.models.segmenter",
     "decode_mask": "oodray.datasets.images",
+    "detect": "oodray.api.detect",
+    "load": "oodray.models.loading",
+    "open_run": "oodray.api.run",
     "read_clusters": "oodray.results.reading",
     "read_results": "oodray.results.reading",
+    "run": "oodray.api.start",
 }
 
 

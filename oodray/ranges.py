@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
 from oodray.errors import ConfigError
 
 MAX_NUMBERS = 1_000_000
+
+SWEPT_TAUS, SWEPT_OOD_RATIOS = "-2:12:0.05", "0:1:0.01"
+"""What a sweep tries where it is not told otherwise."""
 
 
 def decimal_range(text: str) -> list[float]:
@@ -39,6 +44,26 @@ def decimal_range(text: str) -> list[float]:
     if steps >= MAX_NUMBERS:
         raise ConfigError(f"{text!r} has {steps + 1:,} numbers, more than {MAX_NUMBERS:,}; use a larger step")
     return [float(start + index * step) for index in range(int(steps) + 1)]
+
+
+def numbers(values: str | float | Iterable[float]) -> list[float]:
+    """The numbers of a range, see `decimal_range`, one number, or a sequence of them: ascending, each once.
+
+    Raises:
+        ConfigError: if there are none, or one is not finite.
+
+    >>> numbers("0:0.2:0.1"), numbers(1.5), numbers([3, 1, 3])
+    ([0.0, 0.1, 0.2], [1.5], [1.0, 3.0])
+    """
+    if isinstance(values, str):
+        return decimal_range(values)
+    try:
+        found = sorted({float(value) for value in (values if isinstance(values, Iterable) else [values])})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"no numbers, and no range such as 0:1:0.01: {error}") from None
+    if not found or not all(map(math.isfinite, found)):
+        raise ConfigError("a range needs at least one number, and none that is not finite")
+    return found
 
 
 def whole_range(text: str) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ class Setting:
         return value is None or self.about.check is None or self.about.check.accepts(value)
 
     def converted(self, value: Any) -> Any:
-        """`value` as the setting's type: YAML gives a whole number where a float is meant, and lists for tuples.
+        """`value` as the setting's type: a whole number may stand for a float, and a list or a range for a tuple.
 
         Raises:
             ValueError: if it is of another type.
@@ -92,7 +92,7 @@ class Setting:
             return None
         if get_origin(self.type) is tuple:
             item = get_args(self.type)[0]
-            if isinstance(value, list | tuple) and all(type(entry) is item for entry in value):
+            if isinstance(value, list | tuple | range) and all(type(entry) is item for entry in value):
                 return tuple(value)
         elif self.type is float and type(value) is int:  # not bool, which is an int too
             return float(value)

@@ -19,10 +19,16 @@ from places import on_disk
 from runs import TESTS, Run
 
 import oodray
+from oodray.cluster.signals import kept
 
 # Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# Tests run side by side, on few cores: more threads than these would wait for each other. torch has been imported;
+# scikit-learn, and the processes that tests start, read the variable.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine must not fail a property.
 settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,8 +37,19 @@ settings.load_profile("oodray")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Longer tests than a change needs."""
+    parser.addoption("--soak", action="store_true", help="run the tests marked soak, too")
     parser.addoption("--kills", type=int, default=1, help="how often tests/job/test_kills.py kills a run")
     parser.addoption("--image", action="store_true", help="run the Dockerfile's install steps, all downloads included")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked soak; where processes take the files one by one, give out the long ones first."""
+    if not config.getoption("--soak"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (item.path not in slow, item.path))
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +73,8 @@ def ray_session() -> Iterator[None]:
     """One local Ray, shared by all tests that need one. Its two GPUs exist on paper alone."""
     import ray
 
-    ray.init(address="local", num_cpus=6, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    with kept():  # Ray takes SIGTERM for itself, and the tests of signals come after
+        ray.init(address="local", num_cpus=6, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -92,12 +110,12 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def clean(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def clean(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of the tiny dataset to which nothing happened, for those to which something does; to be left as it is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(TESTS)
         clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
-    clean.go()
+        clean.go()
     return clean
 
 

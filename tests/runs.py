@@ -25,7 +25,7 @@ TESTS = Path(__file__).parent
 
 
 class Run:
-    """A run, and what it left and said."""
+    """A run, and what it left and said; with `executor="ray"` on the Ray of the session."""
 
     def __init__(self, root: Path, out: Path, **options: Any) -> None:
         self.folder = ResultsFolder(out)
@@ -35,6 +35,7 @@ class Run:
             "model": "fakes:colours",
             "tau": fakes.TAU,
             "threads": 1,
+            "executor": "local",
         }
         self.plan = make_plan(given | options, None, self.folder)
         self.heard: list[UnitDone] = []

@@ -31,7 +31,8 @@ def running(weed: str, folder: Path) -> Iterator[str]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     options = [f"-{name}.port={port}" for name, port in ports.items()]
     options += [f"-s3.config={folder / 's3.json'}", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    options += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    options += ["-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"]
+    options += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # which have ports of their own that another server may hold
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             [weed, "server", "-s3", *options],
@@ -58,8 +59,8 @@ def running(weed: str, folder: Path) -> Iterator[str]:
                 time.sleep(0.2)
         yield address
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        server.kill()  # asked to end, it takes half a minute, and nobody needs what it holds
+        server.wait()
 
 
 def free_ports(count: int) -> list[int]:

@@ -20,15 +20,32 @@ def named_tests(text: str) -> list[str]:
     return re.findall(r"`(tests/\S+?\.py(?:::\w+)*)`", text)
 
 
-def names_in(path: Path) -> set[str]:
-    """Its tests, as pytest calls them behind the path."""
-    found = set()
-    for node in ast.parse(path.read_text()).body:
-        inner = node.body if isinstance(node, ast.ClassDef) else []
-        for name in (node, *inner):
-            if isinstance(name, ast.FunctionDef | ast.ClassDef):
-                found.add(name.name if name is node else f"{getattr(node, 'name', '')}::{name.name}")
+def left_to_soak_in(path: Path) -> dict[str, bool]:
+    """Its tests and classes of tests, as pytest calls them behind the path: whether only `make soak` runs them."""
+    tree = ast.parse(path.read_text())
+    # A file that marks all of its tests says so in `pytestmark`.
+    whole = any(is_soak(node.value) for node in tree.body if isinstance(node, ast.Assign))
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            found[node.name] = whole or is_marked(node)
+        elif isinstance(node, ast.ClassDef):
+            methods = [method for method in node.body if isinstance(method, ast.FunctionDef)]
+            inside = {
+                f"{node.name}::{method.name}": whole or is_marked(node) or is_marked(method)
+                for method in methods
+                if method.name.startswith("test_")
+            }
+            found |= inside | {node.name: all(inside.values())}
     return found
+
+
+def is_marked(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    return any(is_soak(decorator) for decorator in node.decorator_list if "parametrize" not in ast.unparse(decorator))
+
+
+def is_soak(expression: ast.expr) -> bool:
+    return "pytest.mark.soak" in ast.unparse(expression)
 
 
 def test_there_are_rows() -> None:
@@ -36,10 +53,48 @@ def test_there_are_rows() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row[0])[:40])
-def test_every_promise_is_held_by_tests_that_exist(row: list[str]) -> None:
+def test_every_promise_is_held_by_tests_that_exist_and_by_one_of_every_change(row: list[str]) -> None:
     tests = named_tests(row[-1])
     assert tests
+    left_to_soak = []
     for test in tests:
         file, _, name = test.partition("::")
         assert (PROJECT / file).is_file(), test
-        assert not name or name in names_in(PROJECT / file), test
+        found = left_to_soak_in(PROJECT / file)
+        assert not name or name in found, test
+        left_to_soak.append(found[name] if name else all(found.values()))
+    assert not all(left_to_soak), "held by tests alone that `make test` leaves out"
+
+
+def test_a_mark_is_seen_wherever_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "test_some.py"
+    file.write_text(
+        """
+@pytest.mark.soak
+def test_long(): ...
+def test_short(): ...
+@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.soak), 2])
+def test_both(x): ...
+class TestSome:
+    def test_one(self): ...
+    @pytest.mark.soak
+    @pytest.mark.timeout(9)
+    def test_other(self): ...
+@pytest.mark.soak
+class TestAll:
+    def test_one(self): ...
+"""
+    )
+    expected = {
+        "test_long": True,
+        "test_short": False,
+        "test_both": False,
+        "TestSome::test_one": False,
+        "TestSome::test_other": True,
+        "TestSome": False,
+        "TestAll::test_one": True,
+        "TestAll": True,
+    }
+    assert left_to_soak_in(file) == expected
+    file.write_text(f"pytestmark = [pytest.mark.slow, pytest.mark.soak]\n{file.read_text()}")
+    assert all(left_to_soak_in(file).values())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ STEPS = (
     {"analysis"},
     {"training", "job"},
     {"report"},
+    {"api"},
     {"cli"},
     {"__main__"},
 )
@@ -75,9 +77,10 @@ HOMES = {
 
 @dataclass(frozen=True)
 class Import:
-    """An import of a module: `lazy` inside a function, `typing` where it is for type checkers alone."""
+    """An import of `module` by `importer`: `lazy` inside a function, `typing` where it is for type checkers alone."""
 
     module: str
+    importer: str
     where: str
     room: str
     lazy: bool
@@ -90,18 +93,24 @@ class Import:
 
 def imports(path: Path) -> Iterator[Import]:
     inside = path.relative_to(PACKAGE)
+    importer = name_of(path)
 
     def walk(node: ast.AST, lazy: bool, typing: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import | ast.ImportFrom):
                 for module in modules(child):
                     room = inside.parts[0].removesuffix(".py")
-                    yield Import(module, f"{inside}:{child.lineno}", room, lazy, typing)
+                    yield Import(module, importer, f"{inside}:{child.lineno}", room, lazy, typing)
             is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
             is_typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
             yield from walk(child, lazy or is_function, typing or is_typing)
 
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), False, False)
+
+
+def name_of(path: Path) -> str:
+    """The name by which a file of the package is imported."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 def modules(node: ast.Import | ast.ImportFrom) -> list[str]:
@@ -132,6 +141,44 @@ def test_rooms_import_in_one_direction() -> None:
             if other != found.room and step(other) >= step(found.room):
                 wrong.append(f"{found.where} imports {found.module}")
     assert wrong == []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Module by module, lazy imports as well: what one must understand to read a module can be read in order."""
+    graph = import_graph()
+    assert "oodray.metrics.mask_ranking" in graph["oodray.metrics.sweep"], "a lazy import is an import"
+    assert circle(graph) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
+    assert circle({"a": {"a"}}) == ["a", "a"]
+    assert circle({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
+
+
+def import_graph() -> dict[str, set[str]]:
+    """The modules of the package that each of them imports, but for type checkers alone.
+
+    The package's own __init__ is asked for its version, and gives the rest by name, on first use.
+    """
+    graph: dict[str, set[str]] = {name_of(path): set() for path in PACKAGE.rglob("*.py")}
+    for found in ALL:
+        if found.package == "oodray" and not found.typing:
+            # The last part is a name inside of a module, or the module.
+            inside = found.module in graph
+            graph[found.importer].add(found.module if inside else found.module.rpartition(".")[0])
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules each of which imports the next, from one of them back to it; empty where there are none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1][::-1]
+        start = found.index(min(found))
+        return [*found[start:-1], *found[:start], found[start]]
+    return []
 
 
 def test_the_package_itself_is_asked_for_its_version_alone() -> None:

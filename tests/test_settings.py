@@ -56,6 +56,7 @@ def test_the_help_says_what_is_taken_where_nothing_is_given() -> None:
         ("names", ["a", "b"], ("a", "b")),
         ("names", (), ()),
         ("numbers", [1, 2], (1, 2)),
+        ("numbers", range(1, 3), (1, 2)),
         ("on_off", True, True),
     ],
 )
@@ -76,6 +77,8 @@ def test_values_become_of_the_type(name: str, value: Any, converted: Any) -> Non
         ("share", "1"),
         ("names", "ab"),
         ("names", ["a", None]),
+        ("names", range(2)),
+        ("names", {"a"}),
         ("numbers", [1, True]),
         ("numbers", [1.0]),
         ("on_off", 1),

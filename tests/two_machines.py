@@ -4,16 +4,16 @@ else two nodes on this machine's loopback.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from processes import descendants, end_all
 
 HERE = Path(__file__).parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -167,22 +167,3 @@ class TwoMachines:
 
 def _ip(*arguments: str) -> bool:
     return subprocess.run(["ip", *arguments], check=False, capture_output=True).returncode == 0
-
-
-def end_all(pids: list[int]) -> None:
-    """Kill processes, those that are still there."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """The processes that a process has started, and those that these have."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    border = {pid}
-    while border:
-        border = {child for child, parent in parents.items() if parent in border}
-        yield from border

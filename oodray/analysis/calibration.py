@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.analysis.files import CountedFiles
 from oodray.datasets.layouts import LAYOUTS, Layout
 from oodray.errors import DatasetError
 from oodray.method.rule import Rule
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, first_key_at_least
 from oodray.results.cells import Clusters, clusters_of
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
 from oodray.results.rows import OK
 from oodray.storage.atomic import replacing
 
@@ -97,11 +97,8 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
         ResultsError: if the folder holds no results.
     """
     k = folder.clustering_rule().k
-    confidence, images, failed = Tally.sum(()), 0, 0
-    for rows, clusters in _files(folder):
-        ok = int(np.count_nonzero(rows == OK))
-        images, failed = images + ok, failed + len(rows) - ok
-        confidence += clusters.cells.tally((clusters.k == k)[clusters.cells.owner])
+    files = CountedFiles(folder.parts())
+    confidence, images, failed = _confidence(files, k)
     if confidence.pixels(OOD):
         share = confidence.pixels(OOD) / confidence.pixels()
         raise DatasetError(
@@ -121,7 +118,7 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
         images=images,
         failed=failed,
         pixels=known.pixels(),
-        false_alarms=_false_alarms(folder, k, tau, counting),
+        false_alarms=_false_alarms(files, k, tau, counting),
     )
     folder.write_run(folder.read_run() | {"calibration": asdict(calibration)})
     return calibration
@@ -137,26 +134,32 @@ def write_config(
     Raises:
         RunError: if it cannot be written.
     """
-    settings = {**settings, "tau": calibration.tau}
+    keys = {**settings, "tau": calibration.tau}
     weights = "" if model_sha256 is None else f", weights sha256 {model_sha256}"
     lines = [
         f"# tau: {100 * calibration.quantile:g} % quantile of the max-logit of {settings['model']}{weights},",
         f"# on {calibration.pixels:,} in-distribution pixels of {calibration.images} images of {dataset}.",
-        *(
-            f"{name}: {json.dumps(value)}"
-            for name, value in {**settings, "tau": calibration.tau}.items()
-            if value is not None
-        ),
+        *(f"{name}: {json.dumps(value)}" for name, value in keys.items() if value is not None),
     ]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _false_alarms(folder: ResultsFolder, k: int, tau: float, counting: int) -> list[FalseAlarms]:
+def _confidence(files: CountedFiles, k: int) -> tuple[Tally, int, int]:
+    """The tally of confidence of all images, how many they are, and how many failed."""
+    confidence, images, failed = Tally.sum(()), 0, 0
+    for rows, clusters in _clusters(files):
+        ok = int(np.count_nonzero(rows == OK))
+        images, failed = images + ok, failed + len(rows) - ok
+        confidence += clusters.cells.tally((clusters.k == k)[clusters.cells.owner])
+    return confidence, images, failed
+
+
+def _false_alarms(files: CountedFiles, k: int, tau: float, counting: int) -> list[FalseAlarms]:
     """What each T calls OoD at this tau."""
     called = np.zeros((len(OOD_RATIOS), 3), np.int64)
     total = np.zeros(3, np.int64)
-    for rows, clusters in _files(folder):
+    for rows, clusters in _clusters(files):
         ours = clusters.k == k
         pixels = clusters.labelled(counting)
         total += (np.count_nonzero(ours), pixels[ours].sum(), np.count_nonzero(rows == OK))
@@ -167,8 +170,7 @@ def _false_alarms(folder: ResultsFolder, k: int, tau: float, counting: int) -> l
     return [FalseAlarms(ood_ratio, *map(float, row)) for ood_ratio, row in zip(OOD_RATIOS, shares, strict=True)]
 
 
-def _files(folder: ResultsFolder) -> Iterator[tuple[NDArray[np.object_], Clusters]]:
-    """The status of the images and the clusters of each file, one file in memory at a time."""
-    for part in folder.parts():
-        table = read_rows([part], ["status", "clusters"])
+def _clusters(files: CountedFiles) -> Iterator[tuple[NDArray[np.object_], Clusters]]:
+    """The status of the images and the clusters of each file."""
+    for table in files.tables(["status", "clusters"]):
         yield table["status"].to_numpy(), clusters_of(table["clusters"])

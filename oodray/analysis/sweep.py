@@ -6,7 +6,6 @@ files, Ray runs both as tasks. What is computed is the same either way.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,16 +16,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.analysis.evaluation import FILES_PER_TASK, Repeated, chunked, keep_rows, repeated_rows
-from oodray.errors import ConfigError, DatasetError, ResultsError
+from oodray.analysis.files import FILES_PER_TASK, CountedFiles
+from oodray.cluster.shares import usable_cores
+from oodray.errors import ConfigError, DatasetError
 from oodray.method.rule import check_ood_ratios, exceeded
 from oodray.metrics.cells import Cells
 from oodray.metrics.sweep import MAX_SETTINGS, ClusterGrid, Columns, best_settings, sweep, sweep_mask_then_logit
 from oodray.metrics.tally import IN_DISTRIBUTION, MAX_BITS, OOD, first_key_at_least, snap_threshold
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
-from oodray.storage.place import Place
 
 TAUS_PER_TASK = 16
 """Values of tau that one task sweeps with `mask-then-logit`, which takes most of the time."""
@@ -126,10 +124,8 @@ def sweep_run(folder: ResultsFolder, request: Request) -> Sweep:
     Raises:
         ResultsError: if the folder holds no results.
     """
-    parts = folder.parts()
-    if not parts:
-        raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
-    by_k = _in_parallel(parts, request) if len(parts) > FILES_PER_TASK else _here(parts, request)
+    files = CountedFiles.of(folder)
+    by_k = _by_tasks(files, request) if len(files.parts) > FILES_PER_TASK else _here(files, request)
     columns = {name: np.concatenate([found[name] for found in by_k]) for name in by_k[0]}
     return Sweep(request, pa.table(_settings(request) | columns))
 
@@ -160,24 +156,25 @@ def _settings(request: Request) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _here(parts: Sequence[Place], request: Request) -> list[Columns]:
-    by_k = _tabulate(parts, request, repeated_rows(parts))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+def _here(files: CountedFiles, request: Request) -> list[Columns]:
+    """The metrics, K by K."""
+    by_k = _tabulate(files, request)
+    with ThreadPoolExecutor(usable_cores()) as threads:
         return list(threads.map(partial(_sweep_k, request, slice(None)), by_k))
 
 
-def _in_parallel(parts: Sequence[Place], request: Request) -> list[Columns]:
+def _by_tasks(files: CountedFiles, request: Request) -> list[Columns]:
+    """The same from tasks of Ray: of files first, then of the values of tau of each K."""
     import ray
 
     from oodray.cluster.session import tasks
 
-    repeated = repeated_rows(parts)
     tabulate = ray.remote(_tabulated).options(num_returns=len(request.ks) + 1)
     sweep_k = ray.remote(_sweep_k)
     step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
     with tasks():
         # A reference for each K, and one that is only there because Ray hands out a single one bare.
-        pieces = [tabulate.remote(chunk, request, repeated)[:-1] for chunk in chunked(parts, FILES_PER_TASK)]
+        pieces = [tabulate.remote(chunk, request)[:-1] for chunk in files.chunks(FILES_PER_TASK)]
         found = [
             [sweep_k.remote(request, slice(start, start + step), *of_k) for start in range(0, len(request.taus), step)]
             for of_k in zip(*pieces, strict=True)
@@ -189,19 +186,19 @@ def _stack(parts: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _tabulate(parts: Sequence[Place], request: Request, repeated: Repeated) -> list[_Piece]:
+def _tabulate(files: CountedFiles, request: Request) -> list[_Piece]:
     """The clusters of some files, K by K."""
     tau_keys = [first_key_at_least(tau) for tau in request.taus_used()]
-    pieces = [_tabulate_file(part, request, tau_keys, repeated) for part in parts]
+    pieces = [_tabulate_file(table["clusters"], request, tau_keys) for table in files.tables(["clusters"])]
     return [_Piece.join(of_k) for of_k in zip(*pieces, strict=True)]
 
 
-def _tabulated(parts: Sequence[Place], request: Request, repeated: Repeated) -> list[_Piece | None]:
-    return [*_tabulate(parts, request, repeated), None]
+def _tabulated(files: CountedFiles, request: Request) -> list[_Piece | None]:
+    return [*_tabulate(files, request), None]
 
 
-def _tabulate_file(part: Place, request: Request, tau_keys: Sequence[int], repeated: Repeated) -> list[_Piece]:
-    clusters = clusters_of(keep_rows(read_rows([part], ["clusters"]), part, repeated)["clusters"])
+def _tabulate_file(column: pa.ChunkedArray, request: Request, tau_keys: Sequence[int]) -> list[_Piece]:
+    clusters = clusters_of(column)
     unsure = clusters.cells.below(tau_keys)
     ood, ind = clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION)
     labels = clusters.cells.labels

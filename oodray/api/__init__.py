@@ -1,1 +1,1 @@
-"""The front door: what `import oodray` offers."""
+"""The front door in Python: what the command line calls, and `import oodray` offers."""

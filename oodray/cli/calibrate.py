@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from oodray.cli.options import with_settings
-from oodray.cli.terminal import console, note, stream_plan
+from oodray.report.terminal import console, note
 from oodray.settings import Settings
 
 
@@ -25,32 +25,12 @@ def calibrate(
     ] = None,
 ) -> None:
     """Estimate tau on in-distribution images, and tell the false alarms of each T there."""
-    from oodray.analysis.calibration import PROVISIONAL_TAU, check_in_distribution, write_config
-    from oodray.analysis.calibration import calibrate as calibrate_run
-    from oodray.datasets.layouts import get_layout
-    from oodray.errors import ConfigError
-    from oodray.job.plan import make_plan
+    from oodray.api.calibrate import calibrate as estimate
     from oodray.report.tables import calibration_tables
-    from oodray.results.folder import ResultsFolder
 
-    dataset = settings.get("dataset")
-    if dataset is None:
-        raise ConfigError("no dataset given: pass --dataset NAME, see `oodray datasets`")
-    check_in_distribution(get_layout(dataset))
-    folder = ResultsFolder(out or Path("runs") / f"calibrate-{dataset}")
-    # No pixel scores: the clusters' tallies answer everything.
-    plan = make_plan({**settings, "tau": PROVISIONAL_TAU, "scores": ("ratio",)}, None, folder, on_wait=note)
-    stream_plan(plan, folder)
-    calibration = calibrate_run(folder, quantile)
+    calibration = estimate(settings, quantile=quantile, out=out, config_out=config_out)
     terminal = console()
     for table in calibration_tables(calibration):
         terminal.print(table)
     if config_out is not None:
-        write_config(
-            config_out,
-            calibration,
-            settings={"model": plan.config.model, "checkpoint": plan.config.checkpoint},
-            model_sha256=plan.model_sha256,
-            dataset=plan.layout.name,
-        )
-        terminal.print(f"config in {config_out}", markup=False, highlight=False, soft_wrap=True)
+        note(terminal, f"config in {config_out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oodray.cli.terminal import console
+from oodray.report.terminal import console
 
 
 def compare(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from oodray.cli import options as shared
-from oodray.cli.terminal import console
+from oodray.report.terminal import console
 
 app = typer.Typer(help="Known datasets, and whether a folder holds one.", invoke_without_command=True)
 

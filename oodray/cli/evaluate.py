@@ -31,12 +31,9 @@ def evaluate(
 ) -> None:
     """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
     from oodray.analysis.evaluation import evaluate_run
-    from oodray.metrics.conventions import like_evaluator, make_convention
+    from oodray.api.run import conventions
     from oodray.results.folder import ResultsFolder
 
-    asked = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
-    conventions = [like_evaluator(name) for name in like or []]
-    if any(value is not None for value in asked.values()):
-        conventions.append(make_convention(asked))
+    rules = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
     folder = ResultsFolder(out)
-    print_evaluation(evaluate_run(folder, conventions, bootstrap), folder.path)
+    print_evaluation(evaluate_run(folder, conventions(like, rules), bootstrap), folder.path)

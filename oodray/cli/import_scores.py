@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from oodray.cli.options import AllowOutsideRoot
-from oodray.cli.terminal import console, note, print_evaluation, warn
+from oodray.cli.terminal import print_evaluation
+from oodray.report.terminal import console, note, warn
 
 
 def import_scores(
@@ -35,6 +36,9 @@ def import_scores(
     warning = missing_warning(request)
     if warning:
         warn(errors, warning)
-    with Lease(folder, on_wait=note), Progress(total=request.manifest.num_rows, done=0, console=errors) as progress:
+    with (
+        Lease(folder, on_wait=lambda line: note(errors, line)),
+        Progress(total=request.manifest.num_rows, done=0, console=errors) as progress,
+    ):
         import_maps(request, folder, progress.update)
     print_evaluation(evaluate_run(folder), folder.path)

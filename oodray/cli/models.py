@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oodray.cli.terminal import console
+from oodray.report.terminal import console
 
 app = typer.Typer(help="The networks known by name, and their weights.", invoke_without_command=True)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oodray.cli.options import with_settings
-from oodray.cli.terminal import note, print_evaluation, stream_plan
+from oodray.cli.terminal import print_evaluation
 from oodray.settings import Settings
+
+if TYPE_CHECKING:
+    from oodray.results.folder import ResultsFolder
 
 
 @with_settings
@@ -22,12 +26,16 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where OUT holds a run.")] = False,
 ) -> None:
     """Segment and cluster every image of a dataset, write masks and tallies, print AP and FPR95."""
-    from oodray.config import read_settings
-    from oodray.job.plan import make_plan
-    from oodray.results.folder import ResultsFolder
+    from oodray.api.start import start
 
-    from_file = {} if config is None else read_settings(config)
-    named = settings.get("dataset") or from_file.get("dataset")
-    folder = ResultsFolder(out or Path("runs") / str(named))
-    plan = make_plan(settings, from_file, folder, on_wait=note)
-    print_evaluation(stream_plan(plan, folder, retry_errors=retry_errors, overwrite=overwrite), folder.path)
+    done = start(
+        settings, out=out, config=config, retry_errors=retry_errors, overwrite=overwrite, confirm=_confirm_removal
+    )
+    print_evaluation(done.evaluation, done.out)
+
+
+def _confirm_removal(folder: ResultsFolder) -> None:
+    """Where somebody can answer, ask before results are removed."""
+    files = len(folder.finished_units())
+    if files and sys.stdin.isatty():
+        typer.confirm(f"Remove the run in {folder.path}, {files} files?", abort=True, err=True)

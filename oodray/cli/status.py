@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from oodray.cli.terminal import Out, console
+from oodray.cli.terminal import Out
+from oodray.report.terminal import console
 
 
 def status(out: Out) -> None:

@@ -7,17 +7,19 @@ from typing import Annotated
 
 import typer
 
-from oodray.cli.terminal import Out, console
+from oodray.cli.terminal import Out
+from oodray.ranges import SWEPT_OOD_RATIOS, SWEPT_TAUS
+from oodray.report.terminal import console, note
 
 SHOWN = 10
 
 
 def sweep(
     out: Out,
-    tau: Annotated[str, typer.Option(help="Values of tau: a:b:step, both ends included, or numbers a,b,c.")] = (
-        "-2:12:0.05"
-    ),
-    ood_ratio: Annotated[str, typer.Option(help="Values of T, written the same way.")] = "0:1:0.01",
+    tau: Annotated[
+        str, typer.Option(help="Values of tau: a:b:step, both ends included, or numbers a,b,c.")
+    ] = SWEPT_TAUS,
+    ood_ratio: Annotated[str, typer.Option(help="Values of T, written the same way.")] = SWEPT_OOD_RATIOS,
     with_mask_then_logit: Annotated[
         bool, typer.Option("--with-mask-then-logit", help="AP and FPR95 of that score, too, at every setting.")
     ] = False,
@@ -39,12 +41,10 @@ def sweep(
     if select_on is None:
         result = sweep_run(folder, request)
         terminal.print(sweep_table(result, result.best(SHOWN)))
-        terminal.print(
+        note(
+            terminal,
             f"Chosen on {folder.path} itself, so better than on images that it has not seen; "
             "--select-on OTHER_OUT chooses on another run.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
         )
     else:
         other = ResultsFolder(select_on)
@@ -54,4 +54,4 @@ def sweep(
     write_table(result.table, folder.sweep)
     pictures = write_heat_maps(result, folder)
     for line in (f"settings in {folder.sweep}", *(f"heat map in {picture}" for picture in pictures)):
-        terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+        note(terminal, line)

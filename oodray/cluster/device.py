@@ -8,7 +8,6 @@ from oodray.cluster.nodes import Node, ask, check_packages, nodes
 from oodray.cluster.session import cluster_address, connected
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
-from oodray.method.kmeans import resolve_backend
 
 A_LITTLE = 0.01
 """Of a GPU: a task that takes none of it sees none."""
@@ -43,6 +42,8 @@ def choose_device(config: RunConfig) -> Device:
         # The driver's own machine says nothing about the workers': the head of a cluster often has no GPU.
         with connected(config.ray_address):
             return _of_cluster(asked, config.kmeans_backend)
+    from oodray.method.kmeans import resolve_backend  # imports torch
+
     kind = asked or _of_this_machine()
     return Device(kind, resolve_backend(config.kmeans_backend, kind))
 
@@ -54,6 +55,8 @@ def _of_this_machine() -> str:
 
 
 def _of_cluster(asked: str | None, backend: str) -> Device:
+    from oodray.method.kmeans import resolve_backend
+
     with_gpus = [machine for machine in nodes() if machine.gpus]
     kind = asked or ("cuda" if with_gpus else "cpu")
     if kind == "cuda" and backend in ("auto", "cuml"):
@@ -79,6 +82,8 @@ def _with_cuml(asked: str, machines: list[Node]) -> Device:
 
 def cuml_problem() -> str | None:
     """Why cuML cannot be used in this process; None if it can."""
+    from oodray.method.kmeans import resolve_backend
+
     try:
         resolve_backend("cuml", "cuda")
     except ConfigError as error:

@@ -18,9 +18,9 @@ from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import FLOAT32, dtype_warning, resolve_dtype
+from oodray.models.dtype import choose_dtype, dtype_warning
 from oodray.models.source import ModelSource, resolve_model
-from oodray.models.weights.checkpoints import file_sha256, refuse_wrong_file
+from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
@@ -84,6 +84,27 @@ class Plan:
         }
 
 
+@dataclass(frozen=True)
+class Request:
+    """A run as far as it is known at once: without torch, without a cluster, and before anything is drawn.
+
+    Attributes:
+        layers: the settings, by where they are from.
+        model: where the network comes from.
+        root: the dataset's folder.
+        manifest: one row per image; None where the images have to be drawn first.
+        tau: the threshold.
+        warnings: what the user should know.
+    """
+
+    layers: Layers
+    model: ModelSource
+    root: Place
+    manifest: pa.Table | None
+    tau: float
+    warnings: tuple[str, ...]
+
+
 def make_plan(
     options: Settings,
     from_file: Settings | None,
@@ -97,32 +118,69 @@ def make_plan(
     cluster is waited for.
 
     Raises:
-        ConfigError: if an option or a file is wrong, or no layer says which network or tau to use.
-        DatasetError: if the dataset is not there.
-        ModelError: if the network or its weights are not there.
-        ResultsError: if the results folder is a file.
+        ConfigError: an option or a file is wrong, or no layer says which network or tau to use.
+        DatasetError: the dataset is not there.
+        ModelError: the network or its weights are not there.
+        ResultsError: the results folder is a file.
     """
-    layers = read_layers(options, from_file)
+    return complete(make_request(read_layers(options, from_file), folder), on_wait)
+
+
+def make_request(layers: Layers, folder: ResultsFolder) -> Request:
+    """Resolve what can be resolved at once; nearly all that is wrong with a request is found here.
+
+    Raises:
+        OodrayError: as `make_plan` does.
+    """
     if folder.path.exists() and not folder.path.is_dir():
         raise ResultsError(f"--out {folder.path} is a file; name a folder")
     model = resolve_network(layers)
     root = dataset_root(layers, folder)
     manifest = list_images(layers, root)
-    config, device, warnings = choose_tau_and_device(layers, model, on_wait)
-    if manifest is None:
-        manifest = draw_images(layers.layout, root)
+    return Request(layers, model, root, manifest, *choose_tau(layers, model))
+
+
+def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) -> Plan:
+    """Choose the device, draw what has to be drawn, and hash the weights.
+
+    Only the device may need a cluster: `--wait` asks it for room, and where the device or cuML is an open question its
+    nodes are asked.
+
+    Raises:
+        ConfigError: the cluster has no room in time, or the device cannot do what is asked for.
+        RunError: the cluster cannot be joined.
+    """
+    config, model, layout = request.layers.config, request.model, request.layers.layout
+    wait_for_room(config, on_wait)
+    device = choose_device(config)
+    dtype = choose_dtype(config.dtype, model, device.kind)
+    manifest = draw_images(layout, request.root) if request.manifest is None else request.manifest
     sha256 = model.weights_sha256()
-    shortfall, other_bytes = count_warning(layers.layout, manifest), _checksum_warning(model, sha256)
+    warnings = (
+        count_warning(layout, manifest),
+        _checksum_warning(model, sha256),
+        model.remark,
+        device.warning,
+        dtype_warning(dtype, device.kind),
+        *request.warnings,
+    )
     return Plan(
-        config=replace(config, root=str(root), model=model.name),
-        layout=layers.layout,
-        root=root,
+        config=replace(
+            config,
+            root=str(request.root),
+            model=model.name,
+            tau=request.tau,
+            dtype=dtype,
+            kmeans_backend=device.kmeans_backend,
+        ),
+        layout=layout,
+        root=request.root,
         manifest=manifest,
         model=model,
         model_sha256=sha256,
         code_sha256=None if model.code is None else file_sha256(model.code),
-        device=device,
-        warnings=tuple(filter(None, (shortfall, other_bytes, model.remark, *warnings))),
+        device=device.kind,
+        warnings=tuple(warning for warning in warnings if warning),
     )
 
 
@@ -176,30 +234,18 @@ def draw_images(layout: Layout, root: Place) -> pa.Table:
     return build_manifest(layout, root)
 
 
-def choose_tau_and_device(
-    layers: Layers, model: ModelSource, on_wait: Callable[[str], None]
-) -> tuple[RunConfig, str, tuple[str | None, ...]]:
-    """The configuration with its tau, dtype and K-Means backend; the kind of device; what the user should know.
-
-    The only step that may need a cluster: `--wait` asks it for room, and where the device or cuML is an open question
-    its nodes are asked.
+def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ...]]:
+    """The threshold, and what the user should know of it.
 
     Raises:
-        ConfigError: no tau is known, the cluster has no room in time, or the device cannot do what is asked for.
-        RunError: the cluster cannot be joined.
+        ConfigError: none is known.
     """
-    config = layers.config
-    tau, warnings = _choose_tau(layers, model)
-    snapped = snap_threshold(tau, config.confidence_bits)
+    tau, warnings = _known_tau(layers, model)
+    bits = layers.config.confidence_bits
+    snapped = snap_threshold(tau, bits)
     if snapped != tau:
-        warnings += (
-            f"tau={tau} is no edge of tallies of {config.confidence_bits} bits: {snapped} is used, and named tau_used",
-        )
-    wait_for_room(config, on_wait)
-    device = choose_device(config)
-    dtype = _dtype(config, model, device.kind)
-    resolved = replace(config, tau=tau, dtype=dtype, kmeans_backend=device.kmeans_backend)
-    return resolved, device.kind, (device.warning, dtype_warning(dtype, device.kind), *warnings)
+        warnings += (f"tau={tau} is no edge of tallies of {bits} bits: {snapped} is used, and named tau_used",)
+    return tau, warnings
 
 
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:
@@ -208,7 +254,7 @@ def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:
     return f"{model.checkpoint} is not the file that was published as {model.name}: its sha256 is {sha256}"
 
 
-def _choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ...]]:
+def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ...]]:
     """The tau asked for, else the network's own, else the preset's, with a warning if it is for another."""
     config = layers.config
     if layers.given.get("tau") is not None:
@@ -227,13 +273,3 @@ def _choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, .
     return config.tau, (
         f"tau={config.tau} was chosen for {owner or 'another network'}, not for {asked}; pass --tau to set its own",
     )
-
-
-def _dtype(config: RunConfig, model: ModelSource, device: str) -> str | None:
-    """Of the network's products on `device`; None for a factory without other features, as it decides for itself."""
-    if not model.from_factory or model.features is not None:
-        # Until it is shown what bfloat16 does to AP and FPR95, nobody gets it unasked.
-        return resolve_dtype(config.dtype or FLOAT32, device)
-    if config.dtype is not None:
-        raise ConfigError(f"--dtype does not go with the factory {model.name}: the factory chooses its own")
-    return config.dtype

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oodray.config import DTYPES
 from oodray.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from oodray.models.source import ModelSource
+
 FLOAT32 = "float32"
+
+
+def choose_dtype(asked: str | None, source: ModelSource, device: str) -> str | None:
+    """In which dtype a network multiplies on `device`: the one asked for, else float32.
+
+    None for a factory without `features` of another network, as it decides for itself.
+
+    Raises:
+        ConfigError: a dtype that there is not, or not here; one for a factory.
+    """
+    if asked not in (None, *DTYPES):
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {asked!r}")
+    if not source.from_factory or source.features is not None:
+        # Until it is shown what bfloat16 does to AP and FPR95, nobody gets it unasked.
+        return resolve_dtype(asked or FLOAT32, device)
+    if asked is not None:
+        raise ConfigError(f"--dtype does not go with the factory {source.name}: the factory chooses its own")
+    return None
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

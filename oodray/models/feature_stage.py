@@ -41,9 +41,9 @@ def nearest_to_stride_16(
         return stages[stage]
 
     def distance(index: int) -> tuple[float, int]:
-        cells = zip(stages[index].shape[-2:], image, strict=True)
+        axes = zip(stages[index].shape[-2:], image, strict=True)
         # Strided convolutions round up, so small images do not have the size over the stride. 8 is as near as 32.
-        wrong = sum(abs(math.log2(count / math.ceil(size / FEATURE_STRIDE))) for count, size in cells)
+        wrong = sum(abs(math.log2(count / math.ceil(size / FEATURE_STRIDE))) for count, size in axes)
         return round(wrong, 6), abs(index - FEATURE_STAGE) if tie == "third" else -index
 
     return stages[min(range(len(stages)), key=distance)]

@@ -1,14 +1,18 @@
-"""A placeholder for `mmcv.ops` where mmcv was installed without its compiled part.
+"""What the packages of OpenMMLab ask for when they are imported, and do not need here.
 
-mmsegmentation imports a handful of names from `mmcv.ops`, which needs the C++ extension `mmcv._ext`. None of
-them is used by the networks here, so mmcv-lite does, provided the import succeeds. Where the extension
-exists, nothing is replaced.
+`mmcv.ops`, where mmcv was installed without its compiled part: mmsegmentation imports a handful of names from it, and
+it needs the C++ extension `mmcv._ext`. None of them is used by the networks here, so mmcv-lite does, provided the
+import succeeds. Where the extension exists, nothing is replaced.
+
+`transformers`, which takes seconds to import: see `hidden`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -26,6 +30,19 @@ def ensure_mmcv_ops() -> None:
     for name in MODULES:
         setattr(ops, name, type(name, (_MissingModule,), {}))
     sys.modules["mmcv.ops"] = ops
+
+
+@contextlib.contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """Inside, importing `package` fails as if it were not installed, unless it is loaded already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # so Python marks what must not be imported
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _refuse(name: str) -> NoReturn:

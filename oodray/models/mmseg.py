@@ -20,34 +20,30 @@ from torch import Tensor, nn
 from oodray.errors import ModelError
 from oodray.models.dtype import FLOAT32, products_in, store_weights
 from oodray.models.feature_stage import nearest_to_stride_16
-from oodray.models.input_rule import InputRule
 from oodray.models.internimage.backbone import InternImage
-from oodray.models.mmcv_ops import ensure_mmcv_ops
-from oodray.models.segmenter import Segmentation
+from oodray.models.mmcv_ops import ensure_mmcv_ops, hidden
+from oodray.models.segmenter import Segmentation, check_one_size
 from oodray.models.sliding import slide
-from oodray.models.weights.checkpoints import StateDict, read_state_dict
 from oodray.models.weights.parameters import load_weights_from
 
 ensure_mmcv_ops()
 with warnings.catch_warnings():
     # Deprecations inside torch, mmengine, mmcv and mmseg, which whoever imports them can do nothing about.
     warnings.simplefilter("ignore")
+    with hidden("transformers"):
+        # It imports transformers for an optimizer, which takes seconds; a network in inference has none.
+        import mmengine.optim  # noqa: F401
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
     from mmseg.models.decode_heads import UPerHead
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
-    from mmseg.utils import register_all_modules
-
-    register_all_modules(init_default_scope=False)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Size = tuple[int, int]  # height, width
-
-TRIED_SIDE = 128  # of an image to try a network out on, in pixels
 
 if "InternImage" not in MODELS.module_dict:
     MODELS.register_module(name="InternImage", module=InternImage)
@@ -109,10 +105,8 @@ def load_mmseg_segmenter(
     config: Path,
     checkpoint: Path,
     *,
-    classes: int | None,
-    device: str,
+    device: str = "cpu",
     dtype: str = FLOAT32,
-    input_rule: InputRule | None = None,
     feature_stage: int | None = None,
 ) -> MMSegSegmenter:
     """A segmenter from an mmsegmentation config and a checkpoint.
@@ -120,35 +114,16 @@ def load_mmseg_segmenter(
     Args:
         config: the mmsegmentation config file. It is Python: it is executed.
         checkpoint: the weights; never executed.
-        classes: use the first `classes` channels of the logits, or all when None.
         device: where to run, `"cpu"` or `"cuda"`.
         dtype: see `MMSegSegmenter`.
-        input_rule: the size at which the network sees an image, its own when None.
         feature_stage: which of the backbone's maps is clustered, see `MMSegSegmenter`.
 
     Raises:
         ModelError: if config or checkpoint cannot be used or do not belong together.
     """
     network = build_network(config)
-    match_outputs(network, read_state_dict(checkpoint), classes)
     load_weights_from(network, checkpoint)
-    return MMSegSegmenter(
-        network, classes=classes, device=device, dtype=dtype, input_rule=input_rule, feature_stage=feature_stage
-    )
-
-
-def match_outputs(network: nn.Module, state: StateDict, classes: int | None) -> None:
-    """Give the head as many outputs as the weights have, where those are exactly the `classes` in use.
-
-    The published files have 150 outputs whatever they were trained on; some of other origin have none to spare.
-    """
-    stored = state.get("decode_head.conv_seg.weight")
-    head = cast("Any", network).decode_head
-    if classes is None or stored is None or stored.shape[0] != classes or classes == head.conv_seg.out_channels:
-        return
-    device = head.conv_seg.weight.device
-    head.conv_seg = nn.Conv2d(head.conv_seg.in_channels, classes, kernel_size=1, device=device)
-    head.num_classes = head.out_channels = classes
+    return MMSegSegmenter(network, device=device, dtype=dtype, feature_stage=feature_stage)
 
 
 class MMSegSegmenter:
@@ -159,10 +134,8 @@ class MMSegSegmenter:
 
     Args:
         network: the network, with its weights.
-        classes: use the first `classes` channels of the logits, or all when None.
         device: where to run, `"cpu"` or `"cuda"`.
         dtype: of convolutions and linear layers, see `products_in`. Logits and features are float32 in any case.
-        input_rule: the size at which the network sees an image, its own when None.
         feature_stage: which of the backbone's maps is clustered, counted from 0, instead of that default.
 
     Raises:
@@ -173,10 +146,8 @@ class MMSegSegmenter:
         self,
         network: nn.Module,
         *,
-        classes: int | None = None,
         device: str = "cpu",
         dtype: str = FLOAT32,
-        input_rule: InputRule | None = None,
         feature_stage: int | None = None,
     ) -> None:
         store_weights(network, dtype)
@@ -187,8 +158,6 @@ class MMSegSegmenter:
         if takes_channels_last:
             self.network.decode_head.to(memory_format=torch.channels_last)
         self.copies_stages = isinstance(self.network.backbone, InternImage) and not takes_channels_last
-        self.classes = classes
-        self.input_rule = input_rule
         self.feature_stage = feature_stage
         self.align_corners = bool(self.network.decode_head.align_corners)
         self.sliding = _sliding_windows(self.network.test_cfg)
@@ -196,10 +165,7 @@ class MMSegSegmenter:
     @torch.inference_mode()
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """See `Segmenter.segment`."""
-        if len({image.shape for image in images}) != 1:
-            raise ValueError(f"images of one size expected, got {sorted({image.shape for image in images})}")
-        if self.input_rule is not None:
-            images = [self.input_rule.apply(image) for image in images]
+        check_one_size(images)
         height, width, _ = images[0].shape
         inputs = self._preprocess(images)
         padded = inputs.shape[-2], inputs.shape[-1]
@@ -211,22 +177,6 @@ class MMSegSegmenter:
             logits, features = self._forward(inputs)
         logits, features = _crop_padding(logits, features, padded, (height, width))
         return [Segmentation(*maps) for maps in zip(logits, features, strict=True)]
-
-    def try_out(self) -> None:
-        """Segment a small black image, to find out at once whether the network can be used.
-
-        Raises:
-            ModelError: it cannot, and why.
-        """
-        height, width = self.sliding[0] if self.sliding else (TRIED_SIDE, TRIED_SIDE)
-        try:
-            self.segment([np.zeros((height, width, 3), np.uint8)])
-        except ModelError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"the network cannot segment an image of {width}x{height} pixels: {type(error).__name__}: {error}"
-            ) from error
 
     def _preprocess(self, images: list[NDArray[np.uint8]]) -> Tensor:
         # mmsegmentation's loaders give BGR; each config says for itself whether to swap.
@@ -250,7 +200,7 @@ class MMSegSegmenter:
                 f"the head {type(self.network.decode_head).__name__} gives {_described(logits)}, not one map of logits "
                 "with a channel for each of two classes or more; oodray needs those"
             )
-        return logits[:, : self.classes].float(), features.float()
+        return logits.float(), features.float()
 
     def _forward_resized(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """As `_forward`, with the logits at input size, resized as the head's config says."""
@@ -283,6 +233,6 @@ def _crop_padding(logits: Tensor, features: Tensor, padded: Size, image: Size) -
     """Cut off what the preprocessor padded at the right and the bottom; logits are then at padded size."""
     if padded == image:
         return logits, features
-    cells = zip(image, features.shape[-2:], padded, strict=True)
-    rows, columns = (math.ceil(size * count / whole) for size, count, whole in cells)
+    axes = zip(image, features.shape[-2:], padded, strict=True)
+    rows, columns = (math.ceil(size * count / whole) for size, count, whole in axes)
     return logits[..., : image[0], : image[1]], features[..., :rows, :columns]

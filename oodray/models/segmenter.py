@@ -39,6 +39,17 @@ class Segmenter(Protocol):
         ...
 
 
+def check_one_size(images: list[NDArray[np.uint8]]) -> None:
+    """Whether `Segmenter.segment` can be asked for `images`.
+
+    Raises:
+        ValueError: if there are none, or some differ in size.
+    """
+    sizes = {image.shape for image in images}
+    if len(sizes) != 1:
+        raise ValueError(f"images of one size expected, got {sorted(sizes)}")
+
+
 def check_segmentations(segmentations: list[Segmentation], images: int) -> list[Segmentation]:
     """What a segmenter returned for `images` images, if it keeps to the protocol.
 

@@ -72,9 +72,9 @@ def _canvas_size(window: Window, features: Tensor, height: int, width: int) -> t
 
 
 def _add_features(canvas: Tensor, weight: Tensor, part: Tensor, window: Window, size: tuple[int, int]) -> None:
-    """Add a window's features, bilinearly resampled, at the canvas cells whose centres lie inside it."""
-    rows, y = _cells(canvas.shape[-2], size[0], window.top, window.bottom)
-    columns, x = _cells(canvas.shape[-1], size[1], window.left, window.right)
+    """Add a window's features, bilinearly resampled, at the canvas positions whose centres lie inside it."""
+    rows, y = _positions(canvas.shape[-2], size[0], window.top, window.bottom)
+    columns, x = _positions(canvas.shape[-1], size[1], window.left, window.right)
     grid_y, grid_x = torch.meshgrid(y.to(part), x.to(part), indexing="ij")
     grid = torch.stack((grid_x, grid_y), dim=-1).expand(part.shape[0], -1, -1, -1)
     values = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -82,9 +82,9 @@ def _add_features(canvas: Tensor, weight: Tensor, part: Tensor, window: Window, 
     weight[..., rows.start : rows.stop, columns.start : columns.stop] += 1
 
 
-def _cells(cells: int, size: int, start: int, end: int) -> tuple[range, Tensor]:
-    """Cells of an axis whose centres lie in pixels `start..end`, and those centres as -1..1 of the window."""
-    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * size / cells
+def _positions(positions: int, size: int, start: int, end: int) -> tuple[range, Tensor]:
+    """Positions on an axis whose centres lie in pixels `start..end`, and those centres as -1..1 of the window."""
+    centres = (torch.arange(positions, dtype=torch.float64) + 0.5) * size / positions
     inside = torch.nonzero((centres >= start) & (centres < end)).flatten()
     if not len(inside):
         return range(0), centres[:0]

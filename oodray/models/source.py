@@ -19,14 +19,15 @@ class ModelSource:
 
     Attributes:
         name: what the user asked for.
-        config: the mmsegmentation config, None for a factory.
-        checkpoint: the weights, None for a factory.
+        architecture: of a network known by name, see `oodray.models.internimage.architecture`.
+        config: an mmsegmentation config.
+        checkpoint: the weights of a name or a config.
         classes: how many channels of the logits to use, None for all.
         input_rule: the size at which the network sees an image, its own when None.
         search_path: folder to import a factory from, the driver's working directory.
         code: the file of yours that makes the network, a config or the module of a factory; None for a name.
         sha256: of the checkpoint as published, None where nothing was.
-        folder: the files of a Hugging Face model, None for everything else.
+        folder: the files of a Hugging Face model.
         feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
         features: the files of another Hugging Face model, whose features are clustered instead.
         tau: the threshold known for this network, if any.
@@ -34,6 +35,7 @@ class ModelSource:
     """
 
     name: str
+    architecture: str | None = None
     config: Path | None = None
     checkpoint: Path | None = None
     classes: int | None = None
@@ -49,8 +51,8 @@ class ModelSource:
 
     @property
     def from_factory(self) -> bool:
-        """Whether code of yours makes the segmenter, instead of a config."""
-        return self.config is None and self.folder is None
+        """Whether a callable of yours makes the segmenter."""
+        return self.architecture is None and self.config is None and self.folder is None
 
     @property
     def own_code(self) -> Path | None:
@@ -69,7 +71,7 @@ class ModelSource:
             return folder_sha256(self.folder)
         if self.checkpoint is None:
             return None
-        from oodray.models.weights.checkpoints import file_sha256
+        from oodray.models.weights.wrong_files import file_sha256
 
         return file_sha256(self.checkpoint)
 
@@ -124,7 +126,7 @@ def _resolve_segmenter(model: str, checkpoint: str | None) -> ModelSource:
     weights = find_checkpoint(known) if checkpoint is None else _existing(checkpoint, "checkpoint")
     return ModelSource(
         model,
-        config=known.config,
+        architecture=known.architecture,
         checkpoint=weights,
         classes=known.classes,
         input_rule=known.input_rule,

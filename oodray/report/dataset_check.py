@@ -81,9 +81,9 @@ def oddity_text(oddity: Oddity) -> str:
             return f"OoD pixels have the codes {_listed(map(str, codes))}: labels of two repackings are mixed"
         case Repacking(code, original):
             return f"OoD pixels have the code {code}, as in a repacking; the original has {original}"
-        case OddShare(percent, original_percent):
-            published = f"of the original files {original_percent:.2f} % are"
-            return f"{percent:.2f} % of the pixels that count are OoD; {published}"
+        case OddShare(percent, published_percent):
+            of_published = f"of the original files {published_percent:.2f} % are"
+            return f"{percent:.2f} % of the pixels that count are OoD; {of_published}"
 
 
 def _width_by_height(height: int, width: int) -> str:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes
 from oodray.datasets.layouts import get_layout
-from oodray.datasets.manifest import read_manifest
 from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
 from oodray.method.rule import Rule
@@ -17,17 +16,14 @@ from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
+from oodray.results.one_image import unknown_image
 from oodray.results.reading import read_rows
 from oodray.results.rows import OK
-from oodray.spelling import did_you_mean
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, is_inside
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MOST_LISTED = 3
-"""Of the ids of a run, where an unknown one was asked for."""
 
 _SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
 _SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
@@ -68,21 +64,10 @@ def _found(folder: ResultsFolder, index: pd.DataFrame, image_id: str) -> tuple[i
     """Unit and id of one image."""
     rows = index[index["image_id"] == image_id].to_dict("records")
     if not rows:
-        raise _unknown(folder, image_id)
+        raise unknown_image(folder, image_id)
     if rows[0]["status"] != OK:
         raise ResultsError(f"{image_id} failed, so there is nothing to show: {rows[0]['error']}")
     return int(rows[0]["unit"]), image_id
-
-
-def _unknown(folder: ResultsFolder, image_id: str) -> ResultsError:
-    """The error for an image without a row."""
-    known: list[str] = read_manifest(folder.manifest)["image_id"].to_pylist()
-    if image_id in known:
-        return ResultsError(f"{image_id} is not done yet; run the command of {folder.path} again to continue it")
-    holding = [name for name in known if image_id and image_id in name]
-    what = "ids that contain it" if holding else "known ids"
-    hint = did_you_mean(image_id, holding or known, what=what, most=MOST_LISTED)
-    return ResultsError(f"{folder.path} has no image {image_id!r}; {hint}")
 
 
 def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Place:

@@ -18,7 +18,7 @@ _HEADINGS = ("setting", "option", "value", "default", "fixed", "what it is")
 def settings_table() -> str:
     """A Markdown table, one row per setting."""
     rows = [_HEADINGS, ["---"] * len(_HEADINGS), *map(_row, SETTINGS.values())]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |\n" for row in rows)
 
 
 def with_settings_table(document: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -40,9 +40,9 @@ class ResultsFolder:
         """The file of a unit. Its name says all, so writing it twice is writing it once."""
         return self.results / f"part-{unit:06d}.parquet"
 
-    def parts(self, units: Iterable[int] | None = None) -> list[Place]:
-        """The finished files, in the order of the units: those of `units`, or all, which takes a listing."""
-        return [self.part(unit) for unit in sorted(self.finished_units() if units is None else units)]
+    def parts(self) -> list[Place]:
+        """The finished files, in the order of the units."""
+        return [self.part(unit) for unit in sorted(self.finished_units())]
 
     def finished_units(self) -> set[int]:
         """Units that have a file. Every call lists the folder, a request where it lies in an object store."""

@@ -36,7 +36,7 @@ def main() -> None:
     config = read_config(arguments.config, arguments.root, arguments.out)
     weights = arguments.out / f"{arguments.config.stem}.pth"
     export_weights(train(config), weights)
-    segmenter = load_mmseg_segmenter(arguments.config, weights, classes=None, device="cpu")
+    segmenter = load_mmseg_segmenter(arguments.config, weights)
     test = DATASETS.build(config.test_dataloader.dataset)
     card = write_card(weights.with_suffix(".json"), segmenter, examples(test), test.metainfo["classes"])
     print(card)  # noqa: T201

@@ -13,8 +13,10 @@ from pixel_oracles import METHOD, Pixels, curve_metrics, failed_image, random_im
 from places import on_disk
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from oodray.analysis import evaluation as reduce
-from oodray.analysis.evaluation import evaluate_run, repeated_rows, total, total_files
+from oodray.analysis import totals as job_totals
+from oodray.analysis.evaluation import evaluate_run
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.totals import total, total_here
 from oodray.errors import DatasetError, ResultsError
 from oodray.job.units import SegmentedImage
 from oodray.method.rule import Rule
@@ -34,8 +36,7 @@ def split(images: Sequence[SegmentedImage], *sizes: int) -> list[list[SegmentedI
 
 def everything(folder: ResultsFolder) -> dict[str, object]:
     """What all files of a folder hold together."""
-    parts = folder.parts()
-    return plain(total(parts, RULE, repeated_rows(parts)))
+    return plain(total(CountedFiles.of(folder), RULE))
 
 
 def plain(totals: Totals) -> dict[str, object]:
@@ -87,8 +88,8 @@ def test_how_images_are_split_into_files_does_not_matter(tmp_path: Path) -> None
     totals = []
     for index, sizes in enumerate([(10,), (1,) * 10, (4, 5, 1), (1, 8, 1)]):
         folder = write_results(tmp_path / str(index), split(images, *sizes))
-        totals.append(plain(total_files(folder.parts(), RULE)))
-        totals.append(plain(total_files(folder.parts()[::-1], RULE)))
+        totals.append(plain(total_here(CountedFiles(folder.parts()), RULE)))
+        totals.append(plain(total_here(CountedFiles(folder.parts()[::-1]), RULE)))
     assert all(total == totals[0] for total in totals)
     assert totals[0]["images"] == (9, 1)
 
@@ -141,7 +142,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
 def test_ray_tasks_find_the_same(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_results(tmp_path, [[image] for image in random_images(2, 5)])
     alone = evaluate_run(folder)
-    monkeypatch.setattr(reduce, "FILES_PER_TASK", 2)
+    monkeypatch.setattr(job_totals, "FILES_PER_TASK", 2)
     assert evaluate_run(folder) == alone
 
     on_disk(folder.part(3)).write_bytes(b"damaged")
@@ -154,7 +155,7 @@ def test_ray_tasks_find_the_same(tmp_path: Path, ray_session: None, monkeypatch:
 def test_an_empty_file_counts_nothing(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path)
     write_part(folder, 0, [])
-    totals = total_files(folder.parts(), RULE)
+    totals = total_here(CountedFiles(folder.parts()), RULE)
     assert (totals.images, totals.failed, totals.clusters.shape, dict(totals.scores)) == (0, 0, (4, 0), {})
 
 
@@ -168,8 +169,8 @@ def test_an_image_that_is_there_twice_counts_once(tmp_path: Path) -> None:
 def test_files_are_added_up_in_a_tree(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_results(tmp_path, [[image] for image in random_images(5, 9)])
     alone = everything(folder)
-    monkeypatch.setattr(reduce, "FILES_PER_TASK", 1)
-    monkeypatch.setattr(reduce, "MERGED_AT_ONCE", 2)
+    monkeypatch.setattr(job_totals, "FILES_PER_TASK", 1)
+    monkeypatch.setattr(job_totals, "MERGED_AT_ONCE", 2)
     assert everything(folder) == alone
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_machines import RAY, descendants, end_all
+from processes import descendants, end_all
+from two_machines import RAY
 
 from oodray.results.folder import ResultsFolder
 

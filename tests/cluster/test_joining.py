@@ -60,19 +60,19 @@ from pathlib import Path
 import ray
 
 from oodray import cli
-from oodray.analysis import evaluation as reduce
+from oodray.analysis import totals
 
 NOTE = Path("reducer").absolute()
-total_files = reduce.total_files
+total_here = totals.total_here
 
 
 def witness(*arguments):
     NOTE.write_text(ray.get_runtime_context().gcs_address)
-    return total_files(*arguments)
+    return total_here(*arguments)
 
 
-reduce.FILES_PER_TASK = 1
-reduce.total_files = witness
+totals.FILES_PER_TASK = 1
+totals.total_here = witness
 cli.main()
 """
 """The command line with a reduction that takes a task per file; its tasks leave a note as well."""

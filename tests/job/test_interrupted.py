@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from places import on_disk
+from processes import wait_until_gone
 
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
@@ -20,6 +21,9 @@ from oodray.results.reading import read_rows
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TESTS = Path(__file__).parents[1]
+MARK = "OODRAY_STOPPED_RUN"
+"""The variable that all processes of a run have."""
+
 ENOUGH = 2  # finished images before the run is stopped
 
 Command = Callable[[Path], list[str]]
@@ -42,7 +46,12 @@ def finish(command: list[str], environment: dict[str, str]) -> None:
 def start(command: list[str], out: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A run in a process group of its own, with the first images done."""
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=TESTS, env=environment, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=TESTS,
+        env=environment | {MARK: str(out)},
+        start_new_session=True,
     )
     while len(ResultsFolder(out).parts()) < ENOUGH:
         assert process.poll() is None, process.communicate()[1]
@@ -78,7 +87,7 @@ def test_after_a_signal_the_same_command_continues_it(
     assert err.endswith("stopped. The same command continues a run.\n")
     assert "Traceback" not in err
     assert not (out / "lease.json").exists()
-    time.sleep(3)  # a worker may live, and write, a moment longer
+    wait_until_gone(f"{MARK}={out}")
     before = times(out)
     assert ENOUGH <= len(before) < 10
 

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from processes import descendants, end_all, wait_until_gone
 
 from oodray.results.folder import ResultsFolder
 
@@ -25,6 +23,9 @@ TESTS = Path(__file__).parents[1]
 IMAGES = 300
 SECONDS_BETWEEN_LOOKS = 1.0
 """Of the test at all results: it takes the processors from the run that it watches."""
+
+MARK = "OODRAY_KILLED_RUN"
+"""The variable that all processes of a run have."""
 
 VICTIMS = ("the driver", "the workers", "all")
 
@@ -44,7 +45,7 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             cwd=TESTS,
-            env=environment,
+            env=environment | {MARK: str(out)},
             start_new_session=True,
         )
 
@@ -56,31 +57,15 @@ class Run:
         assert self.process.returncode == 0, [*story, err]
 
     def kill(self, victim: str) -> None:
-        family = descendants(self.process.pid)
+        family = list(descendants(self.process.pid))
         # What runs our code, and other actors. Without one of its agents, a node of Ray's ends, and the driver with it.
         names = {pid: command_line(pid) for pid in family}
         workers = [pid for pid in family if names[pid].startswith("ray::") and "Agent" not in names[pid]]
         # Ray's workers lead groups of their own: killing the driver's leaves them at work for a while.
         chosen = {"the driver": [], "the workers": workers, "all": family}[victim]
-        for pid in chosen if victim == "the workers" else [self.process.pid, *chosen]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end_all(chosen if victim == "the workers" else [self.process.pid, *chosen])
         if victim != "the workers":
             self.process.communicate()
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes that one started, and that these started, as long as their parents live."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found: list[int] = []
-    border = {pid}
-    while border:
-        border = {child for child, parent in parents.items() if parent in border}
-        found += border
-    return found
 
 
 def command_line(pid: int) -> str:
@@ -130,7 +115,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
         goal = min(done(out) + chance.randint(0, 2 * (units - done(out)) // (kills - kill + 1)), units - 2)
         run = run if run and not run.has_ended() else Run(root, out, environment)
         looked = time.monotonic()
-        while done(out) < goal or not descendants(run.process.pid):
+        while done(out) < goal or not list(descendants(run.process.pid)):
             assert not run.has_ended(), [*story, run.process.communicate()]
             if done(out) and time.monotonic() > looked + SECONDS_BETWEEN_LOOKS:
                 # At any moment, what is there can be read.
@@ -151,5 +136,5 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     pd.testing.assert_frame_equal(found, read(undisturbed))
     for name in ("metrics.json", "metrics.parquet", "manifest.parquet"):
         assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), story
-    time.sleep(1)  # orphans of the last but one run are gone by now
+    wait_until_gone(f"{MARK}={out}")
     assert list(out.rglob(".*")) == [], story

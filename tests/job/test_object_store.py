@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import s3_server
+from processes import wait_until_gone
 from pyarrow.fs import LocalFileSystem, S3FileSystem, copy_files
 
 from oodray.results.folder import ResultsFolder
@@ -20,6 +21,8 @@ from oodray.storage.place import storage_path
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 TESTS = Path(__file__).parents[1]
+MARK = "OODRAY_RUN_IN_STORE"
+"""The variable that all processes of the runs have."""
 
 
 def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
@@ -47,7 +50,7 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
         for name, value in proxy.environment().items():
             monkeypatch.setenv(name, value)
         storage._file_system.cache_clear()
-        variables = environment | proxy.environment()
+        variables = environment | proxy.environment() | {MARK: proxy.address}
         folder = ResultsFolder(where["out"])
         first = subprocess.Popen(command, cwd=TESTS, env=variables, stderr=subprocess.PIPE, text=True)
         while len(folder.finished_units()) < 2:
@@ -55,7 +58,7 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
             time.sleep(0.2)
         first.send_signal(signal.SIGKILL)
         first.communicate()
-        time.sleep(3)
+        wait_until_gone(f"{MARK}={proxy.address}")
         assert 2 <= len(folder.finished_units()) < 10
 
         second = subprocess.run(command, check=False, cwd=TESTS, env=variables, capture_output=True, text=True)

@@ -49,8 +49,8 @@ def test_they_are_those_of_scikit_learn(shape: tuple[int, ...], dtype: type, lev
 def test_whole_numbers_are_scores(dtype: type[np.integer[Any]]) -> None:
     info, labels = np.iinfo(dtype), labelled(3, (300,))
     # Beside the greatest and the least, which float64 would round together.
-    near = np.random.default_rng(3).integers(0, 5, 300).astype(dtype)
-    scores = np.where(labels == 1, info.max - near, info.min + near).astype(dtype)
+    near: NDArray[Any] = np.random.default_rng(3).integers(0, 5, 300).astype(dtype)
+    scores: NDArray[Any] = np.where(labels == 1, info.max - near, info.min + near).astype(dtype)
     scores[::7] = info.max - 3
     ranks = np.unique(scores, return_inverse=True)[1]
     assert found(scores, labels) == pytest.approx(by_scikit_learn(ranks, labels), abs=1e-12)

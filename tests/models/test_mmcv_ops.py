@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from oodray.models.mmcv_ops import FUNCTIONS, MODULES, ensure_mmcv_ops
+from oodray.models.mmcv_ops import FUNCTIONS, MODULES, ensure_mmcv_ops, hidden
 
 
 @pytest.fixture
@@ -86,3 +86,30 @@ class TestWithTheExtension:
         ensure_mmcv_ops()
         assert sys.modules["mmcv.ops"] is real
         assert not hasattr(real, "point_sample")
+
+
+class TestHidden:
+    @pytest.fixture(autouse=True)
+    def _module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        (tmp_path / "heavy_package.py").write_text("weight = 3\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        yield
+        sys.modules.pop("heavy_package", None)
+
+    def test_an_import_fails_inside_and_succeeds_afterwards(self) -> None:
+        with hidden("heavy_package"):
+            assert importlib.util.find_spec("heavy_package") is None
+            with pytest.raises(ImportError):
+                importlib.import_module("heavy_package")
+        assert importlib.import_module("heavy_package").weight == 3
+
+    def test_what_is_loaded_stays(self) -> None:
+        loaded = importlib.import_module("heavy_package")
+        with hidden("heavy_package"):
+            assert importlib.import_module("heavy_package") is loaded
+        assert sys.modules["heavy_package"] is loaded
+
+    def test_an_error_inside_leaves_nothing_hidden(self) -> None:
+        with pytest.raises(KeyError), hidden("heavy_package"):
+            raise KeyError
+        assert importlib.import_module("heavy_package").weight == 3

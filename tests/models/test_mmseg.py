@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from oodray.errors import ModelError
-from oodray.models.input_rule import InputRule
 from oodray.models.internimage.backbone import InternImage
 from oodray.models.mmseg import MMSegSegmenter, build_network, load_mmseg_segmenter
 from oodray.models.segmenter import Segmentation, Segmenter
@@ -112,6 +113,19 @@ class TestAgainstTheReference:
         with torch.no_grad():
             logits = network.decode_head(network.backbone(golden["odd"]["input"]))
         torch.testing.assert_close(logits, golden["odd"]["logits"], rtol=0, atol=1e-3)
+
+
+def test_importing_it_leaves_out_what_a_network_does_not_need(environment: dict[str, str]) -> None:
+    program = (
+        "import sys, oodray.models.mmseg\n"
+        "unused = {'mmseg.datasets', 'mmseg.engine', 'mmseg.evaluation', 'transformers'}\n"
+        "print(sorted(sys.modules.keys() & unused))\n"
+        "import transformers\n"
+        "print(transformers.AutoModel.__name__)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "[]\nAutoModel\n"
 
 
 class TestRegistry:
@@ -295,14 +309,6 @@ class TestResult:
         (segmentation,) = MMSegSegmenter(network).segment(images_of(1, 64, 96))
         assert segmentation.features.shape == (32, 4, 6)
 
-    @pytest.mark.parametrize("model", [{}, {"test_cfg": SLIDE}], ids=["whole", "slide"])
-    def test_classes_are_the_first_channels(self, tmp_path: Path, model: Config) -> None:
-        network, images = network_of(tmp_path, **model), images_of(1, 75, 101)
-        (everything,) = MMSegSegmenter(network).segment(images)
-        (three,) = MMSegSegmenter(network, classes=3).segment(images)
-        assert torch.equal(three.logits, everything.logits[:3])
-        assert torch.equal(three.features, everything.features)
-
     def test_a_batch_is_as_its_images_one_by_one(self, tmp_path: Path) -> None:
         segmenter, images = MMSegSegmenter(network_of(tmp_path)), images_of(3, 47, 61)
         together = segmenter.segment(images)
@@ -310,16 +316,6 @@ class TestResult:
             (alone,) = segmenter.segment([image])
             torch.testing.assert_close(segmentation.logits, alone.logits, rtol=0, atol=1e-5)
             torch.testing.assert_close(segmentation.features, alone.features, rtol=0, atol=1e-5)
-
-    def test_with_an_input_rule_the_image_is_still_covered_edge_to_edge(self, tmp_path: Path) -> None:
-        network, rule, images = network_of(tmp_path), InputRule(64, 256), images_of(2, 75, 101)
-        found = MMSegSegmenter(network, input_rule=rule).segment(images)
-        expected = MMSegSegmenter(network).segment([rule.apply(image) for image in images])
-        assert found[0].logits.shape == (5, 16, 24)
-        assert found[0].features.shape == (32, 4, 6)
-        for one, other in zip(found, expected, strict=True):
-            assert torch.equal(one.logits, other.logits)
-            assert torch.equal(one.features, other.features)
 
     def test_the_network_is_switched_to_inference(self, tmp_path: Path) -> None:
         segmenter, images = MMSegSegmenter(network_of(tmp_path).train()), images_of(1, 40, 40)
@@ -440,37 +436,16 @@ class TestLoading:
     def test_config_and_checkpoint_make_a_segmenter(self, tmp_path: Path) -> None:
         network = network_of(tmp_path)
         torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pth")
-        segmenter = load_mmseg_segmenter(tmp_path / "config.py", tmp_path / "weights.pth", classes=4, device="cpu")
+        segmenter = load_mmseg_segmenter(tmp_path / "config.py", tmp_path / "weights.pth")
         images = images_of(1, 40, 40)
-        (expected,) = MMSegSegmenter(network, classes=4).segment(images)
+        (expected,) = MMSegSegmenter(network).segment(images)
         assert torch.equal(segmenter.segment(images)[0].logits, expected.logits)
-
-    def test_the_input_rule_is_followed(self, tmp_path: Path) -> None:
-        network, rule = network_of(tmp_path), InputRule(64, 256)
-        torch.save(network.state_dict(), tmp_path / "weights.pth")
-        paths = tmp_path / "config.py", tmp_path / "weights.pth"
-        segmenter = load_mmseg_segmenter(*paths, classes=None, device="cpu", input_rule=rule)
-        assert segmenter.segment(images_of(1, 20, 30))[0].logits.shape == (5, 16, 24)
-
-    def test_a_file_may_have_the_outputs_in_use_and_no_more(self, tmp_path: Path) -> None:
-        network, images = network_of(tmp_path), images_of(1, 40, 40)
-        state = network.state_dict()
-        for key in ("decode_head.conv_seg.weight", "decode_head.conv_seg.bias"):
-            state[key] = state[key][:3].clone()
-        torch.save(state, tmp_path / "weights.pth")
-        paths = tmp_path / "config.py", tmp_path / "weights.pth"
-        segmenter = load_mmseg_segmenter(*paths, classes=3, device="cpu")
-        (expected,) = MMSegSegmenter(network, classes=3).segment(images)
-        torch.testing.assert_close(segmenter.segment(images)[0].logits, expected.logits)
-        for classes in (None, 2, 4):
-            with pytest.raises(ModelError, match=r"misshapen: decode_head\.conv_seg\.weight \(3, 8, 1, 1\) instead of"):
-                load_mmseg_segmenter(*paths, classes=classes, device="cpu")
 
     def test_weights_of_another_network_are_refused(self, tmp_path: Path) -> None:
         network_of(tmp_path)
         torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(1)}}, tmp_path / "weights.pth")
         with pytest.raises(ModelError, match="does not fit the network"):
-            load_mmseg_segmenter(tmp_path / "config.py", tmp_path / "weights.pth", classes=None, device="cpu")
+            load_mmseg_segmenter(tmp_path / "config.py", tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from oodray.errors import RunError
-from oodray.storage.atomic import TEMPORARY_FILES, replacing
+from oodray.storage.atomic import TEMPORARY_FILES, remove_leftovers, replacing
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -66,3 +66,17 @@ def test_any_name_will_do_and_what_is_left_over_is_known_by_its_name(tmp_path: P
         temporary.touch()
         assert list(tmp_path.glob(TEMPORARY_FILES)) == [temporary]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("recursive", "left"), [(False, {"a.txt", "deep", "deep/.b.x.tmp"}), (True, {"a.txt", "deep"})]
+)
+def test_what_killed_processes_left_is_removed_and_nothing_else(
+    tmp_path: Path, recursive: bool, left: set[str]
+) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("a.txt", ".a.txt.x.tmp", "deep/.b.x.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, recursive=recursive)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == left
+    remove_leftovers(tmp_path / "absent", recursive=recursive)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import s3_server
@@ -14,7 +10,7 @@ import s3_server
 from oodray.errors import RunError
 from oodray.storage import remote as storage
 from oodray.storage.atomic import replacing
-from oodray.storage.place import is_inside, listing, path_inside, remove_folder, storage_path
+from oodray.storage.place import listing, remove_folder
 from oodray.storage.remote import RemotePlace
 
 pytestmark = pytest.mark.timeout(120)
@@ -36,64 +32,6 @@ def store(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_ser
 def folder(store: s3_server.FaultyProxy, request: pytest.FixtureRequest) -> RemotePlace:
     """A place of the test's own."""
     return RemotePlace.named(f"s3://bucket/{abs(hash(request.node.nodeid))}")
-
-
-class TestNames:
-    @pytest.mark.parametrize("text", ["s3://bucket/a/b.png", "gs://bucket/a", "s3://b"])
-    def test_they_are_what_was_written(self, text: str) -> None:
-        path = storage_path(text)
-        assert str(path) == text
-        assert storage_path(Path(text)) == path  # which has lost a slash
-        assert pickle.loads(pickle.dumps(path)) == path
-        assert str(path / "c.png") == f"{text}/c.png"
-
-    def test_parts(self) -> None:
-        path = storage_path("s3://bucket/a/b.png")
-        assert (path.name, path.stem, path.suffix) == ("b.png", "b", ".png")
-        assert str(path.parent) == "s3://bucket/a"
-        assert str(path.with_suffix(".jpg")) == "s3://bucket/a/b.jpg"
-        assert path.resolve() == path
-
-    def test_a_bucket_lies_in_itself(self) -> None:
-        bucket = storage_path("s3://bucket/")
-        assert str(bucket) == "s3://bucket"
-        assert bucket.parent == bucket
-
-    def test_they_are_sorted_as_paths_are(self) -> None:
-        names = ["b", "a/b", "a b", "a", "a/b/c", "a.b"]
-        on_disk = [str(path) for path in sorted(Path(name) for name in names)]
-        assert [str(place) for place in sorted(storage_path(f"s3://{name}") for name in names)] == [
-            f"s3://{name}" for name in on_disk
-        ]
-
-    @pytest.mark.parametrize("text", ["/a/s3:/b", "s3:", "a:b/c", "C:/x", "file:///x"])
-    def test_others_are_on_disks(self, text: str) -> None:
-        assert not isinstance(storage_path(text), RemotePlace)
-
-    def test_what_needs_a_disk_refuses_them(self) -> None:
-        path: Any = storage_path("s3://bucket/a")
-        for work in (os.stat, os.listdir, os.remove, open, Path):
-            with pytest.raises(TypeError, match="RemotePlace"):
-                work(path)
-        with pytest.raises(ValueError, match="s3://bucket/a is written with"):
-            path.open("wb")
-
-    @pytest.mark.parametrize(
-        ("place", "folder", "inside"),
-        [
-            ("s3://bucket/a/b", "s3://bucket/a", "b"),
-            ("s3://bucket/a", "s3://bucket/a", "."),
-            ("s3://bucket/ab", "s3://bucket/a", None),
-            ("gs://bucket/a/b", "s3://bucket/a", None),
-            ("/bucket/a/b", "s3://bucket/a", None),
-            ("s3://bucket/a/b", "/bucket", None),
-            ("/a/b/c", "/a", "b/c"),
-        ],
-    )
-    def test_what_lies_where(self, place: str, folder: str, inside: str | None) -> None:
-        assert is_inside(storage_path(place), storage_path(folder)) == (inside is not None)
-        if inside is not None:
-            assert str(path_inside(storage_path(place), storage_path(folder))) == inside
 
 
 class TestObjects:

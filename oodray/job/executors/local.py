@@ -35,7 +35,8 @@ class LocalExecutor:
         """Nothing was started."""
 
     def begin(self) -> None:
-        """Nothing has to start."""
+        """Nothing starts; but how threads wait is read when torch is loaded, which comes next."""
+        set_up_process()
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""

@@ -1,11 +1,11 @@
 """DCNv3 on CPUs, compiled by numba: the function of `oodray.models.internimage.dcnv3`, for inference.
 
 Numba alone makes scalar code of these loops. Hence two vector operations in LLVM's language: `_place_points` finds the
-cells in which up to 16 points of a pixel lie and what their corners weigh, `_add_corners` sums the channels of a group.
+squares in which up to 16 points of a pixel lie and what the corners weigh, `_add_corners` sums the channels of a group.
 LLVM makes of them what the machine has: 16 floats are one register of AVX-512, two of AVX2, four of NEON. Inputs are
 float32 or bfloat16, sums float32.
 
-No point is tested for the map's edge: one beside it is read from the nearest cell that has four corners, with weights
+No point is tested for the map's edge: one beside it is read from the nearest square that has four corners, with weights
 of 0 for corners that do not exist. The displacement is floored before the pixel number is added: beside a large one a
 float32 keeps few bits of the fraction.
 
@@ -155,7 +155,7 @@ def _compiled(group_channels: int, points: int, lanes: int) -> Callable[..., Non
 def _place_points(  # type: ignore[no-untyped-def]  # noqa: PLR0917
     _typing, inputs, found, pixel, at, count, centre, size, scale, lanes
 ):
-    """Cell and corner weights of the points `at..at + lanes` of the `count` of a pixel, which begin at number `pixel`.
+    """Square and corner weights of the points `at..at + lanes` of the `count` of a pixel, beginning at number `pixel`.
 
     Weights lie in four runs of `count`: upper left, upper right, lower left, lower right.
     """
@@ -173,11 +173,11 @@ def _place_points(  # type: ignore[no-untyped-def]  # noqa: PLR0917
         axes = []
         for step, displacement, middle, extent in zip(steps, displacements, centres, (width, height), strict=True):
             moved = builder.fadd(code.load(step, at), displacement)
-            axes.append(_cell_and_weights(code, builder.fmul(code.splat(scale), moved), middle, extent))
+            axes.append(_place_and_weights(code, builder.fmul(code.splat(scale), moved), middle, extent))
         (x, left, right), (y, upper, lower) = axes
 
-        cell = builder.add(builder.mul(y, code.splat(width)), x)
-        start = builder.add(builder.mul(cell, code.splat(channels)), code.load(group_starts, at))
+        corner = builder.add(builder.mul(y, code.splat(width)), x)
+        start = builder.add(builder.mul(corner, code.splat(channels)), code.load(group_starts, at))
         code.store(start, starts, at)
         weight = code.load(mask, point)
         for run, (vertical, horizontal) in enumerate(itertools.product((upper, lower), (left, right))):
@@ -188,10 +188,10 @@ def _place_points(  # type: ignore[no-untyped-def]  # noqa: PLR0917
     return types.void(inputs, found, pixel, at, count, centre, size, scale, lanes), generate
 
 
-def _cell_and_weights(code: _Vectors, shift: Any, centre: Any, extent: Any) -> tuple[Any, Any, Any]:
-    """Along one axis of `extent` cells: the cell of a point at `centre + shift`, its weight, that of the cell after.
+def _place_and_weights(code: _Vectors, shift: Any, centre: Any, extent: Any) -> tuple[Any, Any, Any]:
+    """Along one axis of `extent` places: the place before a point at `centre + shift`, its weight, that of the next.
 
-    The cell is the last but one at most, so that there is one after it; if there is only one cell, the other weighs 0.
+    The place is the last but one at most, so that there is a next one; if there is only one place, the next weighs 0.
     """
     builder, floats, ints = code.builder, code.floats, code.ints
     floor = builder.call(code.floor(), [shift])
@@ -200,18 +200,18 @@ def _cell_and_weights(code: _Vectors, shift: Any, centre: Any, extent: Any) -> t
     after = builder.fsub(shift, floor)
     before = builder.fsub(floats(1.0), after)
 
-    place = builder.add(code.splat(centre), builder.fptosi(floor, code.int_type))
+    floored = builder.add(code.splat(centre), builder.fptosi(floor, code.int_type))
     last = code.splat(builder.sub(extent, _INT32(2)))
-    cell = builder.select(builder.icmp_signed("<", place, last), place, last)
-    cell = builder.select(builder.icmp_signed(">", cell, ints(0)), cell, ints(0))
-    moved = builder.sub(place, cell)
+    place = builder.select(builder.icmp_signed("<", floored, last), floored, last)
+    place = builder.select(builder.icmp_signed(">", place, ints(0)), place, ints(0))
+    moved = builder.sub(floored, place)
     here = [builder.icmp_signed("==", moved, ints(number)) for number in (-1, 0, 1)]
     none = floats(0.0)
     first = builder.select(here[1], before, builder.select(here[0], after, none))
     second = builder.select(here[1], after, builder.select(here[2], before, none))
     second = builder.select(builder.icmp_signed("==", extent, _INT32(1)), none, second)
     lost = builder.fcmp_unordered("uno", shift, shift)  # a NaN goes into the sum, not into an address
-    return cell, builder.select(lost, shift, first), builder.select(lost, shift, second)
+    return place, builder.select(lost, shift, first), builder.select(lost, shift, second)
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator,unused-ignore]

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from oodray.errors import ModelError
-from oodray.models.weights.wrong_files import describe_wrong_file, is_safetensors
-from oodray.storage.atomic import sha256_of
+from oodray.models.weights.wrong_files import is_safetensors, refuse_wrong_file
 
 NAMED_KEYS = 10
 
@@ -85,34 +84,6 @@ def read_state_dict(path: Path) -> StateDict:
     names = [str(key) for key in state]
     prefix = "module." if all(name.startswith("module.") for name in names) else ""
     return {name.removeprefix(prefix): value for name, value in zip(names, state.values(), strict=True)}
-
-
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file.
-
-    Raises:
-        ModelError: if it cannot be read.
-    """
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise ModelError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-
-
-def refuse_wrong_file(path: Path) -> None:
-    """Find out by a look at its ends that a file is no checkpoint, as after a download that failed.
-
-    Raises:
-        ModelError: if it is none, or cannot be read.
-    """
-    try:
-        wrong = describe_wrong_file(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"the checkpoint {path} does not exist") from error
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
-    if wrong is not None:
-        raise ModelError(f"{path} is not a checkpoint: {wrong}")
 
 
 def is_mapped(path: Path) -> bool:

@@ -1,4 +1,14 @@
-"""One large file from the web: resumed where it stopped, checked, and put in its place whole."""
+"""One large file from the web: resumed where it stopped, checked, and put in its place whole.
+
+huggingface_hub downloads too, and is used where a run needs the many files of a model (`oodray.models.weights.hub`). It
+does not do what is wanted of these files of up to 736 MB, tried with version 2.4.0 against a server on this machine:
+
+* `hf_hub_download` deletes what has arrived when it is interrupted or gives up, and never takes up what a killed
+  process left: the same command begins at byte 0. Inside a call it goes on, at the last multiple of 10 MiB.
+* It compares lengths, not sha256.
+* It refuses a mirror that gives the files alone, without the headers of the hub.
+* A page to sign in to a network is reported as a file of the wrong length.
+"""
 
 from __future__ import annotations
 

@@ -6,11 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from oodray.models.mmseg import build_network, match_outputs
-from oodray.models.weights.checkpoints import StateDict, file_sha256, read_state_dict
+from oodray.models.internimage.segmenter import empty_network, match_outputs
+from oodray.models.weights.checkpoints import StateDict, read_state_dict
 from oodray.models.weights.parameters import UNUSED_PREFIX, check_fit
+from oodray.models.weights.wrong_files import file_sha256
 from oodray.models.weights.zoo import ZooModel
 
 
@@ -67,8 +66,7 @@ def verify(path: Path, model: ZooModel) -> Verdict:
         ModelError: if it cannot be read or does not fit, naming the keys.
     """
     state = read_state_dict(path)
-    with torch.device("meta"):
-        network = build_network(model.config)
+    network = empty_network(model.architecture)
     match_outputs(network, state, model.classes)
     check_fit(network, state, source=path)
     used = {key: value for key, value in state.items() if not key.startswith(UNUSED_PREFIX)}

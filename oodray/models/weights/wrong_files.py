@@ -1,10 +1,13 @@
-"""Files that are not the checkpoint whose name they have: what a failed download leaves behind, recognised."""
+"""Files of weights as files: their digests, and those that are no checkpoint, as a failed download leaves them."""
 
 from __future__ import annotations
 
 import struct
 import zipfile
 from pathlib import Path
+
+from oodray.errors import ModelError
+from oodray.storage.atomic import sha256_of
 
 _HEAD = 512
 _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head")
@@ -47,3 +50,31 @@ def _header_bytes(head: bytes) -> int:
 def _safetensors_bytes(head: bytes) -> int:
     """At least this many bytes a safetensors file has: those of its header."""
     return 8 + _header_bytes(head)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise ModelError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+
+
+def refuse_wrong_file(path: Path) -> None:
+    """Find out by a look at its ends that a file is no checkpoint, as after a download that failed.
+
+    Raises:
+        ModelError: if it is none, or cannot be read.
+    """
+    try:
+        wrong = describe_wrong_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"the checkpoint {path} does not exist") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
+    if wrong is not None:
+        raise ModelError(f"{path} is not a checkpoint: {wrong}")

@@ -8,14 +8,13 @@ commercial use, with the repository alone.
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from oodray.config import config_root
 from oodray.errors import ModelError
 from oodray.models.input_rule import InputRule
+from oodray.spelling import did_you_mean
 
 HUB = "https://huggingface.co"
 FOLDER = "OpenGVLab/InternImage/resolve/main"
@@ -36,7 +35,7 @@ class ZooModel:
 
     Attributes:
         name: as given to `--model`.
-        architecture: name of the config under `configs/models/`.
+        architecture: one of `oodray.models.internimage.architecture`, and the name of a config under `configs/models/`.
         file: name of the checkpoint.
         classes: number of classes it was trained on: the first channels of its logits.
         parameters: of backbone and head; without the auxiliary head, which serves training alone.
@@ -61,11 +60,6 @@ class ZooModel:
     input_rule: InputRule | None = None
     folder: Path | None = None
     remark: str | None = None
-
-    @property
-    def config(self) -> Path:
-        """The mmsegmentation config."""
-        return config_root() / "models" / f"{self.architecture}.py"
 
     @property
     def checkpoint(self) -> Path:
@@ -96,11 +90,9 @@ def get_model(name: str) -> ZooModel:
     """
     if name in _MODELS:
         return _MODELS[name]
-    close = difflib.get_close_matches(name, model_names(), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known names: {', '.join(model_names())}."
     raise ModelError(
-        f"unknown model {name!r}; {hint} A path of an mmsegmentation config (.py, with --checkpoint) "
-        "and package.module:factory are accepted too."
+        f"unknown model {name!r}; {did_you_mean(name, model_names(), what='known names')} "
+        "(a path of an mmsegmentation config (.py, with --checkpoint) and package.module:factory are accepted too)"
     )
 
 

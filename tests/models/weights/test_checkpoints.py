@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from oodray.errors import ModelError
-from oodray.models.weights.checkpoints import StateDict, file_sha256, read_state_dict
+from oodray.models.weights.checkpoints import StateDict, read_state_dict
+from oodray.models.weights.wrong_files import file_sha256
 
 STATE: StateDict = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([0.1, -2.5])}
 

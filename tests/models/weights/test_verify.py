@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from oodray.errors import ModelError
-from oodray.models.weights.checkpoints import StateDict, file_sha256, read_state_dict
+from oodray.models.weights.checkpoints import StateDict, read_state_dict
 from oodray.models.weights.verify import verify
+from oodray.models.weights.wrong_files import file_sha256
 from oodray.models.weights.zoo import EMBEDDED, ZooModel, get_model
 
 AUXILIARY: StateDict = {"auxiliary_head.conv_seg.weight": torch.zeros(10, 4, 1, 1)}

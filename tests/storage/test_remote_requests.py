@@ -6,13 +6,14 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from fake_store import FakeStore
-from pixel_oracles import failed_row
 
+from oodray.datasets.manifest import MANIFEST_SCHEMA
+from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
-from oodray.results.reading import check_parts, read_rows
 from oodray.storage import remote
 from oodray.storage.atomic import remove_leftovers, replacing
 from oodray.storage.place import listing, remove_folder, storage_path
@@ -128,15 +129,15 @@ def test_a_failure_that_lasts_is_told_at_once(store: FakeStore, error: OSError) 
     assert store.requests == {"read": 1}
 
 
-def test_one_listing_serves_all_that_ask_which_units_are_finished(store: FakeStore) -> None:
+def test_a_run_is_continued_after_one_listing(store: FakeStore) -> None:
     folder = ResultsFolder(storage_path("s3://bucket/out"))
+    rows = [{"unit": unit, "image_id": f"{unit}", "dataset": "folder", "image_uri": f"/{unit}"} for unit in range(3)]
+    manifest = pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
+    start_or_continue(folder, manifest, identity={}, description={"config": {}})
     for unit in (0, 2):
-        write_part(folder, unit, [failed_row(f"{unit}", unit=unit)])
+        write_part(folder, unit, [])
     store.requests.clear()
-    finished = folder.finished_units()
-    assert finished == {0, 2}
-    assert store.requests == {"list": 1}
-    rows = read_rows(folder.parts(finished), ["image_id"])
-    check_parts(folder, rows.append_column("unit", [[0, 2]]), finished)
-    assert rows["image_id"].to_pylist() == ["0", "2"]
-    assert store.requests == {"list": 1, "read": 2}
+    finished = start_or_continue(folder, manifest, identity={}, description={"config": {}})
+    left = what_is_left(folder, manifest, finished)
+    assert left.images["image_id"].to_pylist() == ["1"]
+    assert store.requests == {"list": 1, "info": 1, "read": 2}  # is there a run.json; that, and the manifest

@@ -1,0 +1,67 @@
+"""Estimating tau: a run over in-distribution images, and what its tallies say of each threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oodray.api.start import carry_out, plain, planned
+from oodray.config import SETTINGS
+from oodray.errors import ConfigError
+from oodray.report.terminal import console, silent_console
+from oodray.results.folder import ResultsFolder
+from oodray.settings import Settings
+
+if TYPE_CHECKING:
+    from oodray.analysis.calibration import Calibration
+
+
+def calibrate(
+    settings: Settings,
+    *,
+    quantile: float = 0.05,
+    out: str | Path | None = None,
+    config_out: str | Path | None = None,
+    progress: bool = True,
+) -> Calibration:
+    """Estimate tau on in-distribution images, and tell the false alarms of each T there, as `oodray calibrate` does.
+
+    Args:
+        settings: `dataset`, `root`, `model` and others of `docs/reference.md`; not those that a calibration finds.
+        quantile: share of in-distribution pixels that may be unsure, within 0..1.
+        out: the results folder; by default `runs/calibrate-DATASET`.
+        config_out: YAML file to write model and tau to, for `config` of `oodray.run`.
+        progress: show progress and warnings on standard error; without it nothing is printed.
+
+    Raises:
+        ConfigError: a setting is unknown, cannot have its value, or is not one of a calibration.
+        DatasetError: the dataset is not there, or holds OoD pixels.
+        ModelError: the network or its weights are not there.
+        ResultsError: the folder holds another run.
+        RunError: the run failed.
+    """
+    from oodray.analysis.calibration import PROVISIONAL_TAU, check_in_distribution, write_config
+    from oodray.analysis.calibration import calibrate as calibrate_run
+    from oodray.job.layers import read_layers
+
+    for name in settings:
+        if name in SETTINGS and "calibrate" not in SETTINGS[name].about.commands:
+            raise ConfigError(f"a calibration does not take {name}: it works without it, or finds it")
+    layout = read_layers(plain(settings)).layout
+    check_in_distribution(layout)
+    terminal = console(stderr=True) if progress else silent_console()
+    folder = ResultsFolder(out or Path("runs") / f"calibrate-{layout.name}")
+    # No pixel scores: the clusters' tallies answer everything.
+    needed = {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}
+    with planned(read_layers(plain(settings) | needed), folder, terminal) as (plan, executor):
+        carry_out(plan, folder, executor, terminal)
+    calibration = calibrate_run(folder, quantile)
+    if config_out is not None:
+        write_config(
+            Path(config_out),
+            calibration,
+            settings={"model": plan.config.model, "checkpoint": plan.config.checkpoint},
+            model_sha256=plan.model_sha256,
+            dataset=layout.name,
+        )
+    return calibration

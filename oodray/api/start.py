@@ -1,0 +1,154 @@
+"""Starting and continuing runs: the plan, the lease, the progress, the evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oodray.api.run import Run
+from oodray.config import read_settings
+from oodray.report.terminal import console, note, silent_console, warn
+from oodray.results.folder import ResultsFolder
+from oodray.results.lease import Lease
+from oodray.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oodray.job.layers import Layers
+    from oodray.job.pipeline import Executor
+    from oodray.job.plan import Plan
+
+Confirm = Callable[[ResultsFolder], None]
+"""Asked before the run in a folder is removed; raises where it must not be."""
+
+
+def run(
+    *,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    progress: bool = True,
+    retry_errors: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Run:
+    """Segment and cluster every image of a dataset, write masks and tallies, and evaluate: what `oodray run` does.
+
+    Where the results folder holds a part of the same run, it is continued.
+
+        run = oodray.run(dataset="folder", root="photos", model="internimage-n-demo", k=6)
+        run.images[["image_id", "ood_fraction"]]
+
+    Args:
+        out: the results folder, on a disk or in an object store; by default `runs/DATASET`.
+        config: a YAML file of settings; `settings` win over it.
+        progress: show progress and warnings on standard error; without it nothing is printed.
+        retry_errors: try images with an error again.
+        overwrite: remove the run that the folder holds, and start anew.
+        settings: `dataset`, `root`, `model` and all others of `docs/reference.md`, which has their values and
+            defaults. None is the same as no word of a setting.
+
+    Raises:
+        ConfigError: a setting is unknown or has a value that it cannot have, or none says which dataset, network
+            or tau.
+        DatasetError: the dataset is not there.
+        ModelError: the network or its weights are not there.
+        ResultsError: the folder holds a run with other settings, or another run is at work on it.
+        RunError: the run failed; the same call continues it.
+    """
+    return start(settings, out=out, config=config, progress=progress, retry_errors=retry_errors, overwrite=overwrite)
+
+
+def start(
+    settings: Settings,
+    *,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    progress: bool = True,
+    retry_errors: bool = False,
+    overwrite: bool = False,
+    confirm: Confirm = lambda _: None,
+) -> Run:
+    """The same, with the settings as a mapping; before a run is removed, `confirm` is asked.
+
+    Raises:
+        OodrayError: as `run` does.
+    """
+    from oodray.job.layers import read_layers
+
+    terminal = console(stderr=True) if progress else silent_console()
+    from_file = {} if config is None else read_settings(Path(config))
+    layers = read_layers(plain(settings), from_file)
+    folder = ResultsFolder(out or Path("runs") / layers.layout.name)
+    with planned(layers, folder, terminal) as (plan, executor):
+        return carry_out(
+            plan, folder, executor, terminal, retry_errors=retry_errors, overwrite=overwrite, confirm=confirm
+        )
+
+
+@contextlib.contextmanager
+def planned(layers: Layers, folder: ResultsFolder, terminal: Console) -> Iterator[tuple[Plan, Executor]]:
+    """The plan of a run, and what will execute it, which starts while the plan is made.
+
+    Raises:
+        OodrayError: the request is wrong; if so, nearly always before anything was started.
+    """
+    from oodray.job.executors import executor_of
+    from oodray.job.plan import complete, make_request
+
+    request = make_request(layers, folder)
+    with executor_of(layers.config) as executor:
+        if not folder.run.exists():  # else there may be nothing left to do
+            executor.begin()
+        yield complete(request, lambda line: note(terminal, line)), executor
+
+
+def carry_out(
+    plan: Plan,
+    folder: ResultsFolder,
+    executor: Executor,
+    terminal: Console,
+    *,
+    retry_errors: bool = False,
+    overwrite: bool = False,
+    confirm: Confirm = lambda _: None,
+) -> Run:
+    """Compute what a plan has left in a results folder, then evaluate; `terminal` gets warnings and progress.
+
+    Raises:
+        ResultsError: the folder holds a run with other settings, or another run is at work on it.
+        RunError: the run failed.
+    """
+    from oodray.job.run import prepare
+    from oodray.job.run import run as run_job
+    from oodray.report.progress import Progress
+    from oodray.results.continuing import start_anew
+
+    warnings = list(plan.warnings)
+    for warning in plan.warnings:
+        warn(terminal, warning)
+    if overwrite:
+        confirm(folder)
+    with Lease(folder, on_wait=lambda line: note(terminal, line)) as lease:
+        if lease.taken_over is not None:
+            warnings.append(f"{folder.path} was left by {lease.taken_over}, which is gone: its work is continued")
+            warn(terminal, warnings[-1])
+        if overwrite:
+            start_anew(folder)
+        job = prepare(plan, folder, retry_errors=retry_errors)
+        total, left = plan.manifest.num_rows, job.left.images.num_rows
+        with Progress(total=total, done=total - left, console=terminal) as shown:
+            evaluation = run_job(job, executor, shown.update, shown.note)
+    return Run(folder, evaluation=evaluation, warnings=warnings)
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as they are declared, which have no paths: a `Path` becomes its text.
+
+    >>> plain({"root": Path("photos"), "k": 6})
+    {'root': 'photos', 'k': 6}
+    """
+    return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}

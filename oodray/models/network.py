@@ -1,0 +1,44 @@
+"""A network that is ready to be used, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from oodray.models.segmenter import Segmentation, Segmenter
+from oodray.models.source import ModelSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Network:
+    """A `Segmenter` that knows where it comes from; see `oodray.load`.
+
+    Attributes:
+        source: where it comes from.
+        device: where it runs, `"cpu"` or `"cuda"`. A factory puts its network where it likes.
+        dtype: in which its convolutions and linear layers multiply; None where a factory decides.
+        segmenter: the network itself.
+    """
+
+    source: ModelSource
+    device: str
+    dtype: str | None
+    segmenter: Segmenter = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What was asked for: a name, a path, `package.module:factory`."""
+        return self.source.name
+
+    @property
+    def tau(self) -> float | None:
+        """The threshold on the confidence that is known for this network; None for weights of your own."""
+        return self.source.tau
+
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        """Segment images of one size, each `(H, W, 3)` uint8 RGB; one result per image, in order."""
+        return self.segmenter.segment(images)

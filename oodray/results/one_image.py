@@ -1,0 +1,49 @@
+"""One image of a run: its row, found by its id without reading the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from oodray.datasets.manifest import read_manifest
+from oodray.errors import ResultsError
+from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
+from oodray.results.rows import OK
+from oodray.spelling import did_you_mean
+
+MOST_LISTED = 3
+"""Of the ids of a run, where an unknown one was asked for."""
+
+
+def read_image(folder: ResultsFolder, image_id: str, columns: list[str]) -> dict[str, Any]:
+    """Some columns of an image that was processed.
+
+    Raises:
+        ResultsError: the image is unknown, failed or not done yet, or a file cannot be read.
+    """
+    manifest = read_manifest(folder.manifest)
+    index = pc.index(manifest["image_id"], image_id).as_py()
+    part = None if index < 0 else folder.part(manifest["unit"][index].as_py())
+    if part is None or not part.exists():
+        raise unknown_image(folder, image_id)
+    rows = read_rows([part], ["image_id", "status", "error", *columns])
+    rows = rows.filter(pc.equal(rows["image_id"], image_id))
+    if not rows.num_rows:
+        raise unknown_image(folder, image_id)
+    row: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
+    if row["status"] != OK:
+        raise ResultsError(f"{image_id} failed, so there is nothing to show: {row['error']}")
+    return {name: row[name] for name in columns}
+
+
+def unknown_image(folder: ResultsFolder, image_id: str) -> ResultsError:
+    """The error for an image without a row: the run has not done it yet, or does not know it."""
+    known: list[str] = read_manifest(folder.manifest)["image_id"].to_pylist()
+    if image_id in known:
+        return ResultsError(f"{image_id} is not done yet; run the command of {folder.path} again to continue it")
+    holding = [name for name in known if image_id and image_id in name]
+    what = "ids that contain it" if holding else "known ids"
+    hint = did_you_mean(image_id, holding or known, what=what, most=MOST_LISTED)
+    return ResultsError(f"{folder.path} has no image {image_id!r}; {hint}")

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import oodray
+from oodray.api.start import start
+from oodray.cli import main
+from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
+from oodray.job import run as run_module
+from oodray.job.plan import Plan
+from oodray.results.folder import ResultsFolder
+from oodray.results.lease import Holder, Lease
+
+TESTS = Path(__file__).parents[1]
+WARNING = "ADE-OoD was published with 111 images, found: 10; the numbers do not compare with published ones"
+
+
+@pytest.fixture
+def settings(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Those of the run in the fixture `undisturbed`."""
+    monkeypatch.chdir(TESTS)  # where the network is
+    return {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": 1.5, "threads": 1}
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path, dict[str, Any]]]:
+    """The runs that began: plan, folder and further arguments; none of them computes anything."""
+    seen: list[tuple[Plan, Path, dict[str, Any]]] = []
+
+    def stop(plan: Plan, folder: ResultsFolder, on_unit: object, **others: Any) -> None:
+        seen.append((plan, Path(folder.path), others))
+
+    monkeypatch.setattr(run_module, "run", stop)
+    return seen
+
+
+def results(out: Path) -> pa.Table:
+    """All rows, without how long they took."""
+    table = pq.read_table(out / "results")
+    return table.select([name for name in table.column_names if not name.startswith("seconds_")])
+
+
+def command(*arguments: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["oodray", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert not stop.value.code
+
+
+class TestResults:
+    def test_the_command_and_the_call_give_the_same(
+        self, ray_session: None, settings: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        options = [text for name, value in settings.items() for text in (f"--{name}", value)]
+        command("run", *options, "--out", tmp_path / "command")
+        capfd.readouterr()
+
+        run = oodray.run(out=tmp_path / "call", progress=False, **settings)
+
+        assert capfd.readouterr() == ("", "")
+        assert run.warnings == (WARNING,)
+        assert run.out == tmp_path / "call"
+        assert results(run.out).equals(results(tmp_path / "command"))
+        for name in ("metrics.parquet", "metrics.json", "manifest.parquet"):
+            assert (run.out / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
+        pd.testing.assert_frame_equal(run.metrics, pd.read_parquet(run.out / "metrics.parquet"))
+        assert run.evaluation.images == len(run.images) == 10
+
+    def test_a_run_is_continued(
+        self,
+        ray_session: None,
+        settings: dict[str, Any],
+        undisturbed: Path,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        folder = ResultsFolder(shutil.copytree(undisturbed, tmp_path / "out"))
+        kept = {unit: folder.part(unit).stat().st_mtime_ns for unit in range(10) if unit not in (3, 8)}
+        folder.part(3).unlink()
+        folder.part(8).unlink()
+
+        run = oodray.run(out=str(folder.path), **settings)
+
+        assert results(run.out).equals(results(undisturbed))
+        assert {unit: folder.part(unit).stat().st_mtime_ns for unit in kept} == kept
+        printed = capfd.readouterr()
+        assert printed.out == ""
+        assert f"warning: {WARNING}" in printed.err
+        assert "10/10 images" in printed.err
+
+    def test_a_finished_run_is_only_read(
+        self, settings: dict[str, Any], undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
+        run = oodray.run(out=undisturbed, progress=False, **settings)
+        pd.testing.assert_frame_equal(run.metrics, oodray.open_run(undisturbed).metrics)
+
+
+class TestSettings:
+    def test_they_are_those_of_the_command(self, settings: dict[str, Any], begun: list[Any], tmp_path: Path) -> None:
+        given = {"k": 3, "ood_ratio": 1, "scores": ["msp", "ratio"], "sweep_k": range(2, 4), "normalize_features": True}
+        oodray.run(out=tmp_path / "o", progress=False, seed=None, **settings | given)
+        [(plan, _, _)] = begun
+        config = plan.config
+        assert (config.k, config.ood_ratio, config.sweep_k, config.seed) == (3, 1.0, (2, 3), 0)
+        assert (config.scores, config.normalize_features) == (("ratio", "msp"), True)
+
+    def test_paths_may_be_paths(self, settings: dict[str, Any], begun: list[Any], tmp_path: Path) -> None:
+        root = Path(settings.pop("root"))
+        oodray.run(out=tmp_path / "o", progress=False, root=root, **settings)
+        assert [(plan.config.root, plan.root) for plan, _, _ in begun] == [(str(root), root)]
+
+    def test_a_config_file_is_below_them(self, settings: dict[str, Any], begun: list[Any], tmp_path: Path) -> None:
+        config = tmp_path / "run.yaml"
+        config.write_text(f"dataset: ade-ood\nroot: {settings['root']}\nk: 7\nseed: 5\n")
+        oodray.run(config=config, out=tmp_path / "o", progress=False, model="fakes:colours", tau=1.5, k=8)
+        [(plan, _, _)] = begun
+        assert (plan.config.dataset, plan.config.k, plan.config.seed) == ("ade-ood", 8, 5)
+
+    def test_results_go_to_runs_by_default(
+        self, settings: dict[str, Any], begun: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        oodray.run(progress=False, **settings | {"model": "internimage-n-demo"})
+        assert [out for _, out, _ in begun] == [tmp_path / "runs" / "ade-ood"]
+
+    @pytest.mark.parametrize(
+        ("given", "error", "problem"),
+        [
+            ({"ood_ration": 0.3}, ConfigError, "unknown key 'ood_ration' in the options; did you mean 'ood_ratio'?"),
+            ({"datset": "demo", "dataset": None}, ConfigError, "unknown key 'datset' .* did you mean 'dataset'?"),
+            ({"dataset": None}, ConfigError, "no dataset given"),
+            ({"k": "5"}, ConfigError, "k in the options must be a whole number, got '5'"),
+            ({"k": 0}, ConfigError, "k must be a whole number from 1 to 255, got 0"),
+            ({"workers": "2:16"}, ConfigError, "workers in the options must be a whole number"),
+            ({"model": object()}, ConfigError, "model in the options must be a text"),
+            ({"executor": "local", "workers": 2}, ConfigError, "--workers 2 does not go with --executor local"),
+            ({"scores": ["rato"]}, ConfigError, "unknown score 'rato'; did you mean 'ratio'?"),
+            ({"dataset": "ade-odo"}, DatasetError, "unknown dataset 'ade-odo'"),
+            ({"root": "/none"}, DatasetError, "/none does not exist"),
+            ({"model": "none"}, ModelError, "unknown model 'none'"),
+            ({"config": "none.yaml"}, ConfigError, "cannot read the config file none.yaml"),
+        ],
+    )
+    def test_what_is_wrong_starts_nothing(
+        self, settings: dict[str, Any], tmp_path: Path, given: dict[str, Any], error: type[Exception], problem: str
+    ) -> None:
+        with pytest.raises(error, match=problem):
+            oodray.run(**{"out": tmp_path / "o", "progress": False, **settings, **given})
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_setting_is_named_in_every_call(self) -> None:
+        with pytest.raises(TypeError):
+            oodray.run("demo")  # type: ignore[call-arg]
+
+
+class TestFolder:
+    @pytest.fixture
+    def folder(self, undisturbed: Path, tmp_path: Path) -> ResultsFolder:
+        return ResultsFolder(shutil.copytree(undisturbed, tmp_path / "out"))
+
+    def test_a_file_is_none(self, settings: dict[str, Any], tmp_path: Path) -> None:
+        (tmp_path / "out").write_text("a file of yours")
+        with pytest.raises(ResultsError, match="out is a file; name a folder"):
+            oodray.run(out=tmp_path / "out", progress=False, **settings)
+
+    def test_another_run_is_refused(self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder) -> None:
+        with pytest.raises(ResultsError, match="holds a run with other settings: k was 6, is 7"):
+            oodray.run(out=folder.path, progress=False, k=7, **settings)
+        assert (begun, len(folder.parts())) == ([], 10)
+
+    def test_and_removed_where_that_is_asked_for(
+        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder
+    ) -> None:
+        oodray.run(out=folder.path, progress=False, overwrite=True, k=7, **settings)
+        assert [plan.config.k for plan, _, _ in begun] == [7]
+        assert folder.parts() == []
+
+    def test_but_not_before_it_is_confirmed(
+        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder
+    ) -> None:
+        def refuse(asked: ResultsFolder) -> None:
+            assert asked.path == folder.path
+            raise PermissionError("no")
+
+        with pytest.raises(PermissionError):
+            start(settings, out=folder.path, progress=False, overwrite=True, confirm=refuse)
+        assert (begun, len(folder.parts())) == ([], 10)
+
+    def test_one_at_work_keeps_it(self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder) -> None:
+        with Lease(folder), pytest.raises(ResultsError, match="another run is at work on "):
+            oodray.run(out=folder.path, progress=False, overwrite=True, **settings)
+        assert (begun, len(folder.parts())) == ([], 10)
+
+    def test_one_that_is_gone_is_named(
+        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        (Path(folder.path) / "lease.json").write_text(json.dumps(asdict(replace(Holder.this_process(), pid=gone.pid))))
+        run = oodray.run(out=folder.path, progress=False, **settings)
+        assert run.warnings[0] == WARNING
+        assert f"was left by process {gone.pid} on " in run.warnings[1]
+        assert capfd.readouterr() == ("", "")
+        assert not (Path(folder.path) / "lease.json").exists()
+
+    def test_images_with_an_error_are_tried_again_on_request(
+        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder
+    ) -> None:
+        for retry in (False, True):
+            oodray.run(out=folder.path, progress=False, retry_errors=retry, **settings)
+        assert [others["retry_errors"] for _, _, others in begun] == [False, True]
