@@ -8,11 +8,7 @@ import pytest
 
 from oodray.cluster import pool as pool_module
 from oodray.cluster.nodes import Node
-<<<<<<< HEAD
 from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
-=======
-from oodray.cluster.pool import Pool, choose_pool, describe
->>>>>>> main
 from oodray.cluster.shares import usable_cores
 from oodray.config import RunConfig
 from oodray.errors import ConfigError

@@ -22,22 +22,7 @@ import torch
 from PIL import Image
 from places import on_disk
 from ray import cloudpickle
-<<<<<<< HEAD
 from runs import TESTS, Run
-
-from oodray.analysis.evaluation import evaluate_run
-from oodray.cluster.session import Session
-from oodray.datasets import manifest as manifest_module
-from oodray.datasets.manifest import images_by_unit
-from oodray.errors import ConfigError, ResultsError, RunError
-from oodray.job.attempts import ATTEMPTS, DIED
-from oodray.job.decoder import Decoder
-from oodray.job.finisher import Finisher
-from oodray.job.worker import Worker
-from oodray.models.loading import load_segmenter
-=======
-from ray.exceptions import RayTaskError
-from runs import Run
 
 from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets import manifest as manifest_module
@@ -45,26 +30,15 @@ from oodray.datasets.manifest import images_by_unit
 from oodray.errors import ConfigError, OodrayError, ResultsError, RunError
 from oodray.job.attempts import ATTEMPTS, DIED
 from oodray.job.decoder import Decoder
-from oodray.job.executors import executor_of
 from oodray.job.executors.local import LocalExecutor
-from oodray.job.executors.ray_data import _reason
 from oodray.job.finisher import Finisher
-from oodray.job.run import prepare, run
 from oodray.job.worker import Worker
 from oodray.models.loading import load_segmenter
-from oodray.results.continuing import start_anew
->>>>>>> main
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
 
 pytestmark = pytest.mark.timeout(240)
 
-<<<<<<< HEAD
-=======
-TESTS = Path(__file__).parents[1]
-
-
->>>>>>> main
 Start = Callable[..., Run]
 
 
@@ -79,8 +53,6 @@ def start(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     return prepared
 
 
-<<<<<<< HEAD
-=======
 @pytest.fixture
 def on_ray(ray_session: None, start: Start) -> Start:
     """Makes runs on the Ray of the session."""
@@ -95,17 +67,6 @@ def on_either(request: pytest.FixtureRequest, start: Start) -> Start:
     return partial(start, executor=request.param)
 
 
-@pytest.fixture(scope="module")
-def clean(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """An undisturbed run of the whole dataset; to be left as it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(TESTS)
-        clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
-    clean.go()
-    return clean
-
-
->>>>>>> main
 def mark(root: Path, name: str) -> None:
     path = root / f"images/{name}.png"
     image = np.array(Image.open(path))
@@ -114,17 +75,10 @@ def mark(root: Path, name: str) -> None:
 
 
 def test_a_run_is_its_stages_one_after_the_other(clean: Run, tmp_path: Path) -> None:
-<<<<<<< HEAD
-    method, alone = clean.plan.method(), ResultsFolder(tmp_path)
-    decoder, finisher = Decoder(clean.plan.layout.label_codes), Finisher(method, str(tmp_path))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(clean.plan.config.threads)
-=======
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     method = clean.plan.method()
     decoder, finisher = Decoder(clean.plan.layout.label_codes), Finisher(method, str(tmp_path))
->>>>>>> main
     worker = Worker(load_segmenter(clean.plan.model), method)
     for images in images_by_unit(clean.plan.manifest).values():
         finisher(worker(decoder(images)))
@@ -252,29 +206,9 @@ def test_missing_parts_are_made_again_and_the_others_left_alone(clean: Run, copy
     assert remade == {"results/part-000000.parquet", "results/part-000007.parquet"}
 
 
-@pytest.mark.parametrize("executors", [("ray", "local"), ("local", "ray")])
-def test_what_one_executor_began_the_other_continues(
-    clean: Run, start: Start, ray_session: None, executors: tuple[str, str]
-) -> None:
-    first, second = (start(executor=executor) for executor in executors)
-    first.go()
-    for unit in range(5):
-        first.folder.part(unit).unlink()
-    kept = {name: time for name, time in first.files().items() if name.startswith("results/")}
-    second.go()
-    assert sum(unit.ok for unit in second.heard) == 5
-    assert second.rows().equals(clean.rows())
-    assert kept.items() <= second.files().items()
-    assert second.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
-
-
 def test_a_finished_run_computes_nothing(copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before, described = copy.files(), copy.folder.read_run()
-<<<<<<< HEAD
-    monkeypatch.setattr(Session, "begin", lambda _: pytest.fail("Ray was asked for"))
-=======
     monkeypatch.setattr(LocalExecutor, "stream", lambda *_: pytest.fail("there is nothing to do"))
->>>>>>> main
     assert copy.go() == evaluate_run(copy.folder)
     assert copy.heard == []
     assert copy.folder.read_run() == described
@@ -415,26 +349,13 @@ def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) 
         blocked.go()
 
 
-<<<<<<< HEAD
-def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(start: Start) -> None:
-    blocked = start()
+def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(on_either: Start) -> None:
+    blocked = on_either()
     job = blocked.prepare()
     on_disk(blocked.folder.results).rmdir()
     blocked.folder.results.touch()
     with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
         blocked.do(job)
-=======
-def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(on_either: Start) -> None:
-    blocked = on_either()
-    job = prepare(blocked.plan, blocked.folder)
-    on_disk(blocked.folder.results).rmdir()
-    blocked.folder.results.touch()
-    with (
-        executor_of(blocked.plan.config) as executor,
-        pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught,
-    ):
-        run(job, executor)
->>>>>>> main
     assert "\n" not in str(caught.value)
 
 

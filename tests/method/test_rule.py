@@ -123,12 +123,7 @@ def judged_one_by_one(unsure: list[int], pixels: list[int], ood_ratios: list[flo
     by_ratio = [exceeds(np.array(unsure), np.array(pixels), ood_ratio) for ood_ratio in ood_ratios]
     for weaker, stronger in pairwise(by_ratio):
         assert not np.any(stronger & ~weaker), "who exceeds a T exceeds those below it"
-<<<<<<< HEAD
-    counts: list[int] = np.sum(by_ratio, axis=0).tolist()
-    return counts
-=======
     return [int(count) for count in np.sum(by_ratio, axis=0)]
->>>>>>> main
 
 
 @given(st.data())
