@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from runs import rows
 from two_machines import TwoMachines
 
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -82,11 +81,6 @@ TWO_ON_CPUS = ["--workers", "2", "--gpus-per-worker", "0"]
 def command(root: Path, out: Path, *options: str, model: str = "fakes:witness") -> list[str]:
     where = ["--dataset", "ade-ood", "--root", str(root), "--out", str(out), "--model", model]
     return [sys.executable, "-m", "oodray.cli", "run", *where, *METHOD, *(options or TWO_ON_CPUS)]
-
-
-def rows(out: Path) -> pa.Table:
-    table = read_rows(ResultsFolder(out).parts())
-    return table.drop([name for name in table.column_names if name.startswith("seconds")])
 
 
 def test_a_submitted_job_is_done_by_both(

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from places import on_disk
 from processes import wait_until_gone
+from runs import rows
 
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -57,11 +56,6 @@ def start(command: list[str], out: Path, environment: dict[str, str]) -> subproc
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     return process
-
-
-def rows(out: Path) -> pa.Table:
-    table = read_rows(ResultsFolder(out).parts())
-    return table.drop([name for name in table.column_names if name.startswith("seconds")])
 
 
 def times(out: Path) -> dict[Path, int]:
