@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fakes
 import numpy as np
@@ -21,6 +21,8 @@ from oodray.datasets.layouts import get_layout
 from oodray.errors import ConfigError, ImageError
 from oodray.metrics.tally import Tally, score_keys
 from oodray.results.reading import read_rows
+
+Float16 = NDArray[np.float16]
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
@@ -55,7 +57,7 @@ def test_a_run_finds_the_same_to_the_last_bit(run: Run) -> None:
         assert found.ood_fraction == row["ood_fraction"]
         label = decode_label(read_bytes(row["label_uri"]), get_layout("ade-ood").label_codes)
         for counted in row["tallies"]:
-            assert Tally.of(score_keys(found.scores[counted["score"]]), label) == tally(counted)
+            assert Tally.of(score_keys(cast("Float16", found.scores[counted["score"]])), label) == tally(counted)
         for cluster in row["clusters"]:
             inside = found.clusters == cluster["cluster"]
             assert set(found.ratio[inside]) == {cluster["ratio"]}
