@@ -64,7 +64,7 @@ class SmallRun:
         self.rows.append(row)
         return row
 
-    def fail(self, image_id: str, error: str, **changes: str) -> ResultRow:
+    def fail(self, image_id: str, error: str, **changes: Any) -> ResultRow:
         """An image that could not be processed."""
         row = replace(extended(ResultRow, self._listed(image_id, None), status=ERROR, error=error), **changes)
         self.rows.append(row)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from oodray.job.stages import Decoder, Finisher, Method
 from sklearn.metrics import jaccard_score
 
 from oodray.analysis.files import CountedFiles
@@ -16,12 +15,13 @@ from oodray.analysis.totals import total_here
 from oodray.config import config_root, read_settings
 from oodray.datasets.demo.scenes import CLASSES, render_scene, write_demo
 from oodray.datasets.layouts import get_layout
-from oodray.datasets.manifest import build_manifest
-from oodray.job.units import LISTED, pack
-from oodray.job.worker import SegmentAndCluster
+from oodray.datasets.manifest import build_manifest, images_by_unit
+from oodray.job.decoder import Decoder
+from oodray.job.finisher import Finisher
+from oodray.job.worker import Worker
 from oodray.method.rule import Rule
 from oodray.method.scores import pixel_scores
-from oodray.method.settings import PIXEL_SCORES, SCORES
+from oodray.method.settings import PIXEL_SCORES, SCORES, MethodSettings
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
 from oodray.models.internimage.architecture import ARCHITECTURES
 from oodray.models.internimage.upernet import InternImageUPerNet
@@ -117,7 +117,7 @@ def demo_metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ScoreMet
     """The metrics of a few demo scenes, by the stages of a run with the settings of the demo, without Ray."""
     folder = tmp_path_factory.mktemp("demo")
     settings = read_settings(config_root() / "runs" / "demo.yaml")
-    method = Method(
+    method = MethodSettings(
         k=settings["k"],
         ks=(settings["k"],),
         tau=TAU,
@@ -131,14 +131,10 @@ def demo_metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ScoreMet
     )
     write_demo(folder / "scenes", DEMO_SCENES)
     layout = get_layout("demo")
-    work = [
-        Decoder(layout.label_codes),
-        SegmentAndCluster(resolve_model(EMBEDDED), "cpu", 1, method),
-        Finisher(method, str(folder / "out")),
-    ]
-    batch = pack(0, build_manifest(layout, folder / "scenes").to_pylist(), LISTED)
-    for stage in work:
-        batch = stage(batch)  # type: ignore[operator]
+    decoder, finisher = Decoder(layout.label_codes), Finisher(method, str(folder / "out"))
+    worker = Worker(load_segmenter(resolve_model(EMBEDDED)), method)
+    for images in images_by_unit(build_manifest(layout, folder / "scenes")).values():
+        finisher(worker(decoder(images)))
     files = CountedFiles(ResultsFolder(folder / "out").parts())
     totals = total_here(files, Rule(method.k, method.tau, method.ood_ratio))
     assert (totals.images, totals.failed) == (DEMO_SCENES, 0)

@@ -133,7 +133,7 @@ def whole(bits: int) -> st.SearchStrategy[int]:
     return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-def arrays(dtype: type[np.generic]) -> st.SearchStrategy[NDArray[Any]]:
+def arrays(dtype: type[np.integer[Any]]) -> st.SearchStrategy[NDArray[Any]]:
     limits = np.iinfo(dtype)
     return st.lists(st.integers(int(limits.min), int(limits.max)), max_size=4).map(
         lambda values: np.array(values, dtype)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from oodray.cluster import pool as pool_module
 from oodray.cluster.nodes import Node
-from oodray.cluster.pool import Pool, choose_pool, describe
+from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
 from oodray.cluster.shares import usable_cores
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
@@ -100,3 +101,27 @@ def test_the_schedule_in_one_line() -> None:
         "2 nodes with 16 CPUs and 4 GPUs; 2 to 16 workers of 0.5 GPU, each at least 3 MiB for its weights; "
         "batches of 2; 75 units of images left"
     )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options"),
+    [
+        (0, {}),
+        (0, {"workers": 5}),
+        (0, {"workers": 5, "gpus_per_worker": 0.0}),
+        (8, {"workers": 8}),
+        (8, {"gpus_per_worker": 1.0}),
+        (8, {"gpus_per_worker": 0.1}),
+        (8, {"gpus_per_worker": 0.4, "workers": 13}),
+        (8, {"gpus_per_worker": 2.0}),
+        (8, {"gpus_per_worker": 0.0}),
+    ],
+)
+def test_a_ray_of_our_own_has_room_for_the_workers_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(pool_module, "usable_cores", lambda: 8)
+    needed = local_cpus(RunConfig("demo", threads=2, **options))
+    device = "cuda" if gpus and options.get("gpus_per_worker") != 0 else "cpu"
+    found = pool([(gpus, needed)], device=device, **options)
+    assert found.most * found.cpus < needed, "decoding and writing need one beside them"

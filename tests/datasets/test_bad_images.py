@@ -17,7 +17,9 @@ from PIL import Image
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.layout import USUAL_CODES
-from oodray.job.stages import Decoder
+from oodray.datasets.manifest import ListedImage
+from oodray.job.decoder import Decoder
+from oodray.job.units import DecodedImage
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 GREY = RGB[..., 0]
@@ -85,12 +87,23 @@ def jpeg(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def decoded(root: Path, image: bytes | None, label: bytes | None = None, codes: LabelCodes = USUAL_CODES) -> Any:
+def listed(root: Path, *, labelled: bool = False) -> ListedImage:
+    return ListedImage(
+        unit=0,
+        image_id="image",
+        dataset="d",
+        image_uri=str(root / "image.png"),
+        label_uri=str(root / "label.png") if labelled else None,
+    )
+
+
+def decoded(
+    root: Path, image: bytes | None, label: bytes | None = None, codes: LabelCodes = USUAL_CODES
+) -> DecodedImage:
     for name, content in (("image.png", image), ("label.png", label)):
         if content is not None:
             (root / name).write_bytes(content)
-    row = {"unit": 0, "image_id": "image", "dataset": "d", "image_uri": str(root / "image.png")}
-    return Decoder(codes).decode(row | {"label_uri": None if label is None else str(root / "label.png"), "error": None})
+    return Decoder(codes).decode(listed(root, labelled=label is not None))
 
 
 def frames(format_: str, **options: Any) -> bytes:
@@ -121,11 +134,12 @@ HANDLED = {
 @pytest.mark.parametrize("kind", HANDLED)
 def test_handled(kind: str, tmp_path: Path) -> None:
     data, expected = HANDLED[kind]
-    row = decoded(tmp_path, data)
-    assert "error" not in row or row["error"] is None
-    assert (row["height"], row["width"]) == expected.shape[:2]
-    found = np.frombuffer(row["image"], np.uint8).reshape(expected.shape)
-    np.testing.assert_allclose(found.astype(int), expected, atol=2 if data.startswith(b"\xff\xd8") else 0)
+    found = decoded(tmp_path, data)
+    assert found.error is None
+    assert found.size == expected.shape[:2]
+    assert found.rgb.dtype == np.uint8
+    assert found.rgb.shape == expected.shape
+    np.testing.assert_allclose(found.rgb.astype(int), expected, atol=2 if data.startswith(b"\xff\xd8") else 0)
 
 
 TOO_LARGE = "the image has more than 67108864 pixels"
@@ -150,10 +164,10 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refused(kind: str, tmp_path: Path) -> None:
     data, message = REFUSED[kind]
-    row = decoded(tmp_path, data)
-    assert row["error"]
-    assert "image" not in row
-    assert re.match(message, row["error"]), row["error"]
+    found = decoded(tmp_path, data)
+    assert found.error
+    assert found.image is None
+    assert re.match(message, found.error), found.error
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +175,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    path = tmp_path / "image.png"
-    row = Decoder(USUAL_CODES).decode({"image_id": "a", "image_uri": str(path), "label_uri": None})
-    assert row["error"] == f"cannot read {path}: Permission denied"
+    assert decoded(tmp_path, None).error == f"cannot read {tmp_path / 'image.png'}: Permission denied"
 
 
 @pytest.mark.parametrize("what", ["broken link", "folder", "absent"])
@@ -172,14 +184,13 @@ def test_no_file(what: str, tmp_path: Path) -> None:
         (tmp_path / "image.png").symlink_to("gone.png")
     elif what == "folder":
         (tmp_path / "image.png").mkdir()
-    row = decoded(tmp_path, None)
-    assert row["error"].startswith(f"cannot read {tmp_path / 'image.png'}: ")
+    assert str(decoded(tmp_path, None).error).startswith(f"cannot read {tmp_path / 'image.png'}: ")
 
 
 @pytest.mark.parametrize("name", ["two words", "two\nlines", "'quoted\"", "道路"])
 def test_names(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
-    assert decoded(tmp_path / name, saved(RGB, "PNG"))["image"] == RGB.tobytes()
+    np.testing.assert_array_equal(decoded(tmp_path / name, saved(RGB, "PNG")).rgb, RGB)
 
 
 LABELS = {
@@ -195,23 +206,24 @@ LABELS = {
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_that_are_refused(kind: str, tmp_path: Path) -> None:
     data, message = LABELS[kind]
-    row = decoded(tmp_path, saved(RGB, "PNG"), data)
-    assert re.match(message, row["error"]), row["error"]
+    error = str(decoded(tmp_path, saved(RGB, "PNG"), data).error)
+    assert re.match(message, error), error
 
 
 def test_a_label_that_should_be_there(tmp_path: Path) -> None:
     (tmp_path / "label.png").symlink_to("gone.png")
     (tmp_path / "image.png").write_bytes(saved(RGB, "PNG"))
-    row = {"image_uri": str(tmp_path / "image.png"), "label_uri": str(tmp_path / "label.png")}
-    assert Decoder(USUAL_CODES).decode(row)["error"].startswith(f"cannot read {tmp_path / 'label.png'}: No such file")
+    error = str(Decoder(USUAL_CODES).decode(listed(tmp_path, labelled=True)).error)
+    assert error.startswith(f"cannot read {tmp_path / 'label.png'}: No such file")
 
 
 @pytest.mark.parametrize("code", [255, 0])
 def test_labels_of_one_class_are_labels(code: int, tmp_path: Path) -> None:
     label = np.full((6, 9), code, np.uint8)
-    row = decoded(tmp_path, saved(RGB, "PNG"), saved(label, "PNG"))
-    assert row["error"] is None
-    assert row["label"] == label.tobytes()
+    found = decoded(tmp_path, saved(RGB, "PNG"), saved(label, "PNG"))
+    assert found.error is None
+    assert found.label is not None
+    np.testing.assert_array_equal(found.label, label)
 
 
 def test_too_little_memory_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,5 +232,5 @@ def test_too_little_memory_is_not_called_damage(tmp_path: Path, monkeypatch: pyt
 
     data = saved(RGB, "PNG")
     monkeypatch.setattr(Image, "open", fail)
-    error = decoded(tmp_path, data)["error"]
+    error = decoded(tmp_path, data).error
     assert error == f"there is not enough memory to decode the image ({len(data)} bytes of file)"

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from oodray.analysis.evaluation import evaluate_run
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.importing import Import, import_scores, make_import, missing_warning
-from oodray.job.run import UnitDone
+from oodray.job.units import UnitDone
 from oodray.results.folder import ResultsFolder
 
 Maps = dict[str, NDArray[Any]]

@@ -20,11 +20,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pixel_oracles import random_images, write_results
 from places import on_disk
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
-from runs import Run
+from runs import TESTS, Run
 
 from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets import manifest as manifest_module
@@ -32,22 +30,14 @@ from oodray.datasets.manifest import images_by_unit
 from oodray.errors import ConfigError, OodrayError, ResultsError, RunError
 from oodray.job.attempts import ATTEMPTS, DIED
 from oodray.job.decoder import Decoder
-from oodray.job.executors import executor_of
 from oodray.job.executors.local import LocalExecutor
-from oodray.job.executors.ray_data import _reason
 from oodray.job.finisher import Finisher
-from oodray.job.run import prepare, run
 from oodray.job.worker import Worker
 from oodray.models.loading import load_segmenter
-from oodray.results.continuing import start_anew
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
-from oodray.storage.place import path_inside
 
 pytestmark = pytest.mark.timeout(240)
-
-TESTS = Path(__file__).parents[1]
-
 
 Start = Callable[..., Run]
 
@@ -75,16 +65,6 @@ def on_either(request: pytest.FixtureRequest, start: Start) -> Start:
     if request.param == "ray":
         request.getfixturevalue("ray_session")
     return partial(start, executor=request.param)
-
-
-@pytest.fixture(scope="module")
-def clean(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """An undisturbed run of the whole dataset; to be left as it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(TESTS)
-        clean = Run(tiny_dataset, tmp_path_factory.mktemp("clean") / "out")
-    clean.go()
-    return clean
 
 
 def mark(root: Path, name: str) -> None:
@@ -226,22 +206,6 @@ def test_missing_parts_are_made_again_and_the_others_left_alone(clean: Run, copy
     assert remade == {"results/part-000000.parquet", "results/part-000007.parquet"}
 
 
-@pytest.mark.parametrize("executors", [("ray", "local"), ("local", "ray")])
-def test_what_one_executor_began_the_other_continues(
-    clean: Run, start: Start, ray_session: None, executors: tuple[str, str]
-) -> None:
-    first, second = (start(executor=executor) for executor in executors)
-    first.go()
-    for unit in range(5):
-        first.folder.part(unit).unlink()
-    kept = {name: time for name, time in first.files().items() if name.startswith("results/")}
-    second.go()
-    assert sum(unit.ok for unit in second.heard) == 5
-    assert second.rows().equals(clean.rows())
-    assert kept.items() <= second.files().items()
-    assert second.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
-
-
 def test_a_finished_run_computes_nothing(copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before, described = copy.files(), copy.folder.read_run()
     monkeypatch.setattr(LocalExecutor, "stream", lambda *_: pytest.fail("there is nothing to do"))
@@ -331,17 +295,6 @@ def test_where_all_images_fail_the_run_does(start: Start) -> None:
     assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
 
 
-@pytest.mark.parametrize(
-    ("cause", "reason"),
-    [
-        (KeyError("orientation"), "KeyError: 'orientation'"),
-        (RunError("cannot write x.\nFailed to apply UDF after 1/1 attempts"), "cannot write x"),
-    ],
-)
-def test_a_stage_that_fails_is_heard_of_by_the_name_of_its_error(cause: Exception, reason: str) -> None:
-    assert _reason(RayTaskError("map", "its traceback", cause).as_instanceof_cause()) == reason
-
-
 def test_a_network_that_does_not_start_ends_the_run_in_one_line(
     on_either: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -398,14 +351,11 @@ def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) 
 
 def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(on_either: Start) -> None:
     blocked = on_either()
-    job = prepare(blocked.plan, blocked.folder)
+    job = blocked.prepare()
     on_disk(blocked.folder.results).rmdir()
     blocked.folder.results.touch()
-    with (
-        executor_of(blocked.plan.config) as executor,
-        pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught,
-    ):
-        run(job, executor)
+    with pytest.raises(RunError, match=r"cannot write .*part-00000\d.parquet") as caught:
+        blocked.do(job)
     assert "\n" not in str(caught.value)
 
 
@@ -454,24 +404,6 @@ def test_errors_are_tried_again_when_asked_and_nothing_else_is(
     # The other images of its unit have the row that they had, with the seconds that they took.
     assert [row for row in read_rows(first.folder.parts()).to_pylist() if row["image_id"] != "images/03"] == there
     assert first.rows().drop(["unit"]).equals(clean.rows().drop(["unit"]))
-
-
-def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
-    folder = write_results(tmp_path / "out", [random_images(0, 2)])
-    on_disk(folder.path / "notes.txt").write_text("mine")
-    on_disk(folder.results / "mine.txt").write_text("mine")
-    evaluate_run(folder)
-    start_anew(folder)
-    left = sorted(str(path_inside(path, folder.path)) for path in on_disk(folder.path).rglob("*") if path.is_file())
-    assert left == ["notes.txt", "results/mine.txt"]
-
-
-def test_results_that_belong_to_no_run_are_not_removed(tmp_path: Path) -> None:
-    folder = write_results(tmp_path / "out", [random_images(0, 2)])
-    folder.run.unlink()
-    with pytest.raises(ResultsError, match="so they stay"):
-        start_anew(folder)
-    assert folder.parts()
 
 
 @pytest.mark.slow

@@ -1,93 +1,95 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import fakes
 import numpy as np
 import pytest
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from oodray.job.stages import Method
-from pixel_oracles import METHOD, Row, failed_row
+from pixel_oracles import METHOD, failed_image, listed_image
+from plain_records import plain, without_seconds
+from runs import TESTS
+from written_images import random_pixels
 
 from oodray import Segmentation
-from oodray.errors import ModelError
-from oodray.job.units import DECODED, Rows, pack, unpack
-from oodray.job.worker import SegmentAndCluster
+from oodray.job.units import ClusterMap, DecodedImage, SegmentedImage
+from oodray.job.worker import Worker
 from oodray.method.kmeans import cluster_features, kmeans_seed
 from oodray.method.scores import pixel_scores
+from oodray.method.settings import MethodSettings
+from oodray.models.loading import load_segmenter
 from oodray.models.source import ModelSource
+from oodray.records import extended
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """The stage sets the number of threads of its process, here that of all tests."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+def worker(network: str = "colours", method: MethodSettings = METHOD) -> Worker:
+    return Worker(load_segmenter(ModelSource(f"fakes:{network}", search_path=str(TESTS))), method)
 
 
-def stage(network: str = "colours", method: Method = METHOD) -> SegmentAndCluster:
-    source = ModelSource(f"fakes:{network}", search_path=str(Path(__file__).parents[1]))
-    return SegmentAndCluster(source, device="cpu", threads=1, method=method)
+def segment(
+    images: list[DecodedImage], network: str = "colours", method: MethodSettings = METHOD
+) -> list[SegmentedImage]:
+    return worker(network, method)(images)
 
 
-def segment(rows: Rows, network: str = "colours", method: Method = METHOD) -> Rows:
-    _, segmented = unpack(stage(network, method)(pack(0, rows, DECODED)))
-    return segmented
-
-
-def random_image(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def decoded_row(image_id: str, image: NDArray[np.uint8], *, marked: bool = False) -> Row:
+def decoded_image(image_id: str, pixels: NDArray[np.uint8], *, marked: bool = False) -> DecodedImage:
+    """An image as the first stage hands it on: it cannot be written to."""
+    pixels = pixels.copy()
     if marked:
-        image = image.copy()
-        image[0, 0] = fakes.MARK
-    height, width, _ = image.shape
-    row = failed_row(image_id) | {"error": None, "height": height, "width": width, "image": image.tobytes()}
-    return {name: row.get(name) for name in (field.name for field in DECODED)}
+        pixels[0, 0] = fakes.MARK
+    pixels.flags.writeable = False
+    height, width, _ = pixels.shape
+    return extended(DecodedImage, listed_image(image_id), height=height, width=width, image=pixels)
 
 
-def without_seconds(rows: Rows) -> Rows:
-    return [{name: value for name, value in row.items() if not name.startswith("seconds")} for row in rows]
+def undecoded_image(image_id: str, error: str = "broken") -> DecodedImage:
+    return extended(DecodedImage, listed_image(image_id), error=error)
 
 
-IMAGE = random_image(0)
+def cluster_ids(image: SegmentedImage) -> list[int]:
+    """Of the first map, all ids."""
+    assert image.cluster_maps
+    ids: list[int] = image.cluster_maps[0].ids.ravel().tolist()
+    return ids
 
 
-class TestSegmentAndCluster:
+IMAGE = random_pixels(0)
+
+
+class TestWorker:
     def test_confidence_is_the_largest_logit_at_image_size(self) -> None:
-        [row] = segment([decoded_row("a", IMAGE)])
+        [image] = segment([decoded_image("a", IMAGE)])
         logits = fakes.Colours().segment_one(IMAGE).logits.double()
         resized = F.interpolate(logits[None], IMAGE.shape[:2], mode="bilinear", align_corners=False)[0]
-        confidence = np.frombuffer(row["confidence"], np.float16).reshape(IMAGE.shape[:2])
-        np.testing.assert_allclose(confidence, resized.amax(0).numpy(), rtol=2**-11, atol=1e-6)
+        assert image.confidence is not None
+        assert image.confidence.dtype == np.float16
+        np.testing.assert_allclose(image.confidence, resized.amax(0).numpy(), rtol=2**-11, atol=1e-6)
 
     def test_maps_are_those_of_the_method(self) -> None:
         method = replace(METHOD, ks=(4, 9), seed=5, normalize_features=True, n_init=3, scores=("energy", "msp"))
-        image = random_image(0, 160, 208)  # enough cells for other seeds to find other clusters
-        [row] = segment([decoded_row("a", image)], method=method)
-        found = fakes.Colours().segment_one(image)
+        pixels = random_pixels(0, 160, 208)  # enough cells for other seeds to find other clusters
+        [image] = segment([decoded_image("a", pixels)], method=method)
+        found = fakes.Colours().segment_one(pixels)
         scores = pixel_scores(found.logits, 160, 208, method.scores)
-        assert {m["score"]: m["values"] for m in row["score_maps"]} == {
-            name: scores[name].tobytes() for name in method.scores
+        assert image.score_maps is not None
+        assert {(found.score, found.height, found.width) for found in image.score_maps} == {
+            (name, 160, 208) for name in method.scores
         }
-        for k, ids in zip(method.ks, row["cluster_maps"], strict=True):
+        for of_score in image.score_maps:
+            np.testing.assert_array_equal(of_score.values, scores[of_score.score], strict=True)
+        assert image.cluster_maps is not None
+        for k, of_k in zip(method.ks, image.cluster_maps, strict=True):
             seed = kmeans_seed(5, "a", k)
             [[expected]] = cluster_features([found.features], [k], seeds=[[seed]], normalize=True, n_init=3)
-            assert ids == {"k": k, "height": 10, "width": 13, "ids": expected.tobytes()}
+            assert plain(of_k) == plain(ClusterMap(k=k, height=10, width=13, ids=expected))
 
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
     def test_images_of_all_sizes_keep_their_order(self, batch_size: int) -> None:
         sizes = [(24, 40), (16, 16), (24, 40), (40, 24), (16, 16), (24, 40), (24, 40)]
-        rows = [decoded_row(str(index), random_image(index, *size)) for index, size in enumerate(sizes)]
-        together = segment(rows, method=replace(METHOD, batch_size=batch_size))
-        alone = [segment([row])[0] for row in rows]
+        images = [decoded_image(str(index), random_pixels(index, *size)) for index, size in enumerate(sizes)]
+        together = segment(images, method=replace(METHOD, batch_size=batch_size))
+        alone = [segment([image])[0] for image in images]
         assert without_seconds(together) == without_seconds(alone)
 
     def test_the_network_sees_images_of_one_size_in_batches(self) -> None:
@@ -100,10 +102,8 @@ class TestSegmentAndCluster:
                 return super().segment(images)
 
         sizes = [(16, 16), (24, 40), (16, 16), (16, 16), (24, 40)]
-        rows = [decoded_row(str(index), random_image(index, *size)) for index, size in enumerate(sizes)]
-        watched = stage(method=replace(METHOD, batch_size=2))
-        watched.segmenter = Watching()
-        watched.process([*rows, failed_row("broken")])
+        images = [decoded_image(str(index), random_pixels(index, *size)) for index, size in enumerate(sizes)]
+        Worker(Watching(), replace(METHOD, batch_size=2))([*images, undecoded_image("broken")])
         assert seen == [[(16, 16, 3)] * 2, [(16, 16, 3)], [(24, 40, 3)] * 2]
 
     @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ class TestSegmentAndCluster:
     )
     @pytest.mark.parametrize("batch_size", [1, 5])
     def test_an_image_that_fails_takes_no_other_with_it(self, network: str, problem: str, batch_size: int) -> None:
-        rows = [decoded_row(str(index), random_image(index), marked=index == 2) for index in range(4)]
-        found = segment(rows, network, replace(METHOD, batch_size=batch_size))
-        assert found[2]["error"].startswith(problem)
-        assert found[2]["confidence"] is None
-        others = [row for row in rows if row["image_id"] != "2"]
+        images = [decoded_image(str(index), random_pixels(index), marked=index == 2) for index in range(4)]
+        found = segment(images, network, replace(METHOD, batch_size=batch_size))
+        assert str(found[2].error).startswith(problem)
+        assert found[2].confidence is None
+        others = [image for image in images if image.image_id != "2"]
         assert without_seconds(found[:2] + found[3:]) == without_seconds(segment(others))
 
     @pytest.mark.parametrize(
@@ -134,35 +134,41 @@ class TestSegmentAndCluster:
         ],
     )
     def test_a_network_that_breaks_the_protocol_is_told_so(self, network: str, problem: str) -> None:
-        rows = [decoded_row(str(index), random_image(index)) for index in range(2)]
-        found = segment(rows, network, replace(METHOD, batch_size=2))
-        assert all(row["error"].startswith(problem) for row in found)
+        images = [decoded_image(str(index), random_pixels(index)) for index in range(2)]
+        found = segment(images, network, replace(METHOD, batch_size=2))
+        assert all(str(image.error).startswith(problem) for image in found)
 
     def test_failed_images_pass_through(self) -> None:
-        [row] = segment([failed_row("a", "the image is empty")])
-        assert row["error"] == "the image is empty"
-        assert row["confidence"] is None
+        undecoded = undecoded_image("a", "the image is empty")
+        assert plain(segment([undecoded])) == plain([failed_image("a", "the image is empty")])
+
+    def test_failed_images_keep_their_place(self) -> None:
+        images = [undecoded_image("a"), decoded_image("b", IMAGE), undecoded_image("c")]
+        assert [(image.image_id, image.error) for image in segment(images)] == [
+            ("a", "broken"),
+            ("b", None),
+            ("c", "broken"),
+        ]
 
     def test_an_image_of_one_pixel_is_one_cluster(self) -> None:
-        [row] = segment([decoded_row("a", random_image(0, 1, 1))])
-        assert row["error"] is None
-        assert row["cluster_maps"] == [{"k": 4, "height": 1, "width": 1, "ids": b"\0"}]
+        [image] = segment([decoded_image("a", random_pixels(0, 1, 1))])
+        assert image.error is None
+        assert plain(image.cluster_maps) == plain([ClusterMap(k=4, height=1, width=1, ids=np.zeros((1, 1), np.uint8))])
 
     def test_a_constant_image_has_clusters_by_position_alone(self) -> None:
-        [row] = segment([decoded_row("a", np.full((64, 64, 3), 90, np.uint8))])
-        assert len(set(np.frombuffer(row["confidence"], np.float16))) == 1
-        assert set(row["cluster_maps"][0]["ids"]) == {0, 1, 2, 3}
+        [image] = segment([decoded_image("a", np.full((64, 64, 3), 90, np.uint8))])
+        assert image.confidence is not None
+        assert len(np.unique(image.confidence)) == 1
+        assert set(cluster_ids(image)) == {0, 1, 2, 3}
 
     def test_more_clusters_than_cells_leave_every_cell_its_own(self) -> None:
-        [row] = segment([decoded_row("a", IMAGE)], method=replace(METHOD, k=255, ks=(255,)))
-        assert list(row["cluster_maps"][0]["ids"]) == [0, 1, 2, 3, 4, 5]
+        [image] = segment([decoded_image("a", IMAGE)], method=replace(METHOD, k=255, ks=(255,)))
+        assert cluster_ids(image) == [0, 1, 2, 3, 4, 5]
 
-    def test_what_keeps_the_network_from_starting_is_an_error_of_the_model(self) -> None:
-        with pytest.raises(ModelError, match="fakes:never_starts failed: RuntimeError: the licence server"):
-            segment([decoded_row("a", IMAGE)], "never_starts")
-
-    def test_threads_are_those_asked_for(self) -> None:
-        source = ModelSource("fakes:colours", search_path=str(Path(__file__).parents[1]))
-        for threads in (1, 3):
-            SegmentAndCluster(source, "cpu", threads, METHOD)
-            assert torch.get_num_threads() == threads
+    def test_seconds_are_those_of_an_image(self) -> None:
+        images = [decoded_image(str(index), random_pixels(index)) for index in range(2)]
+        first, second = segment(images, method=replace(METHOD, batch_size=2))
+        assert first.seconds_segment is not None
+        assert first.seconds_cluster is not None
+        assert (first.seconds_segment > 0, first.seconds_cluster > 0) == (True, True)
+        assert first.seconds_segment == second.seconds_segment

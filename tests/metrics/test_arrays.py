@@ -46,7 +46,7 @@ def test_they_are_those_of_scikit_learn(shape: tuple[int, ...], dtype: type, lev
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
-def test_whole_numbers_are_scores(dtype: type) -> None:
+def test_whole_numbers_are_scores(dtype: type[np.integer[Any]]) -> None:
     info, labels = np.iinfo(dtype), labelled(3, (300,))
     # Beside the greatest and the least, which float64 would round together.
     near: NDArray[Any] = np.random.default_rng(3).integers(0, 5, 300).astype(dtype)
