@@ -60,7 +60,9 @@ reference: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing, the first time takes minutes ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+# pip compiles on one core; some packages hold files for other Pythons, which do not compile.
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	touch $@
 
 # uv can take the oldest version of what pyproject.toml names, and the newest of all else. torch is then one for CUDA.
