@@ -70,7 +70,7 @@ def commands(before: Path | None) -> list[str]:
     of_way = dict(zip(ways, zip(*runs, strict=True), strict=True))
     last = list(of_way)[-1]
     return [
-        f"From command to table, `oodray run --dataset demo`, medians of {COMMANDS} runs in turn, numba's cache filled:",
+        f"From command to table, `oodray run --dataset demo`, medians of {COMMANDS} runs in turn, numba's cache warm:",
         "",
         f"| | seconds (least to greatest) | of the time of {last} |",
         "|---|---|---|",

@@ -1,7 +1,7 @@
 """The executors against a bare loop over the same functions: `python -m benchmarks.stream` writes RESULTS-STREAM.md.
 
-About forty minutes. `python -m benchmarks.stream DIR` also compares whole commands with those of another checkout. Both ways in turn, each run in a process of its own. What is compared is the time after start-up,
-see `Measured`.
+About forty minutes; `python -m benchmarks.stream DIR` also compares whole commands with those of another checkout. Ways
+are taken in turn, each run in a process of its own. What is compared is the time after start-up, see `Measured`.
 """
 
 from __future__ import annotations
