@@ -505,13 +505,11 @@ class TestErrors:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Done, Path, list[object]]:
+def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path, list[object]]:
     """A run of the tiny dataset: how it ended, where, and its arguments."""
     out = tmp_path_factory.mktemp("cli") / "out"
     options = ["--dataset", "ade-ood", "--root", tiny_dataset, "--model", "fakes:colours"]
-    arguments: list[object] = ["run", *options, "--out", out, "--tau", 1.5, "--threads", 1]
+    arguments: list[object] = ["run", *options, "--out", out, "--tau", 1.5, "--threads", 1, "--executor", "local"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE)
         return call(*arguments), out, arguments
