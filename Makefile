@@ -4,6 +4,7 @@
 # make soak    the tests that take long,       make fuzz    10,000 broken image files
 #              and runs killed 20 times        make test-oldest   with the oldest packages that pyproject.toml admits
 VENV ?= .venv
+OLDEST ?= .venv-oldest
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # A file of tests is one process's: its servers, and the Ray that it shares with other files, start once in each.
@@ -16,6 +17,12 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+# What needs no cluster; of warnings there, of functions that went later, nobody is told.
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) -W default \
+		--ignore=tests/cluster --ignore=tests/job --ignore=tests/jobs --ignore=tests/test_wheel.py
+	$(OLDEST)/bin/oodray run --dataset demo --executor local --out $(OLDEST)/demo --overwrite
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -56,5 +63,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# uv can take the oldest version of what pyproject.toml names, and the newest of all else. torch is then one for CUDA.
+$(OLDEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	@echo "installing several gigabytes ..."
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(OLDEST) build dist

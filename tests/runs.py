@@ -75,3 +75,9 @@ class Run:
         """Names and times of all files."""
         paths = [path for path in on_disk(self.folder.path).rglob("*") if path.is_file()]
         return {str(path_inside(path, self.folder.path)): path.stat().st_mtime_ns for path in paths}
+
+
+def rows(out: Path) -> pa.Table:
+    """The rows of a results folder, without the times of the stages."""
+    table = read_rows(ResultsFolder(out).parts())
+    return table.drop([name for name in table.column_names if name.startswith("seconds")])

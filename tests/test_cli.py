@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from idle import Idle
 from PIL import Image
 from places import on_disk
 
@@ -25,8 +26,10 @@ from oodray.config import RunConfig, read_settings
 from oodray.datasets.layouts import LAYOUTS
 from oodray.doctor import Finding
 from oodray.errors import DatasetError, OodrayError, RunError
+from oodray.job import executors
 from oodray.job import plan as plan_module
 from oodray.job import run as run_module
+from oodray.job.pipeline import Job
 from oodray.job.plan import Plan
 from oodray.models.weights.zoo import get_model, model_names
 from oodray.results.folder import ResultsFolder
@@ -165,10 +168,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
     """The plans and folders of the runs that began, none of which goes on."""
     seen: list[tuple[Plan, Path]] = []
 
-    def stop(plan: Plan, folder: ResultsFolder, on_unit: object, **_: object) -> None:
-        seen.append((plan, on_disk(folder.path)))
+    def stop(job: Job, *_: object) -> None:
+        seen.append((job.plan, on_disk(job.folder.path)))
         raise RunError("seen enough")
 
+    monkeypatch.setattr(executors, "executor_of", lambda _: Idle())
     monkeypatch.setattr(run_module, "run", stop)
     return seen
 
@@ -447,7 +451,7 @@ class TestErrors:
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(plan_module, "make_plan", fail)
+        monkeypatch.setattr(plan_module, "make_request", fail)
         done = call("run", "--dataset", "demo")
         assert (done.exit_code, done.out) == (exit_code, "")
         assert done.err.startswith(text)
@@ -462,7 +466,7 @@ class TestErrors:
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(plan_module, "make_plan", fail)
+        monkeypatch.setattr(plan_module, "make_request", fail)
         done = call(*arguments, "--dataset", "demo")
         assert done.err.startswith("Traceback (most recent call last):")
         assert str(error) in done.err.splitlines()[-1] or type(error).__name__ in done.err
@@ -501,13 +505,11 @@ class TestErrors:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Done, Path, list[object]]:
+def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path, list[object]]:
     """A run of the tiny dataset: how it ended, where, and its arguments."""
     out = tmp_path_factory.mktemp("cli") / "out"
     options = ["--dataset", "ade-ood", "--root", tiny_dataset, "--model", "fakes:colours"]
-    arguments: list[object] = ["run", *options, "--out", out, "--tau", 1.5, "--threads", 1]
+    arguments: list[object] = ["run", *options, "--out", out, "--tau", 1.5, "--threads", 1, "--executor", "local"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE)
         return call(*arguments), out, arguments
@@ -595,7 +597,7 @@ class TestRun:
     ) -> None:
         done, _, arguments = finished
         monkeypatch.chdir(HERE)
-        monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
+        monkeypatch.setattr(executors, "executor_of", lambda _: Idle())
         again = call(*arguments)
         assert (again.exit_code, again.out) == (0, done.out)
 

@@ -24,7 +24,10 @@ def left_to_soak_in(path: Path) -> dict[str, bool]:
     """Its tests and classes of tests, as pytest calls them behind the path: whether only `make soak` runs them."""
     tree = ast.parse(path.read_text())
     # A file that marks all of its tests says so in `pytestmark`.
-    whole = any(is_soak(node.value) for node in tree.body if isinstance(node, ast.Assign))
+    marks = (
+        node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+    )
+    whole = any(is_soak(node.value) for node in marks)
     found = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):

@@ -19,7 +19,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges"},
+    {"storage", "settings", "ranges", "records"},
     {"config"},
     {"metrics"},
     {"method"},
@@ -55,7 +55,7 @@ HOMES = {
     "mmseg": {"models", "training"},
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
-    "torch": {"method", "models", "training", "cluster", "job", "doctor"},
+    "torch": {"method", "models", "training", "cluster", "job", "api", "doctor"},
     "sklearn": {"method"},
     "cuml": {"method"},
     "triton": {"models"},
@@ -67,7 +67,7 @@ HOMES = {
     "cv2": {"models"},
     "filelock": {"models", "results"},
     "pandas": {"results", "report"},
-    "pyarrow": {"storage", "datasets", "results", "analysis", "job", "report"},
+    "pyarrow": {"records", "storage", "datasets", "results", "analysis", "job", "report"},
     "PIL": {"datasets", "report"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
@@ -184,7 +184,7 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 def test_the_package_itself_is_asked_for_its_version_alone() -> None:
     names = {(found.room, found.module) for found in ALL if found.module.count(".") < 2 and found.package == "oodray"}
     assert {module for _, module in names} <= {"oodray"}
-    assert {room for room, _ in names} <= {"cli", "cluster", "doctor", "job"}
+    assert {room for room, _ in names} <= {"cli", "cluster", "doctor", "results"}
 
 
 @pytest.mark.parametrize("package", HOMES)

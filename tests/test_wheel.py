@@ -87,7 +87,7 @@ def test_the_embedded_network_runs_from_end_to_end(call: Call, tmp_path: Path) -
     for index, (height, width) in enumerate([(64, 96), (80, 64)]):
         pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
         Image.fromarray(pixels).save(images / f"{index}.png")
-    model = ("--model", "internimage-n-demo", "--gpus-per-worker", 0)
+    model = ("--model", "internimage-n-demo", "--executor", "local")
     printed = call("oodray", "run", "--dataset", "folder", "--root", images, *model, "--out", "out")
     assert f"results in {tmp_path / 'out'}" in printed
     frame = pd.read_parquet(tmp_path / "out" / "results")

@@ -11,6 +11,7 @@ from oodray.errors import ConfigError
 from oodray.report.terminal import console, silent_console
 from oodray.results.folder import ResultsFolder
 from oodray.settings import Settings
+from oodray.storage.place import Place
 
 if TYPE_CHECKING:
     from oodray.analysis.calibration import Calibration
@@ -20,7 +21,7 @@ def calibrate(
     settings: Settings,
     *,
     quantile: float = 0.05,
-    out: str | Path | None = None,
+    out: str | Place | None = None,
     config_out: str | Path | None = None,
     progress: bool = True,
 ) -> Calibration:

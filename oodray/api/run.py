@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodray.errors import ConfigError, ResultsError
@@ -203,7 +202,7 @@ class Run:
         return decode_mask(read_image(self._folder, image_id, [column])[column])
 
 
-def open_run(out: str | Path) -> Run:
+def open_run(out: str | Place) -> Run:
     """The run in a results folder, finished or not.
 
     Raises:

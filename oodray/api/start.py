@@ -14,6 +14,7 @@ from oodray.report.terminal import console, note, silent_console, warn
 from oodray.results.folder import ResultsFolder
 from oodray.results.lease import Lease
 from oodray.settings import Settings
+from oodray.storage.place import Place
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,7 @@ Confirm = Callable[[ResultsFolder], None]
 
 def run(
     *,
-    out: str | Path | None = None,
+    out: str | Place | None = None,
     config: str | Path | None = None,
     progress: bool = True,
     retry_errors: bool = False,
@@ -65,7 +66,7 @@ def run(
 def start(
     settings: Settings,
     *,
-    out: str | Path | None = None,
+    out: str | Place | None = None,
     config: str | Path | None = None,
     progress: bool = True,
     retry_errors: bool = False,

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from pixel_oracles import METHOD, Row, random_images, write_results
+from pixel_oracles import METHOD, random_images, write_results
 
 from oodray.analysis.calibration import calibrate
 from oodray.analysis.evaluation import evaluate_run
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.sweep import make_request, sweep_run
 from oodray.errors import ResultsError
+from oodray.job.units import SegmentedImage
 from oodray.metrics.conventions import LIKE
 from oodray.results.folder import ResultsFolder
 
@@ -47,8 +50,8 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
         CountedFiles.of(write_results(tmp_path, []))
 
 
-def in_distribution(row: Row) -> Row:
-    return row | {"label": bytes(len(row["label"]))}
+def in_distribution(image: SegmentedImage) -> SegmentedImage:
+    return replace(image, label=np.zeros(image.size, np.uint8))
 
 
 @pytest.mark.parametrize(

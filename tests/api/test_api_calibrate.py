@@ -19,7 +19,7 @@ def test_what_a_calibration_finds_cannot_be_given(name: str, tmp_path: Path) -> 
     [
         ({}, ConfigError, "no dataset given"),
         ({"datset": "camvid"}, ConfigError, "unknown key 'datset' in the options; did you mean 'dataset'?"),
-        ({"dataset": "camvit"}, DatasetError, "did you mean camvid?"),
+        ({"dataset": "camvit"}, DatasetError, "did you mean 'camvid'?"),
         ({"dataset": "road-anomaly"}, DatasetError, "RoadAnomaly holds OoD pixels"),
     ],
 )

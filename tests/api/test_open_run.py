@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from places import on_disk
 
 import oodray
 from oodray.analysis.evaluation import evaluate_run
 from oodray.api.run import Run, open_run
 from oodray.errors import ConfigError, ResultsError
 from oodray.metrics.conventions import LIKE, make_convention
-from oodray.results.folder import RESULT_SCHEMA, ResultsFolder
+from oodray.results.folder import ResultsFolder
 
 IMAGE = "images/03"
 
@@ -67,13 +68,15 @@ class TestTables:
 
     def test_metrics_that_are_not_there_are_computed(self, copied: ResultsFolder, undisturbed: Path) -> None:
         copied.metrics.unlink()
-        pd.testing.assert_frame_equal(open_run(copied.path).metrics, pd.read_parquet(undisturbed / "metrics.parquet"))
+        pd.testing.assert_frame_equal(
+            open_run(on_disk(copied.path)).metrics, pd.read_parquet(undisturbed / "metrics.parquet")
+        )
         assert not copied.metrics.exists()
 
     def test_metrics_that_are_damaged_are_named(self, copied: ResultsFolder) -> None:
-        copied.metrics.write_bytes(b"PAR1")
+        on_disk(copied.metrics).write_bytes(b"PAR1")
         with pytest.raises(ResultsError, match=r"cannot read .*metrics.parquet: .* `oodray evaluate .*` writes it"):
-            _ = open_run(copied.path).metrics
+            _ = open_run(on_disk(copied.path)).metrics
 
     def test_the_mask_is_measured_too(self, opened: Run, undisturbed: Path) -> None:
         mask = json.loads((undisturbed / "metrics.json").read_text())["mask"]
@@ -94,10 +97,10 @@ class TestPictures:
     @pytest.mark.parametrize(
         ("image_id", "problem"),
         [
-            ("03", "has no image '03'; did you mean images/03?"),
-            ("image/03", "has no image 'image/03'; did you mean images/03"),
-            ("", "has no image ''; ids look like images/00"),
-            ("zzz", "has no image 'zzz'; ids look like images/00"),
+            ("03", "has no image '03'; ids that contain it: images/03"),
+            ("image/03", "has no image 'image/03'; did you mean 'images/03'?"),
+            ("", "has no image ''; known ids: images/00, "),
+            ("zzz", "has no image 'zzz'; known ids: images/00, "),
         ],
     )
     def test_an_image_that_is_unknown_is_named(self, opened: Run, image_id: str, problem: str) -> None:
@@ -107,18 +110,18 @@ class TestPictures:
             assert problem in str(caught.value)
 
     def test_an_image_that_failed_says_why(self, copied: ResultsFolder) -> None:
-        rows = pq.read_table(copied.part(3)).to_pylist()
-        failed = dict.fromkeys(RESULT_SCHEMA.names) | {
-            name: rows[0][name] for name in ("unit", "image_id", "dataset", "image_uri", "label_uri")
-        }
+        part = on_disk(copied.part(3))
+        table = pq.read_table(part)
+        kept = table.select(["unit", "image_id", "dataset", "image_uri", "label_uri"]).to_pylist()[0]
+        failed = dict.fromkeys(table.column_names) | kept
         failed |= {"status": "error", "error": "it is cut short"}
-        pq.write_table(pa.Table.from_pylist([failed], schema=RESULT_SCHEMA), copied.part(3))
+        pq.write_table(pa.Table.from_pylist([failed], schema=table.schema), part)
         with pytest.raises(ResultsError, match=r"^images/03 failed, so there is nothing to show: it is cut short$"):
-            open_run(copied.path).mask(IMAGE)
+            open_run(on_disk(copied.path)).mask(IMAGE)
 
     def test_an_image_that_is_not_done_is_no_unknown_one(self, copied: ResultsFolder) -> None:
         copied.part(3).unlink()
-        going_on = open_run(copied.path)
+        going_on = open_run(on_disk(copied.path))
         with pytest.raises(ResultsError, match=r"^images/03 is not done yet; run the command of "):
             going_on.mask(IMAGE)
         assert going_on.mask("images/04").any()
@@ -199,12 +202,12 @@ class TestSweep:
 
 
 def test_reading_changes_nothing(copied: ResultsFolder) -> None:
-    before = state(Path(copied.path))
-    read = open_run(copied.path)
+    before = state(on_disk(copied.path))
+    read = open_run(on_disk(copied.path))
     _ = read.images, read.clusters, read.metrics, read.evaluation, read.mask(IMAGE)
     read.evaluate(like="smiyc", bootstrap=2)
     read.sweep(tau=1.5)
-    assert state(Path(copied.path)) == before
+    assert state(on_disk(copied.path)) == before
 
 
 def test_what_is_no_results_folder_is_named(tmp_path: Path) -> None:
@@ -215,8 +218,8 @@ def test_what_is_no_results_folder_is_named(tmp_path: Path) -> None:
 
 def test_it_says_what_it_is(opened: Run, copied: ResultsFolder) -> None:
     assert repr(opened) == f"<oodray.Run {opened.out}: ade-ood, fakes:colours, 10 images, 0 failed>"
-    read = open_run(copied.path)
-    copied.run.write_text("{")
+    read = open_run(on_disk(copied.path))
+    on_disk(copied.run).write_text("{")
     assert repr(read) == f"<oodray.Run {copied.path}: unreadable>"
 
 

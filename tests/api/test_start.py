@@ -12,13 +12,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from idle import Idle
+from places import on_disk
 
 import oodray
 from oodray.api.start import start
 from oodray.cli import main
 from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
+from oodray.job import executors
 from oodray.job import run as run_module
-from oodray.job.plan import Plan
+from oodray.job.pipeline import Job
 from oodray.results.folder import ResultsFolder
 from oodray.results.lease import Holder, Lease
 
@@ -30,18 +33,16 @@ WARNING = "ADE-OoD was published with 111 images, found: 10; the numbers do not 
 def settings(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Those of the run in the fixture `undisturbed`."""
     monkeypatch.chdir(TESTS)  # where the network is
-    return {"dataset": "ade-ood", "root": str(tiny_dataset), "model": "fakes:colours", "tau": 1.5, "threads": 1}
+    network = {"model": "fakes:colours", "tau": 1.5, "threads": 1}
+    return {"dataset": "ade-ood", "root": str(tiny_dataset), "executor": "local"} | network
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path, dict[str, Any]]]:
-    """The runs that began: plan, folder and further arguments; none of them computes anything."""
-    seen: list[tuple[Plan, Path, dict[str, Any]]] = []
-
-    def stop(plan: Plan, folder: ResultsFolder, on_unit: object, **others: Any) -> None:
-        seen.append((plan, Path(folder.path), others))
-
-    monkeypatch.setattr(run_module, "run", stop)
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The runs that began, none of which computes anything."""
+    seen: list[Job] = []
+    monkeypatch.setattr(executors, "executor_of", lambda _: Idle())
+    monkeypatch.setattr(run_module, "run", lambda job, *_: seen.append(job))
     return seen
 
 
@@ -49,6 +50,13 @@ def results(out: Path) -> pa.Table:
     """All rows, without how long they took."""
     table = pq.read_table(out / "results")
     return table.select([name for name in table.column_names if not name.startswith("seconds_")])
+
+
+def spoil(part: Path) -> None:
+    """Make the image of a file one that failed."""
+    table = pq.read_table(part)
+    rows = [row | {"status": "error", "error": "it is cut short"} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), part)
 
 
 def command(*arguments: object) -> None:
@@ -61,7 +69,7 @@ def command(*arguments: object) -> None:
 
 class TestResults:
     def test_the_command_and_the_call_give_the_same(
-        self, ray_session: None, settings: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, settings: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         options = [text for name, value in settings.items() for text in (f"--{name}", value)]
         command("run", *options, "--out", tmp_path / "command")
@@ -72,29 +80,28 @@ class TestResults:
         assert capfd.readouterr() == ("", "")
         assert run.warnings == (WARNING,)
         assert run.out == tmp_path / "call"
-        assert results(run.out).equals(results(tmp_path / "command"))
+        assert results(on_disk(run.out)).equals(results(tmp_path / "command"))
         for name in ("metrics.parquet", "metrics.json", "manifest.parquet"):
-            assert (run.out / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
-        pd.testing.assert_frame_equal(run.metrics, pd.read_parquet(run.out / "metrics.parquet"))
+            assert (on_disk(run.out) / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
+        pd.testing.assert_frame_equal(run.metrics, pd.read_parquet(on_disk(run.out) / "metrics.parquet"))
         assert run.evaluation.images == len(run.images) == 10
 
     def test_a_run_is_continued(
         self,
-        ray_session: None,
         settings: dict[str, Any],
         undisturbed: Path,
         tmp_path: Path,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         folder = ResultsFolder(shutil.copytree(undisturbed, tmp_path / "out"))
-        kept = {unit: folder.part(unit).stat().st_mtime_ns for unit in range(10) if unit not in (3, 8)}
+        kept = {unit: on_disk(folder.part(unit)).stat().st_mtime_ns for unit in range(10) if unit not in (3, 8)}
         folder.part(3).unlink()
         folder.part(8).unlink()
 
         run = oodray.run(out=str(folder.path), **settings)
 
-        assert results(run.out).equals(results(undisturbed))
-        assert {unit: folder.part(unit).stat().st_mtime_ns for unit in kept} == kept
+        assert results(on_disk(run.out)).equals(results(undisturbed))
+        assert {unit: on_disk(folder.part(unit)).stat().st_mtime_ns for unit in kept} == kept
         printed = capfd.readouterr()
         assert printed.out == ""
         assert f"warning: {WARNING}" in printed.err
@@ -103,38 +110,37 @@ class TestResults:
     def test_a_finished_run_is_only_read(
         self, settings: dict[str, Any], undisturbed: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run_module, "connected", lambda *_, **__: pytest.fail("Ray was asked for"))
+        monkeypatch.setattr(executors, "executor_of", lambda _: Idle())
         run = oodray.run(out=undisturbed, progress=False, **settings)
         pd.testing.assert_frame_equal(run.metrics, oodray.open_run(undisturbed).metrics)
 
 
 class TestSettings:
-    def test_they_are_those_of_the_command(self, settings: dict[str, Any], begun: list[Any], tmp_path: Path) -> None:
+    def test_they_are_those_of_the_command(self, settings: dict[str, Any], begun: list[Job], tmp_path: Path) -> None:
         given = {"k": 3, "ood_ratio": 1, "scores": ["msp", "ratio"], "sweep_k": range(2, 4), "normalize_features": True}
         oodray.run(out=tmp_path / "o", progress=False, seed=None, **settings | given)
-        [(plan, _, _)] = begun
-        config = plan.config
+        [config] = [job.plan.config for job in begun]
         assert (config.k, config.ood_ratio, config.sweep_k, config.seed) == (3, 1.0, (2, 3), 0)
         assert (config.scores, config.normalize_features) == (("ratio", "msp"), True)
 
-    def test_paths_may_be_paths(self, settings: dict[str, Any], begun: list[Any], tmp_path: Path) -> None:
+    def test_paths_may_be_paths(self, settings: dict[str, Any], begun: list[Job], tmp_path: Path) -> None:
         root = Path(settings.pop("root"))
         oodray.run(out=tmp_path / "o", progress=False, root=root, **settings)
-        assert [(plan.config.root, plan.root) for plan, _, _ in begun] == [(str(root), root)]
+        assert [(job.plan.config.root, job.plan.root) for job in begun] == [(str(root), root)]
 
-    def test_a_config_file_is_below_them(self, settings: dict[str, Any], begun: list[Any], tmp_path: Path) -> None:
-        config = tmp_path / "run.yaml"
-        config.write_text(f"dataset: ade-ood\nroot: {settings['root']}\nk: 7\nseed: 5\n")
-        oodray.run(config=config, out=tmp_path / "o", progress=False, model="fakes:colours", tau=1.5, k=8)
-        [(plan, _, _)] = begun
-        assert (plan.config.dataset, plan.config.k, plan.config.seed) == ("ade-ood", 8, 5)
+    def test_a_config_file_is_below_them(self, settings: dict[str, Any], begun: list[Job], tmp_path: Path) -> None:
+        file = tmp_path / "run.yaml"
+        file.write_text(f"dataset: ade-ood\nroot: {settings['root']}\nk: 7\nseed: 5\n")
+        oodray.run(config=file, out=tmp_path / "o", progress=False, model="fakes:colours", tau=1.5, k=8)
+        [config] = [job.plan.config for job in begun]
+        assert (config.dataset, config.k, config.seed) == ("ade-ood", 8, 5)
 
     def test_results_go_to_runs_by_default(
-        self, settings: dict[str, Any], begun: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, settings: dict[str, Any], begun: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
         oodray.run(progress=False, **settings | {"model": "internimage-n-demo"})
-        assert [out for _, out, _ in begun] == [tmp_path / "runs" / "ade-ood"]
+        assert [job.folder.path for job in begun] == [tmp_path / "runs" / "ade-ood"]
 
     @pytest.mark.parametrize(
         ("given", "error", "problem"),
@@ -176,49 +182,52 @@ class TestFolder:
         with pytest.raises(ResultsError, match="out is a file; name a folder"):
             oodray.run(out=tmp_path / "out", progress=False, **settings)
 
-    def test_another_run_is_refused(self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder) -> None:
+    def test_another_run_is_refused(self, settings: dict[str, Any], begun: list[Job], folder: ResultsFolder) -> None:
         with pytest.raises(ResultsError, match="holds a run with other settings: k was 6, is 7"):
-            oodray.run(out=folder.path, progress=False, k=7, **settings)
+            oodray.run(out=on_disk(folder.path), progress=False, k=7, **settings)
         assert (begun, len(folder.parts())) == ([], 10)
 
     def test_and_removed_where_that_is_asked_for(
-        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder
+        self, settings: dict[str, Any], begun: list[Job], folder: ResultsFolder
     ) -> None:
-        oodray.run(out=folder.path, progress=False, overwrite=True, k=7, **settings)
-        assert [plan.config.k for plan, _, _ in begun] == [7]
+        oodray.run(out=on_disk(folder.path), progress=False, overwrite=True, k=7, **settings)
+        assert [job.plan.config.k for job in begun] == [7]
         assert folder.parts() == []
 
     def test_but_not_before_it_is_confirmed(
-        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder
+        self, settings: dict[str, Any], begun: list[Job], folder: ResultsFolder
     ) -> None:
         def refuse(asked: ResultsFolder) -> None:
             assert asked.path == folder.path
             raise PermissionError("no")
 
         with pytest.raises(PermissionError):
-            start(settings, out=folder.path, progress=False, overwrite=True, confirm=refuse)
+            start(settings, out=on_disk(folder.path), progress=False, overwrite=True, confirm=refuse)
         assert (begun, len(folder.parts())) == ([], 10)
 
-    def test_one_at_work_keeps_it(self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder) -> None:
+    def test_one_at_work_keeps_it(self, settings: dict[str, Any], begun: list[Job], folder: ResultsFolder) -> None:
         with Lease(folder), pytest.raises(ResultsError, match="another run is at work on "):
-            oodray.run(out=folder.path, progress=False, overwrite=True, **settings)
+            oodray.run(out=on_disk(folder.path), progress=False, overwrite=True, **settings)
         assert (begun, len(folder.parts())) == ([], 10)
 
     def test_one_that_is_gone_is_named(
-        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder, capfd: pytest.CaptureFixture[str]
+        self, settings: dict[str, Any], begun: list[Job], folder: ResultsFolder, capfd: pytest.CaptureFixture[str]
     ) -> None:
         gone = subprocess.Popen(["true"])
         gone.wait()
-        (Path(folder.path) / "lease.json").write_text(json.dumps(asdict(replace(Holder.this_process(), pid=gone.pid))))
-        run = oodray.run(out=folder.path, progress=False, **settings)
+        (on_disk(folder.path) / "lease.json").write_text(
+            json.dumps(asdict(replace(Holder.this_process(), pid=gone.pid)))
+        )
+        run = oodray.run(out=on_disk(folder.path), progress=False, **settings)
         assert run.warnings[0] == WARNING
         assert f"was left by process {gone.pid} on " in run.warnings[1]
         assert capfd.readouterr() == ("", "")
-        assert not (Path(folder.path) / "lease.json").exists()
+        assert not (on_disk(folder.path) / "lease.json").exists()
 
     def test_images_with_an_error_are_tried_again_on_request(
-        self, settings: dict[str, Any], begun: list[Any], folder: ResultsFolder
+        self, settings: dict[str, Any], begun: list[Job], folder: ResultsFolder
     ) -> None:
+        spoil(on_disk(folder.part(3)))
         for retry in (False, True):
-            oodray.run(out=folder.path, progress=False, retry_errors=retry, **settings)
-        assert [others["retry_errors"] for _, _, others in begun] == [False, True]
+            oodray.run(out=on_disk(folder.path), progress=False, retry_errors=retry, **settings)
+        assert [job.left.images["image_id"].to_pylist() for job in begun] == [[], ["images/03"]]

@@ -18,7 +18,7 @@ from two_machines import RAY
 
 from oodray.results.folder import ResultsFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(300)]
 
 TESTS = Path(__file__).parents[1]
 ADDRESS = "127.0.0.1:26381"

@@ -183,6 +183,7 @@ def metrics(folder: ResultsFolder) -> tuple[bytes, bytes]:
     return folder.metrics_json.read_bytes(), folder.metrics.read_bytes()
 
 
+@pytest.mark.soak
 def test_the_cluster_of_the_environment_is_joined_and_left_alone(
     cluster: Cluster, local: ResultsFolder, secured: dict[str, str], tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ def test_the_cluster_of_the_environment_is_joined_and_left_alone(
     assert cluster.ask() == str(cluster.folder)
 
 
+@pytest.mark.soak
 def test_the_cluster_of_the_option_is_joined_and_reduces_in_parallel(
     cluster: Cluster, local: ResultsFolder, secured: dict[str, str], tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +220,7 @@ def test_the_cluster_of_the_option_is_joined_and_reduces_in_parallel(
     assert cluster.ask() == str(cluster.folder)
 
 
+@pytest.mark.soak
 def test_a_cluster_of_another_ray_is_not_joined(
     cluster: Cluster, secured: dict[str, str], tiny_dataset: Path, tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ def wait(*_, **__):
     print("waiting", flush=True)
     time.sleep(60)
 
-plan.make_plan = wait
+plan.make_request = wait
 sys.argv = ["oodray", "run", "--dataset", "demo"]
 main()
 """

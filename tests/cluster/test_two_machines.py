@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from runs import rows
 from two_machines import TwoMachines
 
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -84,11 +83,7 @@ def command(root: Path, out: Path, *options: str, model: str = "fakes:witness") 
     return [sys.executable, "-m", "oodray.cli", "run", *where, *METHOD, *(options or TWO_ON_CPUS)]
 
 
-def rows(out: Path) -> pa.Table:
-    table = read_rows(ResultsFolder(out).parts())
-    return table.drop([name for name in table.column_names if name.startswith("seconds")])
-
-
+@pytest.mark.soak
 def test_a_submitted_job_is_done_by_both(
     machines: TwoMachines, undisturbed: Path, tiny_dataset: Path, witnesses: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +117,7 @@ print(*(f"{series} {value}" for series, value in seen.items()), sep="\\n")
 """Reads the metrics pages of all nodes until a file is there, and prints the largest value of each of our series."""
 
 
+@pytest.mark.soak
 def test_its_numbers_are_on_rays_metrics_page(machines: TwoMachines, tiny_root: Path, tmp_path: Path) -> None:
     (tiny_root / "images" / "03.png").write_bytes(b"broken")
     stop = tmp_path / "stop"
@@ -148,6 +144,7 @@ def counted(page: str, status: str) -> float:
     return sum(map(float, found))
 
 
+@pytest.mark.soak
 def test_the_backend_is_that_of_the_machine_with_the_gpu(
     machines: TwoMachines, undisturbed: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +160,7 @@ def test_the_backend_is_that_of_the_machine_with_the_gpu(
 SHARE = "all nodes must share it"
 
 
+@pytest.mark.soak
 def test_a_node_that_lacks_something_is_named(
     machines: TwoMachines, hidden: Path, for_reading: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:

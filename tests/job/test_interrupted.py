@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from places import on_disk
 from processes import wait_until_gone
+from runs import rows
 
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -59,28 +58,33 @@ def start(command: list[str], out: Path, environment: dict[str, str]) -> subproc
     return process
 
 
-def rows(out: Path) -> pa.Table:
-    table = read_rows(ResultsFolder(out).parts())
-    return table.drop([name for name in table.column_names if name.startswith("seconds")])
-
-
 def times(out: Path) -> dict[Path, int]:
     return {part: part.stat().st_mtime_ns for part in map(on_disk, ResultsFolder(out).parts())}
 
 
 # Ctrl-C reaches all of a terminal's processes; a machine that will be taken away asks the one that it knows.
-@pytest.mark.parametrize(("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+@pytest.mark.parametrize(
+    ("executor", "number", "send"),
+    [
+        ("local", signal.SIGINT, os.killpg),
+        ("local", signal.SIGTERM, os.kill),
+        ("ray", signal.SIGINT, os.killpg),
+        pytest.param("ray", signal.SIGTERM, os.kill, marks=pytest.mark.soak),
+    ],
+)
 def test_after_a_signal_the_same_command_continues_it(
     command: Command,
     undisturbed: Path,
     environment: dict[str, str],
     tmp_path: Path,
     *,
+    executor: str,
     number: signal.Signals,
     send: Callable[[int, int], None],
 ) -> None:
     out = tmp_path / "out"
-    process = start(command(out), out, environment)
+    run = [*command(out), "--executor", executor]
+    process = start(run, out, environment)
     send(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -91,7 +95,7 @@ def test_after_a_signal_the_same_command_continues_it(
     before = times(out)
     assert ENOUGH <= len(before) < 10
 
-    finish(command(out), environment)
+    finish(run, environment)
     assert rows(out).equals(rows(undisturbed))
     assert {part: times(out)[part] for part in before} == before
     for name in ("metrics.json", "metrics.parquet", "manifest.parquet"):

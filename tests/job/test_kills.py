@@ -35,12 +35,12 @@ pytestmark = pytest.mark.slow
 class Run:
     """A run in a process of its own, and in a process group of its own."""
 
-    def __init__(self, root: Path, out: Path, environment: dict[str, str]) -> None:
+    def __init__(self, root: Path, out: Path, environment: dict[str, str], *more: str) -> None:
         options = {"dataset": "folder", "root": root, "out": out, "model": "fakes:unhurried", "tau": 1.5, "threads": 1}
         flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         self.out = out
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "oodray.cli", "run", *flat, "--workers", "2"],
+            [sys.executable, "-m", "oodray.cli", "run", *flat, *(more or ("--workers", "2"))],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -103,7 +103,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     root: Path, tmp_path: Path, environment: dict[str, str], pytestconfig: pytest.Config
 ) -> None:
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
-    Run(root, undisturbed, environment).finish()
+    Run(root, undisturbed, environment, "--executor", "local").finish()
     units = done(undisturbed)
     assert units > 60
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from oodray import OodrayError
+from oodray.cluster import device
 from oodray.config import RunConfig, read_settings
 from oodray.datasets.layouts import Demo
 from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
@@ -40,6 +42,11 @@ def make(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ma
         return make_plan(given, from_file, ResultsFolder(tmp_path / "out"))
 
     return plan
+
+
+def no_cluster(address: str | None) -> None:
+    """In the place of `connected`, which takes the Ray that other tests have started for the cluster."""
+    raise ConfigError(f"no cluster at {address or os.environ['RAY_ADDRESS']}")
 
 
 def weights(folder: Path) -> str:
@@ -181,12 +188,13 @@ class TestDataset:
             {"model": "none"},
             {"model": FACTORY, "tau": None},
             {"model": FACTORY, "dtype": "bfloat16"},
-            {"ray_address": "127.0.0.1:1", "gpus_per_worker": None},
+            {"ray_address": "10.0.0.1:6379", "gpus_per_worker": None},
         ],
     )
     def test_a_refused_request_draws_nothing(
         self, make: Make, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(device, "connected", no_cluster)
         monkeypatch.setattr(layers_module, "preset", lambda _: {})
         monkeypatch.setattr(Demo, "prepare", lambda *_: pytest.fail("drawn"))
         with pytest.raises(OodrayError):
@@ -357,8 +365,9 @@ class TestPlan:
         assert make(gpus_per_worker=0.0).device == "cpu"
 
     def test_the_local_executor_asks_no_cluster(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        with pytest.raises(ConfigError, match="no Ray cluster answers"):
+        monkeypatch.setattr(device, "connected", no_cluster)
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+        with pytest.raises(ConfigError, match=r"no cluster at 10\.0\.0\.1:6379"):
             make()
         here = make(executor="local")
         assert here.config.executor == "local"

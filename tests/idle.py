@@ -1,0 +1,28 @@
+"""An executor that is told to begin and computes nothing, for tests of what comes before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Self
+
+import pytest
+
+from oodray.job.pipeline import Job
+from oodray.job.units import UnitDone
+
+
+class Idle:
+    """Starts no Ray; asked for images, it fails the test."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing was started."""
+
+    def begin(self) -> None:
+        """Nothing takes long."""
+
+    def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
+        """Not to be called."""
+        pytest.fail(f"{job.left.images.num_rows} images were asked for")
