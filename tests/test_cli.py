@@ -393,9 +393,9 @@ class TestCalibrate:
         """The images of the tiny dataset without labels: all of them count."""
         return Path(shutil.copytree(tiny_dataset / "images", tmp_path / "known"))
 
-    def test_writes_a_config_that_run_takes(self, known_root: Path, tmp_path: Path, ray_session: None) -> None:
+    def test_writes_a_config_that_run_takes(self, known_root: Path, tmp_path: Path) -> None:
         config, out = tmp_path / "tau.yaml", tmp_path / "out"
-        request = ["--dataset", "folder", "--root", known_root, "--model", EMBEDDED]
+        request = ["--dataset", "folder", "--root", known_root, "--model", EMBEDDED, "--executor", "local"]
         done = call("calibrate", *request, "--quantile", "0.25", "--config-out", config, "--out", out, "--threads", 1)
         assert done.exit_code == 0, done.err
         settings = read_settings(config)
