@@ -10,7 +10,7 @@ import time
 import pyarrow as pa
 
 from oodray.cluster.pool import Pool
-from oodray.job.pipeline import TASK_CPUS, actors
+from oodray.job.executors.ray_data import TASK_CPUS, actors
 
 BLOCKS, BEFORE = 1000, 200
 """Blocks in all, and those after which it is timed, when all processes have started."""

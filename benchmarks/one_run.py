@@ -1,7 +1,7 @@
 """A run in a process of its own, so that its start-up and memory are its own, printed as JSON.
 
-`python -m benchmarks.one_run loop` or `stream`, segmenter, dataset, results folder, workers, GPUs: as the stream, or as
-a bare loop that calls the same functions one after the other and writes the same files.
+`python -m benchmarks.one_run WAY SEGMENTER ROOT OUT WORKERS GPUS THREADS`. The way is an executor, `ray` or `local`, or
+`loop`: a bare loop that calls the same functions one after the other and writes the same files.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from oodray.job.stages import Decoder, Finisher
-
 from benchmarks.segmenters import EFFORT, NOTES, TAU, own_megabytes, read_notes
 from oodray.cluster.session import LOCAL_CPUS
-from oodray.job.plan import Plan, make_plan
-from oodray.job.run import run, start_or_continue
-from oodray.job.units import SEGMENTED, Row, rows_by_unit
-from oodray.job.worker import SegmentAndCluster
+from oodray.job.attempts import AttemptLog
+from oodray.job.executors import executor_of
+from oodray.job.pipeline import Job, stages_of
+from oodray.job.plan import make_plan
+from oodray.job.process_memory import set_up_process
+from oodray.job.run import prepare, run
+from oodray.job.worker import Worker
 from oodray.results.folder import ResultsFolder
-from oodray.results.parts import write_part
 from oodray.results.reading import read_rows
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -64,12 +64,21 @@ class Measured:
 
 
 def measure(
-    way: str, segmenter: str, root: Path, *, effort: float, workers: int = 1, gpus: int = 0, cores: int | None = None
+    way: str,
+    segmenter: str,
+    root: Path,
+    *,
+    effort: float,
+    workers: int = 1,
+    gpus: int = 0,
+    threads: int = 1,
+    cores: int | None = None,
 ) -> Measured:
     """One run, in a process of its own, on the first so many cores; `effort` is what an image takes, see `EFFORT`."""
     pinned = [] if cores is None else ["taskset", "-c", f"0-{cores - 1}"]
     with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as notes:
-        command = [sys.executable, "-m", "benchmarks.one_run", way, segmenter, str(root), out, str(workers), str(gpus)]
+        numbers = map(str, (workers, gpus, threads))
+        command = [sys.executable, "-m", "benchmarks.one_run", way, segmenter, str(root), out, *numbers]
         environment = os.environ | {NOTES: notes, EFFORT: str(effort)}
         done = subprocess.run([*pinned, *command], check=True, stdout=subprocess.PIPE, text=True, env=environment)
         found = Measured(**json.loads(done.stdout.splitlines()[-1]))  # Ray may have said something before
@@ -105,7 +114,8 @@ class Watch:
 
 def main() -> None:
     """Make the run that the command line describes, print what was measured."""
-    way, segmenter, root, out, workers, gpus = sys.argv[1:]
+    way, segmenter, root, out, workers, gpus, threads = sys.argv[1:]
+    set_up_process()
     folder, watch = ResultsFolder(out), Watch()
     plan = make_plan(
         {
@@ -113,7 +123,8 @@ def main() -> None:
             "root": root,
             "model": f"benchmarks.segmenters:{segmenter}",
             "tau": TAU,
-            "threads": 1,
+            "threads": int(threads),
+            "executor": "local" if way == "local" else "ray",
             "workers": int(workers),
             "gpus_per_worker": 1 if int(gpus) else 0,
             "kmeans_backend": "torch",
@@ -121,12 +132,12 @@ def main() -> None:
         None,
         folder,
     )
-    start_or_continue(plan, folder)
+    job = prepare(plan, folder)
     if way == "loop":
-        _loop(plan, folder, watch)
+        _loop(job, watch)
     else:
-        with _declared(int(gpus), int(workers)):
-            run(plan, folder, watch)
+        with _declared(int(gpus), int(workers)), executor_of(plan.config) as executor:
+            run(job, executor, watch)
     print(json.dumps(asdict(_measured(folder, watch))))
 
 
@@ -149,15 +160,14 @@ def _declared(gpus: int, workers: int) -> Iterator[None]:
     ray.shutdown()
 
 
-def _loop(plan: Plan, folder: ResultsFolder, on_unit: OnUnit) -> None:
-    method = plan.method()
-    decoder = Decoder(plan.layout.label_codes)
-    worker = SegmentAndCluster(plan.model, plan.device, plan.config.threads, method)
-    finisher = Finisher(method, str(folder.path))
-    absent: Row = dict.fromkeys(field.name for field in SEGMENTED)
-    for unit, rows in rows_by_unit(plan.manifest).items():
-        decoded = [absent | decoder.decode(row) for row in rows]
-        write_part(folder, unit, [finisher.finish(row) for row in worker.process(decoded)])
+def _loop(job: Job, on_unit: OnUnit) -> None:
+    import torch
+
+    stages = stages_of(job, AttemptLog(), 0)
+    torch.set_num_threads(stages.threads)
+    worker = Worker(stages.load(), stages.settings, stages.guard)
+    for images in job.units().values():
+        stages.finisher(worker(stages.decoder(images)))
         on_unit()
 
 

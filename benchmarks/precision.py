@@ -10,25 +10,27 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from oodray.job.stages import Decoder, Finisher, Method
 from torch import Tensor, nn
 
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.totals import total_here
 from oodray.datasets.layouts import get_layout
-from oodray.datasets.manifest import build_manifest
-from oodray.job.units import LISTED, pack, pixels, unpack
-from oodray.job.worker import SegmentAndCluster
+from oodray.datasets.manifest import build_manifest, images_by_unit
+from oodray.job.decoder import Decoder
+from oodray.job.finisher import Finisher
+from oodray.job.units import DecodedImage
+from oodray.job.worker import Worker
 from oodray.method.rule import Rule
+from oodray.method.settings import MethodSettings
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
+from oodray.models.loading import load_segmenter
 from oodray.models.segmenter import Segmentation
 from oodray.models.source import resolve_model
 from oodray.results.folder import ResultsFolder
@@ -64,19 +66,17 @@ class Replayed:
 
 def _measure(precision: str, folder: Path) -> list[list[ScoreMetrics]]:
     """For each seed the metrics of each score."""
-    stage = SegmentAndCluster(resolve_model(MODEL), "cpu", torch.get_num_threads(), _method(0))
-    network: Any = stage.segmenter
+    network: Any = load_segmenter(resolve_model(MODEL))
     if precision != PRECISIONS[0]:
         emulate_bfloat16(network.network, but=() if precision == PRECISIONS[1] else ("decode_head.conv_seg",))
     folders = [ResultsFolder(folder / f"{PRECISIONS.index(precision)}-{seed}") for seed in SEEDS]
     for results in folders:
         results.create()
     for decoded in _decoded():
-        _, [row] = unpack(decoded)
-        stage.segmenter = Replayed(*network.segment([pixels(row, "image", np.uint8, 3).copy()]))
+        replayed = Replayed(*network.segment([decoded.rgb.copy()]))
         for seed, results in zip(SEEDS, folders, strict=True):
-            stage.method = _method(seed)
-            Finisher(stage.method, str(results.path))(stage(decoded))
+            method = _method(seed)
+            Finisher(method, str(results.path))(Worker(replayed, method)([decoded]))
     rule = Rule(K, TAU, OOD_RATIO)
     return [evaluate(total_here(CountedFiles(results.parts()), rule), SCORES) for results in folders]
 
@@ -104,16 +104,17 @@ def _rounded(values: Tensor) -> Tensor:
     return values.bfloat16().float()
 
 
-def _decoded() -> Iterator[pa.Table]:
+def _decoded() -> Iterator[DecodedImage]:
     """Each image as a unit of its own."""
     layout = get_layout("road-anomaly")
     decoder = Decoder(layout.label_codes)
-    for unit, row in enumerate(build_manifest(layout, DATA / "RoadAnomaly_jpg").to_pylist()):
-        yield decoder(pack(unit, [row], LISTED))
+    units = images_by_unit(build_manifest(layout, DATA / "RoadAnomaly_jpg")).values()
+    for unit, listed in enumerate(image for images in units for image in images):
+        yield decoder.decode(replace(listed, unit=unit))
 
 
-def _method(seed: int) -> Method:
-    return Method(
+def _method(seed: int) -> MethodSettings:
+    return MethodSettings(
         k=K,
         ks=(K,),
         tau=TAU,

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from oodray.job.stages import Finisher, Method
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
-from oodray.job.units import Row
-from oodray.method.settings import PIXEL_SCORES, SCORES
+from oodray.job.finisher import Finisher
+from oodray.job.units import ClusterMap, ScoreMap, SegmentedImage
+from oodray.method.settings import PIXEL_SCORES, SCORES, MethodSettings
+from oodray.records import table_of
 from oodray.results.folder import ResultsFolder, write_table
-from oodray.results.rows import RESULT_SCHEMA
+from oodray.results.parts import write_part
+from oodray.results.rows import ResultRow
 
 HEIGHT, WIDTH = 720, 1280
 
 
-def method(ks: tuple[int, ...], scores: tuple[str, ...]) -> Method:
+def method(ks: tuple[int, ...], scores: tuple[str, ...]) -> MethodSettings:
     """The settings of the synthetic runs."""
-    return Method(
+    return MethodSettings(
         k=ks[0],
         ks=ks,
         tau=1.5,
@@ -34,8 +37,8 @@ def method(ks: tuple[int, ...], scores: tuple[str, ...]) -> Method:
     )
 
 
-def segmented(index: int, method: Method) -> Row:
-    """What the network's actor would hand on: smooth confidences, and clusters and labels that follow them."""
+def segmented(index: int, method: MethodSettings) -> SegmentedImage:
+    """What a worker would hand on: smooth confidences, and clusters and labels that follow them."""
     rng = np.random.default_rng(index)
     cells = rng.normal(size=(12, 20)).astype(np.float32)
     smooth = np.kron(cells, np.ones((HEIGHT // 12, WIDTH // 20), np.float32))
@@ -48,25 +51,24 @@ def segmented(index: int, method: Method) -> Row:
         edges = np.quantile(blocks, np.linspace(0, 1, k + 1)[1:-1])
         return np.searchsorted(edges, blocks + rng.normal(scale=0.3, size=blocks.shape)).astype(np.uint8)
 
-    return dict.fromkeys(MANIFEST_SCHEMA.names) | {
-        "unit": index,
-        "image_id": f"{index:06}",
-        "dataset": "synthetic",
-        "image_uri": f"/{index:06}.png",
-        "error": None,
-        "height": HEIGHT,
-        "width": WIDTH,
-        "label": label.tobytes(),
-        "confidence": confidence.astype(np.float16).tobytes(),
-        "cluster_maps": [
-            {"k": k, "height": blocks.shape[0], "width": blocks.shape[1], "ids": clusters(k).tobytes()}
-            for k in method.ks
+    return SegmentedImage(
+        unit=index,
+        image_id=f"{index:06}",
+        dataset="synthetic",
+        image_uri=f"/{index:06}.png",
+        label_uri=None,
+        height=HEIGHT,
+        width=WIDTH,
+        label=label,
+        confidence=confidence.astype(np.float16),
+        cluster_maps=[
+            ClusterMap(k=k, height=blocks.shape[0], width=blocks.shape[1], ids=clusters(k)) for k in method.ks
         ],
-        "score_maps": [
-            {"score": name, "values": (-confidence * (1 + number)).astype(np.float16).tobytes()}
+        score_maps=[
+            ScoreMap(score=name, height=HEIGHT, width=WIDTH, values=(-confidence * (1 + number)).astype(np.float16))
             for number, name in enumerate(method.scores)
         ],
-    }
+    )
 
 
 def write_folder(path: Path, images: int, ks: tuple[int, ...]) -> ResultsFolder:
@@ -74,8 +76,8 @@ def write_folder(path: Path, images: int, ks: tuple[int, ...]) -> ResultsFolder:
     folder, asked = _empty(path, ks), method(ks, ())
     finisher = Finisher(asked, str(path))
     for index in range(images):
-        row = {"seconds_decode": 0.0} | finisher.finish(segmented(index, asked))
-        write_table(pa.Table.from_pylist([row], schema=RESULT_SCHEMA), folder.part(index))
+        row = replace(finisher.finish(segmented(index, asked)), seconds_decode=0.0)
+        write_part(folder, index, [row])
     return folder
 
 
@@ -83,8 +85,8 @@ def write_large_folder(path: Path, images: int, ks: tuple[int, ...], images_per_
     """A folder of very many images: ids of their own, the content of the same few. Masks and maps are left out."""
     folder, asked = _empty(path, ks), method(ks, PIXEL_SCORES)
     finisher = Finisher(asked, str(path))
-    rows = [finisher.finish(segmented(index, asked)) | {"mask_png": None, "clusters_png": None} for index in range(8)]
-    table = pa.Table.from_pylist(rows[:images_per_file], schema=RESULT_SCHEMA)
+    rows = [finisher.finish(segmented(index, asked)) for index in range(images_per_file)]
+    table = table_of(ResultRow, [replace(row, mask_png=None, clusters_png=None) for row in rows])
     at = table.schema.get_field_index("image_id")
     for unit in range(images // images_per_file):
         ids = pa.array([f"{unit:06}-{index}" for index in range(images_per_file)])

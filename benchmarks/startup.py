@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 RUNS = 3
 NOTES = "OODRAY_BENCH_NOTES"
+COMMANDS = 5
 STEPS = (
     ("the command line is imported", "driver"),
-    ("what a plan needs is imported: torch, Arrow", "driver"),
-    ("the plan is made, 24 scenes are drawn", "driver"),
+    ("the request is checked", "driver"),
+    ("24 scenes are drawn, with torch and the plan; Ray starts meanwhile", "driver"),
     ("Ray is started", "driver"),
     ("a worker has been started, with torch", "worker"),
     ("the network is loaded", "worker"),
@@ -53,6 +55,40 @@ def run() -> list[str]:
             for (what, where), (start, end) in zip(STEPS, pairwise(ends), strict=True)
         ),
     ]
+
+
+def commands(before: Path | None) -> list[str]:
+    """The lines of a table: from command to table, the demo by each executor, and as another checkout has it."""
+    ways = {
+        "`--executor local`": partial(_seconds, Path.cwd(), "--executor", "local"),
+        "`--executor ray`": partial(_seconds, Path.cwd()),
+    }
+    if before is not None:
+        ways["before there was an executor to choose"] = partial(_seconds, before)
+    # In turn, so that what else the machine does falls on all of them.
+    runs = [[way() for way in ways.values()] for _ in range(COMMANDS)]
+    of_way = dict(zip(ways, zip(*runs, strict=True), strict=True))
+    last = list(of_way)[-1]
+    return [
+        f"From command to table, `oodray run --dataset demo`, medians of {COMMANDS} runs in turn, numba's cache warm:",
+        "",
+        f"| | seconds (least to greatest) | of the time of {last} |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {median(times):.1f} ({min(times):.1f} to {max(times):.1f}) "
+            f"| **{median(time / other for time, other in zip(times, of_way[last], strict=True)):.2f}** |"
+            for name, times in of_way.items()
+        ),
+    ]
+
+
+def _seconds(checkout: Path, *options: str) -> float:
+    """How long the demo takes in a checkout, as a command."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "oodray.cli", "run", "--dataset", "demo", *options, "--out", f"{out}/demo"]
+        start = time.monotonic()
+        subprocess.run(command, check=True, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return time.monotonic() - start
 
 
 def _timeline() -> list[float]:
@@ -103,16 +139,21 @@ def main(out: str) -> None:
     """What the command does."""
     import_module("oodray.cli")
     _note()
-    from oodray.job.plan import make_plan
-    from oodray.job.run import run, start_or_continue
+    from oodray.job.executors import executor_of
+    from oodray.job.layers import read_layers
+    from oodray.job.plan import complete, make_request
+    from oodray.job.run import prepare, run
     from oodray.results.folder import ResultsFolder
 
-    _note()
     folder = ResultsFolder(out)
-    plan = make_plan({"dataset": "demo", "model": "benchmarks.startup:network", "tau": 3.5}, None, folder)
-    start_or_continue(plan, folder)
+    layers = read_layers({"dataset": "demo", "model": "benchmarks.startup:network", "tau": 3.5})
+    request = make_request(layers, folder)
     _note()
-    run(plan, folder, lambda _: _note(), on_start=lambda _: _note())
+    with executor_of(layers.config) as executor:
+        executor.begin()
+        job = prepare(complete(request), folder)
+        _note()
+        run(job, executor, lambda _: _note(), lambda _: _note())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""The stream against a bare loop over the same functions: `python -m benchmarks.stream` writes RESULTS-STREAM.md.
+"""The executors against a bare loop over the same functions: `python -m benchmarks.stream` writes RESULTS-STREAM.md.
 
-About half an hour. Both ways in turn, each run in a process of its own. What is compared is the time after start-up,
-see `Measured`.
+About forty minutes; `python -m benchmarks.stream DIR` also compares whole commands with those of another checkout. Ways
+are taken in turn, each run in a process of its own. What is compared is the time after start-up, see `Measured`.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -55,13 +56,13 @@ class Pairs:
         return [our.rate / their.rate for our, their in zip(self.ours, self.theirs, strict=True)]
 
 
-def run(pairs: int = PAIRS, images: int = IMAGES, many: int = MANY) -> str:
-    """Measure everything; gives the results, as Markdown."""
+def run(pairs: int = PAIRS, images: int = IMAGES, many: int = MANY, before: Path | None = None) -> str:
+    """Measure everything; gives the results, as Markdown. `before` is a checkout to compare whole commands with."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         comparisons = [*_burning(place / "large", images, pairs), *_sleeping(place, pairs)]
         memory = _memory(place, many)
-    return "\n".join([*_heading(), *comparisons, *memory, "", *startup.run()])
+    return "\n".join([*_heading(), *comparisons, *memory, "", *startup.run(), "", *startup.commands(before)])
 
 
 def _heading() -> list[str]:
@@ -72,7 +73,7 @@ def _heading() -> list[str]:
         "",
         f"Segmenters that take time alone: one burns {BURNT_SECONDS} s of CPU an image, in products of matrices on one "
         f"thread, images of {LARGE[1]}x{LARGE[0]}; one sleeps, images of "
-        f"{SMALL[1]}x{SMALL[0]}. The loop calls the stream's own functions (decode, segment, cluster, tallies, PNG, "
+        f"{SMALL[1]}x{SMALL[0]}. The loop calls the stages, with one thread (decode, segment, cluster, tallies, PNG, "
         "file) one after the other in one process, and writes the same files. Measured after start-up: from when every "
         "worker has had a first image to the last file; in the stream the first units have been decoded by then. Each "
         "run in a process of its own, both ways in turn, medians; the ratio is the median of the pairs' ratios, in "
@@ -87,11 +88,16 @@ def _heading() -> list[str]:
 def _burning(root: Path, images: int, pairs: int) -> list[str]:
     _write_images(root, images, LARGE)
     way = partial(measure, segmenter="burning", root=root, effort=rounds_of(BURNT_SECONDS))
-    two = _in_turn(partial(way, "stream", workers=2, cores=2), partial(way, "loop", cores=2), pairs)
-    one = _in_turn(partial(way, "stream", cores=1), partial(way, "loop", cores=1), pairs)
+    loop = partial(way, "loop")
+    two = _in_turn(partial(way, "ray", workers=2, cores=2), partial(loop, cores=2), pairs)
+    one = _in_turn(partial(way, "ray", cores=1), partial(loop, cores=1), pairs)
+    local_two = _in_turn(partial(way, "local", threads=2, cores=2), partial(loop, cores=2), pairs)
+    local_one = _in_turn(partial(way, "local", cores=1), partial(loop, cores=1), pairs)
     return [
-        _row(f"{images} images, 2 workers on 2 cores", "loop", two, "at least 1.6x"),
-        _row(f"{images} images, 1 worker on 1 core", "loop", one, "at least 0.93x"),
+        _row(f"`local`: {images} images, 2 threads on 2 cores", "loop", local_two, "at least 1.6x"),
+        _row(f"`local`: {images} images, 1 thread on 1 core", "loop", local_one, "at least 0.93x"),
+        _row(f"`ray`: {images} images, 2 workers on 2 cores", "loop", two, "at least 1.6x"),
+        _row(f"`ray`: {images} images, 1 worker on 1 core", "loop", one, "at least 0.93x"),
     ]
 
 
@@ -100,7 +106,7 @@ def _sleeping(place: Path, pairs: int) -> list[str]:
     for seconds, (images, goal) in SLEPT.items():
         root = place / f"small-{images}"
         _write_images(root, images, SMALL)
-        way = partial(measure, "stream", "sleeping", root, effort=seconds)
+        way = partial(measure, "ray", "sleeping", root, effort=seconds)
         found = _in_turn(partial(way, workers=4, gpus=4), partial(way, workers=1, gpus=1), pairs)
         what = f"{images} images, {seconds * 1000:.0f} ms of sleep, 4 declared GPUs"
         rows.append(_row(what, "1 declared GPU", found, goal))
@@ -115,7 +121,7 @@ def _memory(place: Path, many: int) -> list[str]:
         for images in (FEW, many):
             root = place / f"memory-{width}-{images}"
             _write_images(root, images, (height, width))
-            found.append(measure("stream", "sleeping", root, effort=SLEPT_SECONDS))
+            found.append(measure("ray", "sleeping", root, effort=SLEPT_SECONDS))
         few, most = found
         rows += [
             (f"worker, images of {width}x{height}", few.worker_megabytes, most.worker_megabytes),
@@ -162,6 +168,6 @@ def _write_images(root: Path, images: int, size: tuple[int, int]) -> None:
 
 
 if __name__ == "__main__":
-    text = run()
+    text = run(before=Path(sys.argv[1]) if len(sys.argv) > 1 else None)
     RESULTS.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -59,13 +59,10 @@ def _brute_force(k: int, tau: float, ood_ratio: float) -> dict[str, float]:
     truths, ratios, logits = [], [], []
     asked = method(KS, ())
     for index in range(IMAGES):
-        row = segmented(index, asked)
-        size = row["height"], row["width"]
-        label = np.frombuffer(row["label"], np.uint8).reshape(size)
-        confidence = np.frombuffer(row["confidence"], np.float16).reshape(size).astype(np.float64)
-        coarse = next(found for found in row["cluster_maps"] if found["k"] == k)
-        ids = np.frombuffer(coarse["ids"], np.uint8).reshape(coarse["height"], coarse["width"])
-        clusters = upsample_nearest(ids, *size)
+        image = segmented(index, asked)
+        label, confidence = image.label, image.confidence.astype(np.float64)
+        ids = next(found.ids for found in image.cluster_maps if found.k == k)
+        clusters = upsample_nearest(ids, *image.size)
         pixels = np.bincount(clusters.ravel(), minlength=k)
         unsure = np.bincount(clusters[confidence < tau], minlength=k)
         mask = ood_mask(clusters, np.flatnonzero(exceeds(unsure, pixels, ood_ratio)))

@@ -10,9 +10,10 @@ The command line is `oodray --help`. From Python:
     oodray.read_results(out)     one row per image, as a pandas DataFrame
     oodray.read_clusters(out)    one row per image, K and cluster
     oodray.decode_mask(data)     the bytes of `mask_png` or `clusters_png` as a uint8 array
-    oodray.metrics               average_precision, fpr_at_tpr and auroc of arrays of scores and labels
     oodray.Segmentation          what a network of your own returns, see `--model package.module:factory`
     oodray.OodrayError           base of all errors raised on purpose
+
+`docs/architecture.md` has the words, the way of the data and the rooms of the package.
 """
 
 from __future__ import annotations

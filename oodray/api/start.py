@@ -50,7 +50,7 @@ def run(
         retry_errors: try images with an error again.
         overwrite: remove the run that the folder holds, and start anew.
         settings: `dataset`, `root`, `model` and all others of `docs/reference.md`, which has their values and
-            defaults. None is the same as no word of a setting.
+            defaults. None means not given.
 
     Raises:
         ConfigError: a setting is unknown or has a value that it cannot have, or none says which dataset, network
@@ -73,7 +73,7 @@ def start(
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
 ) -> Run:
-    """The same, with the settings as a mapping; before a run is removed, `confirm` is asked.
+    """As `run`, with the settings as a mapping. `confirm` is called before a run is removed.
 
     Raises:
         OodrayError: as `run` does.

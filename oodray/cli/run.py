@@ -1,4 +1,4 @@
-"""`oodray run`."""
+"""`oodray run`; its settings are declared in `oodray.config.RunConfig`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for room on a cluster that grows: its machines come only when somebody asks for them."""
+"""Waiting for a cluster that grows to have room; how many workers a run gets is decided in `pool`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oodray.errors import ConfigError
 def wait_for_room(config: RunConfig, on_wait: Callable[[str], None]) -> None:
     """Wait up to `config.wait` seconds until a cluster could start the fewest workers; `on_wait` hears of it.
 
-    Ray's autoscaler takes the demand for an order of machines; it ends with this call, or with this process.
+    The request makes Ray's autoscaler add machines. It is withdrawn when this call returns or this process ends.
 
     Raises:
         ConfigError: the cluster has no room in time, or it is not known what to wait for.

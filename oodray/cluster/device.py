@@ -1,4 +1,4 @@
-"""On what the workers compute: decided where they are, which may be no machine like the driver's."""
+"""Whether the workers compute on CPUs or GPUs: their machines are asked, because the driver's may be another kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oodray.config import RunConfig
 from oodray.errors import ConfigError
 
 A_LITTLE = 0.01
-"""Of a GPU: a task that takes none of it sees none."""
+"""A share of a GPU to ask for: Ray hides GPUs from a task that asks for none."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The workers that a run asks Ray for, and whether the cluster can have them."""
+"""How many workers a run gets, of which size, and whether the cluster has room for them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pool:
 
 
 def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]) -> Pool:
-    """As many workers as were asked for: else one per GPU, or one on CPUs; and no more than there are units.
+    """Decide the number of workers: as asked for, else one per GPU, or one on CPUs; never more than there are units.
 
     Raises:
         ConfigError: if the cluster cannot have them, so that Ray would wait for ever.
@@ -60,8 +60,8 @@ def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]
 def local_cpus(config: RunConfig) -> int:
     """Logical CPUs that a Ray on this machine needs: those of the workers, and two for what goes on beside them.
 
-    Known before it is known on what the workers compute, as Ray starts meanwhile. On GPUs a worker takes one CPU, and
-    no machine has more GPUs than cores.
+    An upper estimate, because Ray starts before it is known whether the workers compute on CPUs or on GPUs. On GPUs a
+    worker takes one CPU, and no machine has more GPUs than cores.
     """
     gpus = config.gpus_per_worker or 1
     of_gpus = config.workers or usable_cores() * (fitting(1, gpus) if gpus < 1 else 1)

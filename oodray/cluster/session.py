@@ -125,7 +125,7 @@ def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]
 
 @contextlib.contextmanager
 def tasks() -> Iterator[None]:
-    """Ray as `connected` gives it, for tasks of our own: what one of them raises is raised as it was."""
+    """As `connected`, but the error of a task is raised as it was, without the wrapper that Ray puts around it."""
     from ray.exceptions import RayTaskError
 
     with connected():

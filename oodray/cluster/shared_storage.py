@@ -35,9 +35,9 @@ def check_shared_storage(places: dict[str, str], folder: ResultsFolder, machines
 
 
 def lacking(places: dict[str, str], mark: str, out: str) -> str | None:
-    """What this machine lacks: one of some places, the results folder `out` that holds a mark, or the right to write.
+    """Check that this machine sees every place and the mark in the results folder `out`, and can write there.
 
-    None where nothing is lacking.
+    Returns what is lacking, None where nothing is.
     """
     for name, place in places.items():
         if not _is_there(place):

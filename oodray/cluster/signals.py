@@ -54,7 +54,7 @@ def kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def noted() -> Iterator[threading.Event]:
-    """An event that is set beside raising KeyboardInterrupt, which gets lost inside a callback of Ray's."""
+    """An event that is set on a signal that stops: a KeyboardInterrupt inside a callback of Ray's gets lost."""
     stopped = threading.Event()
     with kept():
         if _in_main_thread():

@@ -1,4 +1,4 @@
-"""The known datasets by name."""
+"""The known datasets by name. To add one, subclass `layout.Layout` and list it here."""
 
 from __future__ import annotations
 

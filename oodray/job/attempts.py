@@ -1,7 +1,8 @@
 """Images that end the process that works on them: counted outside of it, given a time, tried alone, then given up.
 
-Ray starts a process that died again with the same images, for ever. It also waits for a process that hangs, for ever.
-So a journal that outlives the process counts the attempts, and a watchdog ends a process that hangs.
+If a process dies, Ray starts it again with the same images, endlessly; for a process that hangs it waits endlessly.
+So a journal that outlives the process counts the attempts, and a watchdog ends a process that hangs. An image that is
+given up gets an `error`, passes the stages that are left, and becomes a row with `status="error"`.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ class Journal(Protocol):
     """Attempts by key."""
 
     def begin(self, key: Key) -> list[str]:
-        """Note an attempt; gives how each earlier one ended that was never said to have ended well."""
+        """Record a new attempt; return the failure reason of each earlier attempt that did not succeed."""
 
     def explain(self, key: Key, reason: str) -> None:
-        """Say of the attempt under way how it is about to end."""
+        """Record the reason for which the attempt under way is about to fail."""
 
     def end(self, key: Key) -> None:
-        """The attempt under way has ended well: forget the earlier ones."""
+        """Record that the attempt under way succeeded; the earlier ones are forgotten."""
 
 
 class AttemptLog:
-    """A journal in this process, which for a run is one of its own.
+    """A journal in memory. A run on Ray keeps it in a process of its own, see `RemoteAttemptLog`.
 
     >>> journal = AttemptLog()
     >>> journal.begin(("segment", "a")), journal.begin(("segment", "a"))
@@ -160,7 +161,7 @@ class Guard:
             images: what to work on.
             work: makes one result of each image of a batch, within `image_timeout` for each of them.
             give_up: makes the result of an image from a message.
-            batches: cuts images into batches. It must cut the images of some of its batches into the same ones.
+            batches: cuts images into batches. It is stable: the images of some of its batches give these batches again.
         """
         key = (stage, *(image.image_id for image in images))
         parts = list(batches(images))

@@ -35,8 +35,8 @@ class Finisher:
         settings: of the method.
         out: the results folder.
         guard: of the work on images.
-        identity: of the run, as its folder has it. A process may outlive its killed driver: if the folder has come to
-            hold another run by then, what is left of this one is not written. None writes always.
+        identity: of the run, as its folder has it. A process may outlive its killed driver: if another run has taken
+            the folder by then, nothing is written. None skips the check.
         tried_again: units of which failed images alone are computed: their files keep the rows of the others.
     """
 

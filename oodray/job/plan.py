@@ -185,7 +185,7 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
 
 
 def resolve_network(layers: Layers) -> ModelSource:
-    """Where the network comes from; its files are there, and its code is none of the dataset's.
+    """Where the network comes from; its files exist, and its code does not lie in the dataset's folder.
 
     Raises:
         ConfigError: no layer names a network, or its code lies inside of the dataset's folder.

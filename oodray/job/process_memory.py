@@ -34,9 +34,9 @@ def keep_freed_memory() -> bool:
 
 
 def leave_out_of_collections() -> None:
-    """In an actor of Ray's, have garbage collections skip what is there by now: else the last one takes seconds.
+    """In an actor of Ray's, freeze what is there by now, or the last garbage collection takes seconds.
 
-    In any other process it may be garbage one day.
+    Other processes may have to free it one day, so nothing happens there.
     """
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:

@@ -1,4 +1,7 @@
-"""The second stage: network, K-Means and pixel scores, all that happens where the logits are."""
+"""The second stage: network, K-Means and pixel scores, all that happens where the logits are.
+
+What it sends on is `SegmentedImage` in `oodray.job.units`: confidence, cluster ids and pixel scores.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A curve is taken from two int64 arrays of shape (n,): the OoD and the in-distribution pixels of each distinct
 score, most anomalous score first. Pixels of one score are always on the same side of a threshold, and ignored
-pixels do not count.
+pixels do not count. `mask_ranking` has a compiled twin of AP and FPR95 for sweeps: change both.
 
 The defaults are the conventions that most evaluators share; `oodray.metrics.conventions` names the others:
 

@@ -48,7 +48,7 @@ class Left:
 
     @property
     def tried_again(self) -> frozenset[int]:
-        """Units with a file, of which images that failed are computed again."""
+        """Finished units whose failed images are computed again."""
         return self.finished & frozenset(self.images["unit"].to_pylist())
 
     def by_unit(self) -> dict[int, list[ListedImage]]:

@@ -37,7 +37,7 @@ class ResultsFolder:
         self.dataset = self.path / "dataset"
 
     def part(self, unit: int) -> Place:
-        """The file of a unit. Its name says all, so writing it twice is writing it once."""
+        """The file of a unit. The name depends on the unit alone, so a unit written twice is one file."""
         return self.results / f"part-{unit:06d}.parquet"
 
     def parts(self) -> list[Place]:

@@ -35,13 +35,13 @@ DEAD_AFTER_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Holder:
-    """A process: where it runs, and when it started, as a number may be given to another process later.
+    """A process, by host, number and start: the start is needed because numbers are given again.
 
     Attributes:
         host: name of the machine.
         pid: of the process there.
-        pids: which numbering of processes that is, as containers of one machine can share its name, and number their
-            own; None where there is but one.
+        pids: the namespace of the number: containers of a machine can share its name, and number processes
+            separately. None where there is but one.
         born: when the process started, in the kernel's ticks since boot; None where that is unknown.
         since: when it took the lease, UTC.
     """

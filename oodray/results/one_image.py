@@ -14,7 +14,7 @@ from oodray.results.rows import OK
 from oodray.spelling import did_you_mean
 
 MOST_LISTED = 3
-"""Of the ids of a run, where an unknown one was asked for."""
+"""Known ids that the message for an unknown one lists."""
 
 
 def read_image(folder: ResultsFolder, image_id: str, columns: list[str]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def read_rows(paths: Iterable[Place], columns: list[str] | None = None) -> pa.Ta
 
 
 def check_parts(folder: ResultsFolder, manifest: pa.Table, units: Set[int]) -> None:
-    """Find what was damaged in the files of finished units before a run goes on beside them, by a look at their ends.
+    """Before a run is continued, find damaged files of finished units by reading their Parquet footers alone.
 
     `units` are those that have a file.
 

@@ -69,7 +69,7 @@ class ScoreTally:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResultRow(ListedImage):
-    """What a run found in an image. What an image with an error has no value of is None.
+    """What a run found in an image. Fields that a failed image lacks are None.
 
     Attributes:
         height: of the image, in pixels.
@@ -106,7 +106,7 @@ class ResultRow(ListedImage):
 
 
 RESULT_SCHEMA = schema_of(ResultRow)
-"""One row per image. Every file is written with it, or a file of error rows alone would have null columns."""
+"""One row per image. Every file is written with it: of error rows alone, columns would have the type null."""
 
 CLUSTER = struct_of(ClusterRow)
 SCORE_TALLY = struct_of(ScoreTally)

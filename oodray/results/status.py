@@ -32,10 +32,9 @@ class Speed:
 
     Attributes:
         images_per_second: above 0.
-        with_start_up: whether the seconds are those that run.json records when the run ends, with the start of Ray
-            and of the network. While the run goes on, or where they lack a session that was killed, they are
-            those between the times of the results files, first to last: without the images of the first file,
-            and with the pauses between sessions.
+        with_start_up: True if measured by the seconds in run.json, which include the start of Ray and of the network.
+            False if measured from the first results file to the last, because the run is unfinished or a killed
+            session recorded no time: without the images of the first file, and with the pauses between sessions.
     """
 
     images_per_second: float

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     import ray.data
     from ray.exceptions import RayError
 
-NO_PROGRESS_SECONDS, NEVER = 1800, -1
-"""After how long without a finished unit, beside what images may hang, a run ends; and Ray's number for never."""
+NO_PROGRESS_SECONDS = 1800
+"""Seconds without a finished unit after which a run ends, beside the time that its images may hang."""
+
+NEVER = -1
+"""Ray's value for no such limit."""
 
 TASK_CPUS = 0.5
 """CPUs of a decoding or finishing task. Unlike any worker's, or Ray would fuse decoding into the workers."""
@@ -104,7 +107,7 @@ class WorkerActor:
     def __call__(self, table: pa.Table) -> pa.Table:
         """A unit of `DecodedImage` to one of `SegmentedImage`; raises what kept the network from starting.
 
-        No generator: of those Ray would run several at once where it hands over the next unit early.
+        It is no generator on purpose: Ray would run several of them at once where it hands over the next unit early.
         """
         if self.worker is None:
             raise self.failure or AssertionError("a worker without a network has a failure")
