@@ -118,7 +118,7 @@ class TestBoth:
         assert rows_and_metrics(second)[0].equals(clean.rows())
         assert second.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
 
-    @pytest.mark.parametrize("executors", [EXECUTORS, EXECUTORS[::-1]])
+    @pytest.mark.parametrize("executors", [EXECUTORS, pytest.param(EXECUTORS[::-1], marks=pytest.mark.soak)])
     def test_what_failed_with_one_the_other_tries_again(
         self,
         clean: Run,
@@ -144,9 +144,14 @@ class TestBoth:
         assert sum(unit.ok for unit in second.heard) == 2
         assert second.rows().drop(["unit"]).equals(clean.rows().drop(["unit"]))
 
-    @pytest.mark.parametrize("executor", EXECUTORS)
-    def test_where_all_images_fail_the_run_does(self, start: Start, ray_session: None, executor: str) -> None:
-        failing = start(model="fakes:flat", executor=executor)
+    @pytest.mark.soak
+    def test_where_all_images_fail_on_ray_the_run_does(self, start: Start, ray_session: None) -> None:
+        self.check_that_it_fails(start(model="fakes:flat", executor="ray"))
+
+    def test_where_all_images_fail_in_this_process_the_run_does(self, start: Start) -> None:
+        self.check_that_it_fails(start(model="fakes:flat", executor="local"))
+
+    def check_that_it_fails(self, failing: Run) -> None:
         with pytest.raises(RunError, match=r"all 10 images failed; `oodray status .*` shows the most frequent errors"):
             failing.go()
         assert sum(unit.failed for unit in failing.heard) == 10

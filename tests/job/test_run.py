@@ -128,6 +128,7 @@ def test_workers_of_ray_write_the_same(clean: Run, on_ray: Start) -> None:
     assert other.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
 
 
+@pytest.mark.soak
 def test_workers_on_gpus_give_the_same(clean: Run, on_ray: Start) -> None:
     other = on_ray(gpus_per_worker=0.5, workers=3)
     assert other.plan.device == "cuda"
@@ -135,7 +136,7 @@ def test_workers_on_gpus_give_the_same(clean: Run, on_ray: Start) -> None:
     assert other.rows().equals(clean.rows())
 
 
-@pytest.mark.parametrize("gpus", [0.0, 1.0])
+@pytest.mark.parametrize("gpus", [pytest.param(0.0, marks=pytest.mark.soak), 1.0])
 def test_a_network_takes_one_call_at_a_time(on_ray: Start, gpus: float) -> None:
     alone = on_ray(model="fakes:alone", gpus_per_worker=gpus, workers=1)
     assert (alone.go().images, alone.rows()["error"].drop_null().to_pylist()) == (10, [])
@@ -349,8 +350,8 @@ def test_a_folder_that_cannot_be_written_ends_the_run_in_one_line(start: Start) 
         blocked.go()
 
 
-def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(on_either: Start) -> None:
-    blocked = on_either()
+def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(start: Start) -> None:
+    blocked = start()
     job = blocked.prepare()
     on_disk(blocked.folder.results).rmdir()
     blocked.folder.results.touch()
@@ -433,6 +434,7 @@ def test_an_image_that_ends_its_worker_becomes_an_error(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_file_that_ends_the_process_that_decodes_it_becomes_an_error(
     clean: Run, on_ray: Start, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
