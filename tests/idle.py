@@ -7,7 +7,7 @@ from typing import Self
 
 import pytest
 
-from oodray.job.pipeline import Job
+from oodray.job.pipeline import Job, Result
 from oodray.job.units import UnitDone
 
 
@@ -20,8 +20,11 @@ class Idle:
     def __exit__(self, *error: object) -> None:
         """Nothing was started."""
 
-    def begin(self) -> None:
+    uses_ray = False
+
+    def start_beside(self, work: Callable[[], Result]) -> Result:
         """Nothing takes long."""
+        return work()
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """Not to be called."""

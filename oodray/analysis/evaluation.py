@@ -77,14 +77,16 @@ class Evaluation:
         return self.scores[start : start + count]
 
 
-def evaluate_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0) -> Evaluation:
+def evaluate_run(
+    folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0, *, on_ray: bool = True
+) -> Evaluation:
     """Evaluate the finished files of a run as `measure_run` does, and write `metrics.parquet` and `metrics.json`.
 
     Raises:
         DatasetError: an image lacks a class, which a convention refuses.
         ResultsError: if the folder holds no results.
     """
-    evaluation = measure_run(folder, conventions, resamples)
+    evaluation = measure_run(folder, conventions, resamples, on_ray=on_ray)
     write_table(metrics_table(folder, evaluation), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))
     return evaluation
@@ -111,7 +113,9 @@ def read_metrics(folder: ResultsFolder) -> pa.Table:
         ) from error
 
 
-def measure_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0) -> Evaluation:
+def measure_run(
+    folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0, *, on_ray: bool = True
+) -> Evaluation:
     """Evaluate the finished files of a run.
 
     Args:
@@ -119,6 +123,7 @@ def measure_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), r
         conventions: further ones beside the default.
         resamples: of a bootstrap over images, for confidence intervals; 0 for none. They, means over images, and
             leaving images out, hold the counts of every image in memory: about 1 MB a megapixel image.
+        on_ray: whether Ray may add up a large run, see `total`.
 
     Raises:
         DatasetError: an image lacks a class, which a convention refuses.
@@ -126,7 +131,7 @@ def measure_run(folder: ResultsFolder, conventions: Sequence[Convention] = (), r
     """
     rule = folder.rule()
     files = CountedFiles.of(folder)
-    totals = total(files, rule)
+    totals = total(files, rule, on_ray=on_ray)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
     scores = folder.read_run()["config"]["scores"] if totals.images else []  # else there is nothing to rank
     images = list(image_totals(files, rule)) if resamples or any(map(_by_image, asked)) else []

@@ -118,14 +118,15 @@ def make_request(
     return request
 
 
-def sweep_run(folder: ResultsFolder, request: Request) -> Sweep:
-    """Sweep the finished files of a run.
+def sweep_run(folder: ResultsFolder, request: Request, *, on_ray: bool = True) -> Sweep:
+    """Sweep the finished files of a run, with `on_ray` by Ray tasks where there are more than `FILES_PER_TASK`.
 
     Raises:
         ResultsError: if the folder holds no results.
     """
     files = CountedFiles.of(folder)
-    by_k = _by_tasks(files, request) if len(files.parts) > FILES_PER_TASK else _here(files, request)
+    by_tasks = on_ray and len(files.parts) > FILES_PER_TASK
+    by_k = _by_tasks(files, request) if by_tasks else _here(files, request)
     columns = {name: np.concatenate([found[name] for found in by_k]) for name in by_k[0]}
     return Sweep(request, pa.table(_settings(request) | columns))
 

@@ -20,17 +20,19 @@ MERGED_AT_ONCE = 8
 _COLUMNS = ["status", "clusters", "tallies"]
 
 
-def total(files: CountedFiles, rule: Rule | None) -> Totals:
-    """The counts of all files; more than `FILES_PER_TASK` are read, and added up, by Ray tasks.
+def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool) -> Totals:
+    """The counts of all files.
 
     Args:
         files: of a run.
         rule: the setting at which clusters are judged; None where there are none, as with imported scores.
+        on_ray: whether more than `FILES_PER_TASK` files are read, and added up, by Ray tasks.
 
     Raises:
         ResultsError: a file cannot be read.
     """
-    return total_here(files, rule) if len(files.parts) <= FILES_PER_TASK else _total_by_tasks(files, rule)
+    by_tasks = on_ray and len(files.parts) > FILES_PER_TASK
+    return _total_by_tasks(files, rule) if by_tasks else total_here(files, rule)
 
 
 def total_here(files: CountedFiles, rule: Rule | None) -> Totals:

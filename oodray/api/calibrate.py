@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,9 @@ def calibrate(
     folder = ResultsFolder(out or Path("runs") / f"calibrate-{layout.name}")
     # No pixel scores: the clusters' tallies answer everything.
     needed = {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}
-    with planned(read_layers(plain(settings) | needed), folder, terminal) as (plan, executor):
-        carry_out(plan, folder, executor, terminal)
+    with contextlib.ExitStack() as started:
+        plan, executor = planned(read_layers(plain(settings) | needed), folder, terminal, started)
+        carry_out(plan, folder, executor, terminal, started=started)
     calibration = calibrate_run(folder, quantile)
     if config_out is not None:
         write_config(

@@ -93,7 +93,7 @@ class Run:
         from oodray.analysis.evaluation import measure_run
 
         if self._evaluation is None:
-            self._evaluation = measure_run(self._folder)
+            self._evaluation = measure_run(self._folder, on_ray=_has_ray())
         return self._evaluation
 
     def mask(self, image_id: str) -> NDArray[np.uint8]:
@@ -152,7 +152,7 @@ class Run:
             raise ConfigError(f"bootstrap must be a whole number of at least 0, not {bootstrap}")
         rules = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
         asked = conventions(like, rules) or [DEFAULT]
-        found = measure_run(self._folder, asked, bootstrap)
+        found = measure_run(self._folder, asked, bootstrap, on_ray=_has_ray())
         asked_for = replace(found, scores=[metrics for convention in asked for metrics in found.of(convention)])
         frame: pd.DataFrame = metrics_table(self._folder, asked_for).to_pandas()
         return frame
@@ -182,7 +182,7 @@ class Run:
         request = make_request(
             self._folder, numbers(tau), numbers(ood_ratio), with_mask_then_logit=with_mask_then_logit
         )
-        frame: pd.DataFrame = sweep_run(self._folder, request).table.to_pandas()
+        frame: pd.DataFrame = sweep_run(self._folder, request, on_ray=_has_ray()).table.to_pandas()
         return frame
 
     def __repr__(self) -> str:
@@ -200,6 +200,13 @@ class Run:
 
         self._folder.clustering_rule()  # refuses imported scores, which have no pictures
         return decode_mask(read_image(self._folder, image_id, [column])[column])
+
+
+def _has_ray() -> bool:
+    """Whether this process has a Ray that the caller started: a `Run` starts none, and joins none."""
+    from oodray.cluster.session import is_running
+
+    return is_running()
 
 
 def open_run(out: str | Place) -> Run:

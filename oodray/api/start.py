@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodray.api.run import Run
 from oodray.config import read_settings
+from oodray.job.process_memory import set_up_process
 from oodray.report.terminal import console, note, silent_console, warn
 from oodray.results.folder import ResultsFolder
 from oodray.results.lease import Lease
@@ -72,8 +73,12 @@ def start(
     retry_errors: bool = False,
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
+    own_process: bool = False,
 ) -> Run:
-    """As `run`, with the settings as a mapping. `confirm` is called before a run is removed.
+    """As `run`, with the settings as a mapping.
+
+    `confirm` is called before a run is removed. In a process of its own, as a command is, threads wait and memory is
+    kept as the network needs it; a process of the caller's is left as it is.
 
     Raises:
         OodrayError: as `run` does.
@@ -84,15 +89,28 @@ def start(
     from_file = {} if config is None else read_settings(Path(config))
     layers = read_layers(plain(settings), from_file)
     folder = ResultsFolder(out or Path("runs") / layers.layout.name)
-    with planned(layers, folder, terminal) as (plan, executor):
+    if own_process and layers.config.executor == "local":
+        set_up_process()  # before torch is imported
+    with contextlib.ExitStack() as started:
+        plan, executor = planned(layers, folder, terminal, started, anew=retry_errors or overwrite)
         return carry_out(
-            plan, folder, executor, terminal, retry_errors=retry_errors, overwrite=overwrite, confirm=confirm
+            plan,
+            folder,
+            executor,
+            terminal,
+            started=started,
+            retry_errors=retry_errors,
+            overwrite=overwrite,
+            confirm=confirm,
         )
 
 
-@contextlib.contextmanager
-def planned(layers: Layers, folder: ResultsFolder, terminal: Console) -> Iterator[tuple[Plan, Executor]]:
-    """The plan of a run, and what will execute it, which starts while the plan is made.
+def planned(
+    layers: Layers, folder: ResultsFolder, terminal: Console, started: contextlib.ExitStack, *, anew: bool = False
+) -> tuple[Plan, Executor]:
+    """The plan of a run, and what will execute it; that starts while the plan is made, and ends with a stack.
+
+    `anew` says that a finished run has something left to do.
 
     Raises:
         OodrayError: the request is wrong; if so, nearly always before anything was started.
@@ -101,10 +119,14 @@ def planned(layers: Layers, folder: ResultsFolder, terminal: Console) -> Iterato
     from oodray.job.plan import complete, make_request
 
     request = make_request(layers, folder)
-    with executor_of(layers.config) as executor:
-        if not folder.run.exists():  # else there may be nothing left to do
-            executor.begin()
-        yield complete(request, lambda line: note(terminal, line)), executor
+    executor = started.enter_context(executor_of(layers.config))
+
+    def make_plan() -> Plan:
+        return complete(request, lambda line: note(terminal, line))
+
+    if folder.is_finished() and not anew:
+        return make_plan(), executor
+    return executor.start_beside(make_plan), executor
 
 
 def carry_out(
@@ -113,11 +135,14 @@ def carry_out(
     executor: Executor,
     terminal: Console,
     *,
+    started: contextlib.ExitStack,
     retry_errors: bool = False,
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
 ) -> Run:
     """Compute what a plan has left in a results folder, then evaluate; `terminal` gets warnings and progress.
+
+    What was `started` ends before the lease is given back: until then a process of Ray's may still write.
 
     Raises:
         ResultsError: the folder holds a run with other settings, or another run is at work on it.
@@ -133,7 +158,7 @@ def carry_out(
         warn(terminal, warning)
     if overwrite:
         confirm(folder)
-    with Lease(folder, on_wait=lambda line: note(terminal, line)) as lease:
+    with Lease(folder, on_wait=lambda line: note(terminal, line)) as lease, started.pop_all():
         if lease.taken_over is not None:
             warnings.append(f"{folder.path} was left by {lease.taken_over}, which is gone: its work is continued")
             warn(terminal, warnings[-1])

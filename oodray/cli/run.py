@@ -29,7 +29,13 @@ def run(
     from oodray.api.start import start
 
     done = start(
-        settings, out=out, config=config, retry_errors=retry_errors, overwrite=overwrite, confirm=_confirm_removal
+        settings,
+        out=out,
+        config=config,
+        retry_errors=retry_errors,
+        overwrite=overwrite,
+        confirm=_confirm_removal,
+        own_process=True,
     )
     print_evaluation(done.evaluation, done.out)
 

@@ -45,6 +45,11 @@ def choose_device(config: RunConfig) -> Device:
     from oodray.method.kmeans import resolve_backend  # imports torch
 
     kind = asked or _of_this_machine()
+    if asked == "cuda" and config.executor == "local" and _of_this_machine() != "cuda":
+        raise ConfigError(
+            f"--gpus-per-worker {config.gpus_per_worker:g} asks for a GPU, and torch finds none on this machine: "
+            "leave it out, or pass 0 for the CPU; `oodray doctor` says what is missing"
+        )
     return Device(kind, resolve_backend(config.kmeans_backend, kind))
 
 

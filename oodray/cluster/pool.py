@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from oodray.cluster.nodes import Node
 from oodray.cluster.session import cluster_address
-from oodray.cluster.shares import fitting, gpu_shares, usable_cores
+from oodray.cluster.shares import fitting, gpu_shares, gpus_here, usable_cores
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
 
@@ -60,12 +60,12 @@ def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]
 def local_cpus(config: RunConfig) -> int:
     """Logical CPUs that a Ray on this machine needs: those of the workers, and two for what goes on beside them.
 
-    An upper estimate, because Ray starts before it is known whether the workers compute on CPUs or on GPUs. On GPUs a
-    worker takes one CPU, and no machine has more GPUs than cores.
+    An upper estimate, because Ray starts before it is known whether the workers compute on CPUs or on GPUs, where each
+    takes one CPU.
     """
-    gpus = config.gpus_per_worker or 1
-    of_gpus = config.workers or usable_cores() * (fitting(1, gpus) if gpus < 1 else 1)
-    return max((config.workers or 1) * config.threads, of_gpus if config.gpus_per_worker else 0) + 2
+    on_cpus = (config.workers or 1) * config.threads
+    on_gpus = config.workers or gpu_shares(gpus_here(), config.gpus_per_worker or 1)
+    return max(on_cpus, on_gpus) + 2
 
 
 def _refuse_what_is_not_there(asked: int, cpus: int, gpus: float, machines: list[Node]) -> None:

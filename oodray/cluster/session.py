@@ -8,9 +8,8 @@ import os
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from typing import Self, TextIO
+from typing import Self
 
 from oodray.cluster.signals import kept
 from oodray.errors import ConfigError, RunError
@@ -24,72 +23,38 @@ CONNECT_SECONDS = 10
 class Session:
     """Ray, until the end of a `with` block: the one that runs, a cluster, or a Ray of its own on this machine.
 
-    A cluster is joined when the session begins. A Ray of its own starts beside the caller, who waits for it when it is
-    needed. A session that never began has nothing to end.
+    It is started or joined when the session begins. A session that never began has nothing to end.
 
     Args:
         address: of a cluster; None joins that of `RAY_ADDRESS`, or starts a Ray where there is none.
         local_cpus: logical CPUs that a Ray of its own has at least.
-
     """
 
     def __init__(self, address: str | None = None, local_cpus: int = 0) -> None:
         self._address, self._local_cpus = cluster_address(address), local_cpus
         self._has_begun = self._is_ours = False
-        self._failure: Exception | None = None
-        self._started, self._ended = threading.Event(), threading.Event()
+
+    @property
+    def starts_its_own(self) -> bool:
+        """Whether a Ray of its own will be started, which takes seconds, mostly of waiting."""
+        return not self._has_begun and self._address is None and not is_running()
 
     def __enter__(self) -> Self:
         return self
 
     def begin(self) -> None:
-        """Join the cluster, or begin to start a Ray; the second time nothing happens.
-
-        Raises:
-            ConfigError: nothing answers at the address.
-            RunError: the cluster cannot be joined all the same.
-        """
-        if self._has_begun:
-            return
-        self._has_begun = True
-        if _is_running():
-            self._started.set()
-            return
-        if self._address:
-            _require_listener(self._address)
-        self._is_ours = True
-        if self._address:
-            self._start()
-            self.wait()
-        else:
-            threading.Thread(target=self._start_and_stay, name="starts Ray", daemon=True).start()
-
-    def wait(self) -> None:
-        """Begin, and wait until Ray has started.
+        """Join the cluster, or start a Ray; the second time nothing happens.
 
         Raises:
             ConfigError: nothing answers at the address.
             RunError: Ray cannot be joined or started all the same.
         """
-        self.begin()
-        self._started.wait()
-        if self._failure is not None:
-            error = self._failure
-            where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            raise RunError(f"cannot {where}: {error}{_advice(str(error)) if self._address else ''}") from error
-
-    def __exit__(self, *error: object) -> None:
-        if self._is_ours:
-            self._started.wait()
-            self._shut_down()
-            self._ended.set()
-
-    def _start_and_stay(self) -> None:
-        self._start()
-        # Linux ends the processes of a Ray with the thread that started them.
-        self._ended.wait()
-
-    def _start(self) -> None:
+        if self._has_begun or is_running():
+            self._has_begun = True
+            return
+        if self._address:
+            _require_listener(self._address)
+        self._is_ours = self._has_begun = True
         try:
             with _quiet(), kept():
                 import ray
@@ -99,27 +64,26 @@ class Session:
                 else:
                     _start_local(self._local_cpus)
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
-            self._failure = error
-        finally:
-            self._started.set()
+            where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
+            raise RunError(f"cannot {where}: {error}{_advice(str(error)) if self._address else ''}") from error
 
-    def _shut_down(self) -> None:
-        import ray
-
-        with kept():
-            ray.shutdown()
+    def __exit__(self, *error: object) -> None:
+        ray = sys.modules.get("ray")
+        if self._is_ours and ray is not None:
+            with kept():
+                ray.shutdown()
 
 
 @contextlib.contextmanager
 def connected(address: str | None = None, local_cpus: int = 0) -> Iterator[None]:
-    """A `Session` that is waited for.
+    """A `Session` that has begun.
 
     Raises:
         ConfigError: if nothing answers at the address.
         RunError: if Ray cannot be started or joined all the same.
     """
     with Session(address, local_cpus) as session:
-        session.wait()
+        session.begin()
         yield
 
 
@@ -136,7 +100,7 @@ def tasks() -> Iterator[None]:
             raise error.cause from error
 
 
-def _is_running() -> bool:
+def is_running() -> bool:
     """Whether this process has a Ray; to ask that, Ray is not imported."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
@@ -192,39 +156,19 @@ def _quiet() -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    # The notes come from C++, below sys.stderr; what Python itself says meanwhile is for the terminal.
-    with tempfile.TemporaryFile() as notes, _python_errors_to(terminal):
+    # The notes come from C++, below sys.stderr.
+    with tempfile.TemporaryFile() as notes:
+        sys.stderr.flush()
+        terminal = os.dup(2)
         os.dup2(notes.fileno(), 2)
         try:
             yield
         except BaseException:
+            sys.stderr.flush()
             notes.seek(0)
             os.write(terminal, notes.read())
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
-
-
-@contextlib.contextmanager
-def _python_errors_to(descriptor: int) -> Iterator[None]:
-    """What is written to `sys.stderr` in the block goes to a descriptor, if it went to that of the process."""
-    before = sys.stderr
-    if not _writes_to_the_process(before):
-        yield
-        return
-    with open(descriptor, "w", buffering=1, encoding=before.encoding, errors="backslashreplace", closefd=False) as now:
-        sys.stderr = now
-        try:
-            yield
-        finally:
-            sys.stderr = before
-
-
-def _writes_to_the_process(stream: TextIO) -> bool:
-    try:
-        return stream.fileno() == 2
-    except (OSError, ValueError, AttributeError):  # a stream of a notebook or of a test has none
-        return False

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from pathlib import Path
 
 
 def usable_cores() -> int:
     """The cores of this machine that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus_here() -> int:
+    """NVIDIA GPUs of this machine by its driver, for which torch need not be imported; 0 where it has none or no word.
+
+    A process may be allowed fewer.
+    """
+    return sum(1 for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
 def fitting(offered: float, wanted: float) -> int:

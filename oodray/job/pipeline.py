@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from oodray.datasets.manifest import ListedImage
 from oodray.job.attempts import Guard, Journal
@@ -25,6 +25,8 @@ from oodray.models.segmenter import Segmenter
 from oodray.models.source import ModelSource
 from oodray.results.continuing import Left
 from oodray.results.folder import ResultsFolder
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,14 @@ class Executor(Protocol):
         """End what was started."""
         ...
 
-    def begin(self) -> None:
-        """Begin to start what takes long; it goes on beside the caller. Without this, `stream` starts it."""
+    uses_ray: bool
+    """Whether the evaluation of a large run may use Ray, too."""
+
+    def start_beside(self, work: Callable[[], Result]) -> Result:
+        """Start what takes long to start, and do some work meanwhile; gives what the work returns.
+
+        Without this, `stream` starts it.
+        """
         ...
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:

@@ -55,7 +55,7 @@ def run(
                 on_unit(done)
                 if stopped.is_set():
                     raise KeyboardInterrupt
-    evaluation = evaluate_run(folder)
+    evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
     # A run may have been killed after its last unit.
     if left or "finished" not in folder.read_run():
         finish(folder, evaluation.images, evaluation.failed, time.monotonic() - started)

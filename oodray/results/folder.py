@@ -86,6 +86,10 @@ class ResultsFolder:
             raise ResultsError(f"{self.run} does not describe a run of oodray; choose another folder")
         return content
 
+    def is_finished(self) -> bool:
+        """Whether the run that it holds, if any, has come to its end."""
+        return self.run.exists() and "finished" in self.read_run()
+
     def rule(self) -> Rule | None:
         """The K, tau and T of the run, tau moved to an edge where its tallies are coarse; None for imported scores.
 

@@ -109,6 +109,7 @@ def test_the_schedule_in_one_line() -> None:
         (0, {}),
         (0, {"workers": 5}),
         (0, {"workers": 5, "gpus_per_worker": 0.0}),
+        (8, {}),
         (8, {"workers": 8}),
         (8, {"gpus_per_worker": 1.0}),
         (8, {"gpus_per_worker": 0.1}),
@@ -120,7 +121,7 @@ def test_the_schedule_in_one_line() -> None:
 def test_a_ray_of_our_own_has_room_for_the_workers_that_are_asked_for(
     monkeypatch: pytest.MonkeyPatch, gpus: float, options: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(pool_module, "usable_cores", lambda: 8)
+    monkeypatch.setattr(pool_module, "gpus_here", lambda: gpus)
     needed = local_cpus(RunConfig("demo", threads=2, **options))
     device = "cuda" if gpus and options.get("gpus_per_worker") != 0 else "cpu"
     found = pool([(gpus, needed)], device=device, **options)

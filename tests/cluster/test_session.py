@@ -13,7 +13,7 @@ import ray
 from oodray.cluster import session as session_module
 from oodray.cluster.session import Session, connected
 from oodray.cluster.signals import stoppable
-from oodray.errors import RunError
+from oodray.errors import ConfigError, RunError
 
 LISTENERS = """
 import os
@@ -69,19 +69,18 @@ def test_a_local_ray_listens_on_loopback_alone(environment: dict[str, str]) -> N
 
 
 class FakeRay:
-    """What is asked of Ray, noted; it starts when it is let."""
+    """What is asked of Ray, noted."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.addresses: list[object] = []
-        self.may_start = threading.Event()
-        self.may_start.set()
+        self.threads: list[threading.Thread] = []
         self.failure: Exception | None = None
         self.runs = False
 
     def init(self, address: str, **_: object) -> None:
-        self.may_start.wait()
         self.calls.append("init")
+        self.threads.append(threading.current_thread())
         self.addresses.append(address)
         if self.failure is not None:
             raise self.failure
@@ -105,75 +104,70 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     return fake
 
 
-def starters() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "starts Ray"]
-
-
-def gone(threads: list[threading.Thread]) -> bool:
-    for thread in threads:
-        thread.join(timeout=20)
-    return not any(thread.is_alive() for thread in threads)
-
-
 class TestSession:
     def test_one_that_never_began_has_nothing_to_end(self, fake_ray: FakeRay) -> None:
         with Session():
             pass
-        assert (fake_ray.calls, starters()) == ([], [])
+        assert fake_ray.calls == []
 
-    def test_a_ray_of_our_own_starts_beside_the_caller(self, fake_ray: FakeRay) -> None:
-        fake_ray.may_start.clear()
+    def test_a_ray_of_our_own_starts_in_the_thread_of_the_caller(self, fake_ray: FakeRay) -> None:
+        """Linux ends what a thread started with it."""
         with Session() as session:
+            assert session.starts_its_own
             session.begin()
-            assert fake_ray.calls == []
-            [starter] = starters()
-            fake_ray.may_start.set()
-            session.wait()
-            # Linux ends what a thread started with it.
-            assert starter.is_alive()
-            assert fake_ray.addresses == ["local"]
+            assert not session.starts_its_own
+            assert (fake_ray.addresses, fake_ray.threads) == (["local"], [threading.current_thread()])
         assert fake_ray.calls == ["init", "shutdown"]
-        assert gone([starter])
 
     def test_it_starts_once(self, fake_ray: FakeRay) -> None:
         with Session() as session:
-            for _ in range(2):
-                session.begin()
-                session.wait()
-        assert fake_ray.calls == ["init", "shutdown"]
-
-    def test_one_that_is_left_while_it_starts_is_ended_when_it_has(self, fake_ray: FakeRay) -> None:
-        fake_ray.may_start.clear()
-        with Session() as session:
             session.begin()
-            threading.Timer(0.1, fake_ray.may_start.set).start()
+            session.begin()
         assert fake_ray.calls == ["init", "shutdown"]
 
     def test_a_ray_that_runs_is_left_alone(self, fake_ray: FakeRay) -> None:
         fake_ray.runs = True
-        with Session("10.0.0.1:6379") as session:
-            session.wait()
-        assert fake_ray.calls == []
-
-    def test_a_cluster_is_joined_when_the_session_begins(self, fake_ray: FakeRay) -> None:
+        with Session() as session:
+            assert not session.starts_its_own
+            session.begin()
         with Session("10.0.0.1:6379") as session:
             session.begin()
-            assert (fake_ray.calls, fake_ray.addresses, starters()) == (["init"], ["10.0.0.1:6379"], [])
+        assert fake_ray.calls == []
+
+    def test_a_cluster_is_joined(self, fake_ray: FakeRay) -> None:
+        with Session("10.0.0.1:6379") as session:
+            assert not session.starts_its_own
+            session.begin()
+            assert (fake_ray.calls, fake_ray.addresses) == (["init"], ["10.0.0.1:6379"])
         assert fake_ray.calls == ["init", "shutdown"]
 
-    def test_a_cluster_that_cannot_be_joined_says_so_when_the_session_begins(self, fake_ray: FakeRay) -> None:
+    def test_a_cluster_that_cannot_be_joined_says_so(self, fake_ray: FakeRay) -> None:
         fake_ray.failure = RuntimeError("Version mismatch: 1 and 2\n")
         problem = "cannot join the Ray cluster at 10.0.0.1:6379: Version mismatch: 1 and 2\nStart oodray with the Ray"
         with Session("10.0.0.1:6379") as session, pytest.raises(RunError, match=problem):
             session.begin()
+        assert fake_ray.calls == ["init", "shutdown"]
 
-    def test_a_start_that_fails_says_so_where_it_is_waited_for(self, fake_ray: FakeRay) -> None:
-        fake_ray.failure = Exception("The current node timed out during startup.")  # as Ray does
+    def test_an_address_that_does_not_answer_is_asked_again(
+        self, fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def nobody(_: str) -> None:
+            raise ConfigError("no Ray cluster answers")
+
+        monkeypatch.setattr(session_module, "_require_listener", nobody)
+        with Session("10.0.0.1:6379") as session:
+            for _ in range(2):
+                with pytest.raises(ConfigError):
+                    session.begin()
+        assert fake_ray.calls == []
+
+    def test_what_python_writes_to_the_terminal_is_kept_while_ray_starts(self, fake_ray: FakeRay) -> None:
+        """rich and logging keep the stream that they find: it must be the same afterwards, and open."""
+        before = sys.stderr
         with Session() as session:
             session.begin()
-            for _ in range(2):
-                with pytest.raises(RunError, match="cannot start Ray on this machine: The current node timed"):
-                    session.wait()
+            assert sys.stderr is before
+        assert not sys.stderr.closed
 
 
 class TestConnected:

@@ -13,10 +13,12 @@ from typing import Self
 
 from oodray.cluster.shares import usable_cores
 from oodray.job.attempts import AttemptLog
-from oodray.job.pipeline import Job, Stages, stages_of
-from oodray.job.process_memory import set_up_process
+from oodray.job.pipeline import Job, Result, Stages, stages_of
 from oodray.job.units import DecodedImage, UnitDone
 from oodray.job.worker import Worker
+
+MOST_THREADS = 4
+"""Threads that decode, and that finish, at most: four do more than a network takes, and each holds a unit in memory."""
 
 UNITS_AHEAD = 2
 """Units that are decoded, or being decoded, beyond one for each thread. So memory does not grow with the run."""
@@ -28,19 +30,20 @@ NO_TIMEOUT = 0.0
 class LocalExecutor:
     """Runs the stages in this process."""
 
+    uses_ray = False
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         """Nothing was started."""
 
-    def begin(self) -> None:
-        """Nothing starts; but how threads wait is read when torch is loaded, which comes next."""
-        set_up_process()
+    def start_beside(self, work: Callable[[], Result]) -> Result:
+        """Nothing has to start."""
+        return work()
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""
-        set_up_process()
         import torch
 
         stages = stages_of(job, AttemptLog(), NO_TIMEOUT)
@@ -56,7 +59,7 @@ class LocalExecutor:
 
 def _stream(job: Job, stages: Stages) -> Iterator[UnitDone]:
     worker = Worker(stages.load(), stages.settings, stages.guard)
-    cores = usable_cores()
+    cores = min(usable_cores(), MOST_THREADS)
     finishing: deque[Future[UnitDone]] = deque()
     with ThreadPoolExecutor(cores, "decode") as decoders, ThreadPoolExecutor(cores, "finish") as finishers:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,7 @@ from oodray.errors import OodrayError, RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteAttemptLog
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
-from oodray.job.pipeline import Job, stages_of
+from oodray.job.pipeline import Job, Result, stages_of
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import DecodedImage, SegmentedImage, UnitDone, pack, pack_done, unpack, unpack_done
@@ -45,6 +46,8 @@ TASK_CPUS = 0.5
 class RayExecutor:
     """Runs the stages on a Ray cluster, or on a Ray of its own on this machine."""
 
+    uses_ray = True
+
     def __init__(self, config: RunConfig) -> None:
         self._session = Session(config.ray_address, local_cpus(config))
 
@@ -55,20 +58,27 @@ class RayExecutor:
     def __exit__(self, *error: object) -> None:
         self._session.__exit__(*error)
 
-    def begin(self) -> None:
+    def start_beside(self, work: Callable[[], Result]) -> Result:
         """See `oodray.job.pipeline.Executor`."""
-        self._session.begin()
+        if not self._session.starts_its_own:
+            self._session.begin()
+            return work()
+        # Linux ends the processes of a Ray with the thread that started them, so this one starts it.
+        with ThreadPoolExecutor(1, "beside Ray's start") as thread:
+            result = thread.submit(work)
+            self._session.begin()
+            return result.result()
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""
-        self._session.wait()
+        self._session.begin()
         from ray.exceptions import RayError
 
         # What is left of a run that failed in this process holds its workers, by the frames of its error, until then.
         gc.collect()
-        graph = _graph(job, _scheduled(job, on_start))
+        pool = _scheduled(job, on_start)
         try:
-            for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for batch in _graph(job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from unpack_done(batch)
         except RayError as error:
             raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
