@@ -95,7 +95,7 @@ def test_after_a_signal_the_same_command_continues_it(
     before = times(out)
     assert ENOUGH <= len(before) < 10
 
-    finish(run, environment)
+    finish([*command(out), "--executor", "local"], environment)
     assert rows(out).equals(rows(undisturbed))
     assert {part: times(out)[part] for part in before} == before
     for name in ("metrics.json", "metrics.parquet", "manifest.parquet"):

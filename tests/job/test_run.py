@@ -409,11 +409,12 @@ def test_errors_are_tried_again_when_asked_and_nothing_else_is(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("network", "options"),
+    ("network", "units", "options"),
     [
-        ("crashes_on_mark", {}),
-        # That a process which hangs ends itself is in test_attempts.py; here are nine times three seconds of it.
-        pytest.param("hangs_on_mark", {"image_timeout": 3.0}, marks=pytest.mark.soak),
+        ("crashes_on_mark", 10, {}),
+        # In units of five images, so that they share batches, which are told apart: eight processes die, not three.
+        pytest.param("crashes_on_mark", 2, {}, marks=pytest.mark.soak),
+        pytest.param("hangs_on_mark", 2, {"image_timeout": 3.0}, marks=pytest.mark.soak),
     ],
 )
 def test_an_image_that_ends_its_worker_becomes_an_error(
@@ -423,10 +424,10 @@ def test_an_image_that_ends_its_worker_becomes_an_error(
     monkeypatch: pytest.MonkeyPatch,
     *,
     network: str,
+    units: int,
     options: dict[str, Any],
 ) -> None:
-    # In units of five images, so that they share batches.
-    monkeypatch.setattr(manifest_module, "_WANTED_UNITS", 2)
+    monkeypatch.setattr(manifest_module, "_WANTED_UNITS", units)
     mark(tiny_root, "04")
     spoilt = on_ray(model=f"fakes:{network}", **options)
     spoilt.go()
