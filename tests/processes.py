@@ -35,8 +35,16 @@ def wait_until_gone(variable: str) -> None:
     """Wait for all processes that were started with a variable, `NAME=value`: orphans of Ray's live a moment longer."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while left := list(_started_with(variable)):
-        assert time.monotonic() < deadline, f"{len(left)} processes with {variable} do not end, such as {left[0]}"
+        assert time.monotonic() < deadline, f"with {variable} these do not end: {[command_line(pid) for pid in left]}"
         time.sleep(0.1)
+
+
+def command_line(pid: int) -> str:
+    """What a process is; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
+    except OSError:
+        return ""
 
 
 def _started_with(variable: str) -> Iterator[int]:

@@ -47,7 +47,8 @@ class DownloadProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._task is not None:  # one that never started prints a line end in old versions of rich
+            self._bar.stop()
 
     def update(self, done: int, total: int | None) -> None:
         """Show that `done` bytes of `total` are here."""

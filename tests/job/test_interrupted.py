@@ -15,6 +15,7 @@ from places import on_disk
 from processes import wait_until_gone
 from runs import rows
 
+from oodray.cluster.signals import kept
 from oodray.results.folder import ResultsFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -44,14 +45,16 @@ def finish(command: list[str], environment: dict[str, str]) -> None:
 
 def start(command: list[str], out: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A run in a process group of its own, with the first images done."""
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=TESTS,
-        env=environment | {MARK: str(out)},
-        start_new_session=True,
-    )
+    with kept():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what its parent ignores, a process ignores, too
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=TESTS,
+            env=environment | {MARK: str(out)},
+            start_new_session=True,
+        )
     while len(ResultsFolder(out).parts()) < ENOUGH:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from processes import descendants, end_all, wait_until_gone
+from processes import command_line, descendants, end_all, wait_until_gone
 
 from oodray.results.folder import ResultsFolder
 
@@ -66,13 +66,6 @@ class Run:
         end_all(chosen if victim == "the workers" else [self.process.pid, *chosen])
         if victim != "the workers":
             self.process.communicate()
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def done(out: Path) -> int:

@@ -104,7 +104,11 @@ def test_one_that_ends_while_it_is_listened_for_leaves_the_folder(folder: Result
 PIDS = [json.dumps(asdict(Holder.this_process()) | {"pid": pid}) for pid in ("7", None, 1.5, True, 0, -1, 2**64)]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}', *PIDS])
+DAMAGED = ["", "{", "[]", '{"host": 3}', *PIDS]
+
+
+# By number: what they hold is another thing in each of the processes that share the tests.
+@pytest.mark.parametrize("content", DAMAGED, ids=map(str, range(len(DAMAGED))))
 def test_a_damaged_lease_is_taken_over_when_it_is_old(content: str, folder: ResultsFolder) -> None:
     leave(folder, ended(), age=DEAD_AFTER_SECONDS * 2)
     path = on_disk(folder.path / "lease.json")
