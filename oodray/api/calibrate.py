@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oodray.api.start import carry_out, plain, planned
 from oodray.config import RUN_ONLY, SETTINGS
@@ -74,7 +74,7 @@ def calibrate(
     return calibration
 
 
-def check_quantile(quantile: float) -> None:
+def check_quantile(quantile: Any) -> None:
     """Refuse what is no share of pixels that may be unsure.
 
     Raises:

@@ -152,7 +152,7 @@ def detect(
     return _judged(segmented, settings, classes, config.scores)
 
 
-def _checked(net: Segmenter | Segmentation) -> Segmenter | Segmentation:
+def _checked(net: Any) -> Segmenter | Segmentation:
     """A network, or what one says of an image, with tensors for its arrays."""
     if not isinstance(net, Segmenter | Segmentation):
         kind = f"the text {shown(net)}" if isinstance(net, str) else type(net).__name__
