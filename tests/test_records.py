@@ -36,7 +36,7 @@ from oodray.records import (
     table_of,
     to_arrow,
 )
-from oodray.results.rows import CLUSTER, RESULT_SCHEMA, SCORE_TALLY, ResultRow
+from oodray.results.rows import RESULT_SCHEMA, ClusterRow, ResultRow, ScoreTally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ class TestTypes:
             ]
         )
         assert RESULT_SCHEMA.equals(schema, check_metadata=True)
-        assert (CLUSTER.equals(cluster), SCORE_TALLY.equals(score_tally)) == (True, True)
+        assert (struct_of(ClusterRow).equals(cluster), struct_of(ScoreTally).equals(score_tally)) == (True, True)
 
     def test_a_manifest_has_the_columns_that_it_has_had(self) -> None:
         schema = pa.schema(
