@@ -6,7 +6,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
 
@@ -69,7 +69,7 @@ class RayExecutor:
         graph = _graph(job, _scheduled(job, on_start))
         try:
             for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
-                yield from unpack_done(batch)
+                yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
             raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
 
@@ -169,11 +169,12 @@ def _graph(job: Job, pool: Pool) -> ray.data.Dataset:
     tasks = units | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
     resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
     of_workers = (stages.load, stages.threads, stages.settings, stages.guard)
-    return (
+    graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
         .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **units, **resources)
         .map_batches(FinishTask(stages.finisher), **tasks)
     )
+    return graph
 
 
 def _reason(error: RayError) -> str:
