@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_gpus_that_others_have_are_said_to_be_at_work(monkeypatch: pytest.Monkey
         def is_there(self) -> bool:
             return True
 
-    holder = ray.remote(num_gpus=2)(Holder).remote()
+    holder: Any = ray.remote(num_gpus=2)(Holder).remote()
     ray.get(holder.is_there.remote())
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1)
     try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ ONE = {"k": 5, "cluster": 0, "pixels": 9, "ratio": 0.5, "keys": [AT_1, AT_2], "l
 TWO = {"k": 5, "cluster": 1, "pixels": 2, "ratio": 0.0, "keys": [AT_1], "labels": [255], "counts": [2]}
 
 
-def column(*rows: object) -> pa.ChunkedArray:
+def column(*rows: object) -> pa.ChunkedArray[Any]:
     return pa.chunked_array([pa.array(rows, pa.list_(CLUSTER))])
 
 
