@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +62,10 @@ def calibrate(
     folder = ResultsFolder(out or Path("runs") / f"calibrate-{layout.name}")
     # No pixel scores: the clusters' tallies answer everything.
     needed = {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}
+    since = time.monotonic()
     with contextlib.ExitStack() as started:
         plan, executor = planned(read_layers(plain(settings) | needed), folder, terminal, started)
-        carry_out(plan, folder, executor, terminal, started=started)
+        carry_out(plan, folder, executor, terminal, started=started, since=since)
     calibration = calibrate_run(folder, float(quantile))
     if config_out is not None:
         write_config(
