@@ -221,9 +221,6 @@ class RunConfig:
 SETTINGS = declared_settings(RunConfig)
 """All settings by name."""
 
-HOW_IT_RUNS = tuple(name for name, setting in SETTINGS.items() if not setting.about.identity)
-"""Settings that may change when a run is continued: they decide where and how fast, not what."""
-
 
 def config_root() -> Path:
     """The folder `configs/`: inside the installed package, or beside it in a checkout."""

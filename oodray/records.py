@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +53,7 @@ class IsRecord(Protocol):
 
 Record = TypeVar("Record", bound=IsRecord)
 
-_PLAIN = {str: pa.string(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
+_PLAIN: dict[Any, pa.DataType] = {str: pa.string(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
 
 
 def struct_of(record: type[IsRecord]) -> pa.StructType:
@@ -150,7 +150,7 @@ def _arrow_type(hint: Any) -> pa.DataType:
     return _PLAIN[hint]
 
 
-def _column(values: list[Any], hint: Any) -> pa.Array:
+def _column(values: list[Any], hint: Any) -> pa.Array[Any]:
     item = _listed(hint)
     if item is not None:
         lengths = [0 if value is None else len(value) for value in values]
@@ -163,16 +163,17 @@ def _column(values: list[Any], hint: Any) -> pa.Array:
     return pa.array(values, _arrow_type(hint))
 
 
-def _values(column: pa.Array, hint: Any) -> list[Any]:
+def _values(column: pa.Array[Any], hint: Any) -> list[Any]:
     item = _listed(hint)
     if item is not None:
-        entries = iter(from_arrow(item, column.flatten()))
+        lists = cast("pa.ListArray[Any]", column)
+        entries = iter(from_arrow(item, cast("pa.StructArray", lists.flatten())))
         return [
             None if length is None else [next(entries) for _ in range(length)]
-            for length in column.value_lengths().to_pylist()
+            for length in lists.value_lengths().to_pylist()
         ]
     if _marker(hint, Pixels):
-        return _buffers(column)
+        return _buffers(cast("pa.LargeBinaryArray", column))
     if get_origin(hint) is Annotated and pa.types.is_list(_arrow_type(hint)):
         return [scalar.values if scalar.values is None else scalar.values.to_numpy() for scalar in column]
     values: list[Any] = column.to_pylist()
@@ -181,8 +182,9 @@ def _values(column: pa.Array, hint: Any) -> list[Any]:
 
 def _buffers(column: pa.LargeBinaryArray) -> list[pa.Buffer | None]:
     """The bytes of each entry, where they lie: `as_buffer` of a scalar would copy them."""
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64, len(column) + 1, 8 * column.offset).tolist() if len(column) else []
+    _, offsets, data = cast("list[pa.Buffer]", column.buffers())
+    entries = len(column)
+    bounds = np.frombuffer(memoryview(offsets), np.int64, entries + 1, 8 * column.offset).tolist() if entries else []
     return [
         data.slice(start, end - start) if valid else None
         for valid, (start, end) in zip(column.is_valid().to_pylist(), pairwise(bounds), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
 from reprlib import Repr
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -82,7 +83,9 @@ class Setting:
         return value is None or self.about.check is None or self.about.check.accepts(value)
 
     def converted(self, value: Any) -> Any:
-        """`value` as the setting's type: a whole number may stand for a float, and a list or a range for a tuple.
+        """`value` as the setting's type.
+
+        A whole number may stand for a float, a number of numpy for Python's, and a list, range or array for a tuple.
 
         Raises:
             ValueError: if it is of another type.
@@ -90,15 +93,12 @@ class Setting:
         """
         if value is None and self.may_be_none:
             return None
-        if get_origin(self.type) is tuple:
-            item = get_args(self.type)[0]
-            if isinstance(value, list | tuple | range) and all(type(entry) is item for entry in value):
-                return tuple(value)
-        elif self.type is float and type(value) is int:  # not bool, which is an int too
-            return float(value)
-        elif type(value) is self.type:
-            return value
-        raise ValueError
+        if get_origin(self.type) is not tuple:
+            return _converted(value, self.type)
+        entries = value.tolist() if hasattr(value, "tolist") else value  # of arrays, without an import of numpy
+        if not isinstance(entries, list | tuple | range):
+            raise ValueError
+        return tuple(_converted(entry, get_args(self.type)[0]) for entry in entries)
 
 
 def declared_settings(config: type) -> dict[str, Setting]:
@@ -144,6 +144,19 @@ def shown(value: Any) -> str:
         return brief.repr(value)
     except ValueError:  # Python prints no number of more than 4300 digits
         return "a number of thousands of digits"
+
+
+def _converted(value: Any, kind: type) -> Any:
+    """`value` as a bool, int, float or str; raises as `Setting.converted` does."""
+    if type(value) is kind:
+        return value
+    if isinstance(value, bool):  # which is an int, too
+        raise ValueError
+    if kind is int and isinstance(value, Integral):
+        return int(value)
+    if kind is float and isinstance(value, Real):
+        return float(value)
+    raise ValueError
 
 
 _TYPES: dict[Any, str] = {

@@ -418,6 +418,7 @@ class TestCalibrate:
             (["--dataset", "camvid", "--model", EMBEDDED], "no --root DIR was given"),
             (["--dataset", "camvid", "--root", "x"], "no network given"),
             (["--dataset", "camvid", "--quantile", "1"], "--quantile"),
+            (["--dataset", "road-anomaly", "--workers", "2:16"], "RoadAnomaly holds OoD pixels"),
         ],
     )
     def test_a_wrong_request_starts_nothing(

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oodray.config import (
-    HOW_IT_RUNS,
     SETTINGS,
     RunConfig,
     build_config,
@@ -216,7 +215,7 @@ class TestPresets:
 
 class TestFingerprint:
     def test_holds_what_decides_a_number_and_nothing_else(self) -> None:
-        assert set(HOW_IT_RUNS) == {
+        how_it_runs = {
             "allow_outside_root",
             "checkpoint",
             "executor",
@@ -227,7 +226,7 @@ class TestFingerprint:
             "image_timeout",
             "ray_address",
         }
-        assert set(fingerprint(RunConfig("demo"))) == {field.name for field in fields(RunConfig)} - set(HOW_IT_RUNS)
+        assert set(fingerprint(RunConfig("demo"))) == {field.name for field in fields(RunConfig)} - how_it_runs
 
     def test_survives_json(self) -> None:
         values = fingerprint(RunConfig("demo", scores=SCORES, tau=1.1))

@@ -36,7 +36,7 @@ from oodray.records import (
     table_of,
     to_arrow,
 )
-from oodray.results.rows import CLUSTER, RESULT_SCHEMA, SCORE_TALLY, ResultRow
+from oodray.results.rows import RESULT_SCHEMA, ClusterRow, ResultRow, ScoreTally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,56 +201,64 @@ def everything(draw: st.DrawFn) -> Everything:
     )
 
 
+Columns = list[tuple[str, pa.DataType]]
+
+
 class TestTypes:
     def test_a_struct_has_a_field_of_the_named_type_for_each(self) -> None:
         assert struct_of(Everything).equals(EVERYTHING)
         assert schema_of(Everything).equals(pa.schema(list(EVERYTHING)))
 
     def test_the_files_of_results_have_the_columns_that_they_have_had(self) -> None:
-        tally = [("keys", pa.list_(pa.uint16())), ("labels", pa.list_(pa.uint8())), ("counts", pa.list_(pa.int64()))]
-        cluster = pa.struct(
-            [("k", pa.int16()), ("cluster", pa.int16()), ("pixels", pa.int64()), ("ratio", pa.float64()), *tally]
-        )
-        score_tally = pa.struct([("score", pa.string()), *tally])
-        schema = pa.schema(
-            [
-                ("unit", pa.int32()),
-                ("image_id", pa.string()),
-                ("dataset", pa.string()),
-                ("image_uri", pa.string()),
-                ("label_uri", pa.string()),
-                ("height", pa.int32()),
-                ("width", pa.int32()),
-                ("status", pa.string()),
-                ("error", pa.string()),
-                ("warning", pa.string()),
-                ("orientation", pa.int8()),
-                ("mask_png", pa.binary()),
-                ("clusters_png", pa.binary()),
-                ("ood_fraction", pa.float64()),
-                ("image_score", pa.float64()),
-                ("clusters", pa.list_(cluster)),
-                ("tallies", pa.list_(score_tally)),
-                ("seconds_decode", pa.float64()),
-                ("seconds_segment", pa.float64()),
-                ("seconds_cluster", pa.float64()),
-                ("seconds_finish", pa.float64()),
-            ]
-        )
-        assert RESULT_SCHEMA.equals(schema, check_metadata=True)
-        assert (CLUSTER.equals(cluster), SCORE_TALLY.equals(score_tally)) == (True, True)
+        tally: Columns = [
+            ("keys", pa.list_(pa.uint16())),
+            ("labels", pa.list_(pa.uint8())),
+            ("counts", pa.list_(pa.int64())),
+        ]
+        of_cluster: Columns = [
+            ("k", pa.int16()),
+            ("cluster", pa.int16()),
+            ("pixels", pa.int64()),
+            ("ratio", pa.float64()),
+        ]
+        cluster = pa.struct([*of_cluster, *tally])
+        of_score: Columns = [("score", pa.string())]
+        score_tally = pa.struct([*of_score, *tally])
+        columns: Columns = [
+            ("unit", pa.int32()),
+            ("image_id", pa.string()),
+            ("dataset", pa.string()),
+            ("image_uri", pa.string()),
+            ("label_uri", pa.string()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("status", pa.string()),
+            ("error", pa.string()),
+            ("warning", pa.string()),
+            ("orientation", pa.int8()),
+            ("mask_png", pa.binary()),
+            ("clusters_png", pa.binary()),
+            ("ood_fraction", pa.float64()),
+            ("image_score", pa.float64()),
+            ("clusters", pa.list_(cluster)),
+            ("tallies", pa.list_(score_tally)),
+            ("seconds_decode", pa.float64()),
+            ("seconds_segment", pa.float64()),
+            ("seconds_cluster", pa.float64()),
+            ("seconds_finish", pa.float64()),
+        ]
+        assert RESULT_SCHEMA.equals(pa.schema(columns), check_metadata=True)
+        assert (struct_of(ClusterRow).equals(cluster), struct_of(ScoreTally).equals(score_tally)) == (True, True)
 
     def test_a_manifest_has_the_columns_that_it_has_had(self) -> None:
-        schema = pa.schema(
-            [
-                ("unit", pa.int32()),
-                ("image_id", pa.string()),
-                ("dataset", pa.string()),
-                ("image_uri", pa.string()),
-                ("label_uri", pa.string()),
-            ]
-        )
-        assert MANIFEST_SCHEMA.equals(schema, check_metadata=True)
+        columns: Columns = [
+            ("unit", pa.int32()),
+            ("image_id", pa.string()),
+            ("dataset", pa.string()),
+            ("image_uri", pa.string()),
+            ("label_uri", pa.string()),
+        ]
+        assert MANIFEST_SCHEMA.equals(pa.schema(columns), check_metadata=True)
 
     def test_a_file_of_results_has_the_bytes_that_it_had_when_rows_were_dicts(self) -> None:
         rows = [*(Finisher(METHOD, "").finish(image) for image in random_images(0, 3)), failed_row("ü")]
@@ -268,7 +276,8 @@ class TestRoundTrip:
     def test_records_are_to_arrow_what_their_content_is(self, records: list[Everything]) -> None:
         found = to_arrow(Everything, records)
         found.validate(full=True)
-        assert found.equals(pa.array([as_python(record) for record in records], EVERYTHING))
+        expected: pa.Array[Any] = pa.array([as_python(record) for record in records], EVERYTHING)
+        assert expected.equals(found)
 
     @given(st.lists(everything(), max_size=4))
     def test_records_come_back_as_they_were(self, records: list[Everything]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from oodray.settings import About, Setting, declared_settings, one_of, seconds, whole
@@ -58,12 +59,21 @@ def test_the_help_says_what_is_taken_where_nothing_is_given() -> None:
         ("numbers", [1, 2], (1, 2)),
         ("numbers", range(1, 3), (1, 2)),
         ("on_off", True, True),
+        ("count", np.int64(3), 3),
+        ("share", np.float64(0.5), 0.5),
+        ("share", np.float32(0.5), 0.5),
+        ("share", np.uint8(1), 1.0),
+        ("numbers", [np.int64(1), 2], (1, 2)),
+        ("numbers", np.arange(1, 3), (1, 2)),
+        ("names", np.array(["a", "b"]), ("a", "b")),
     ],
 )
 def test_values_become_of_the_type(name: str, value: Any, converted: Any) -> None:
     found = SETTINGS[name].converted(value)
     assert found == converted
     assert type(found) is type(converted)
+    if isinstance(found, tuple):
+        assert [*map(type, found)] == [*map(type, converted)]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +92,16 @@ def test_values_become_of_the_type(name: str, value: Any, converted: Any) -> Non
         ("numbers", [1, True]),
         ("numbers", [1.0]),
         ("on_off", 1),
+        ("on_off", np.int64(1)),
+        ("count", np.True_),
+        ("count", np.float64(3)),
+        ("count", np.array(3)),
+        ("share", np.True_),
+        ("numbers", np.array([True])),
+        ("numbers", [np.True_]),
+        ("numbers", np.array([1.0])),
+        ("numbers", np.array([[1]])),
+        ("numbers", np.int64(1)),
     ],
 )
 def test_others_are_refused(name: str, value: Any) -> None:

@@ -114,7 +114,7 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
     calibration = Calibration(
         tau=tau,
         quantile=quantile,
-        unsure=known.below(first_key_at_least(tau)) / known.pixels(),
+        unsure=known.share_below(first_key_at_least(tau)),
         images=images,
         failed=failed,
         pixels=known.pixels(),

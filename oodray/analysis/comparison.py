@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oodray.analysis.evaluation import Evaluation, measure_run
-from oodray.datasets.manifest import read_manifest
+from oodray.datasets.manifest import image_ids, read_manifest
 from oodray.metrics.conventions import Convention
 from oodray.results.folder import ResultsFolder
 from oodray.storage.place import Place
@@ -45,7 +45,7 @@ def compare_runs(folders: Sequence[ResultsFolder], convention: Convention) -> di
             path=folder.path,
             dataset=str(content["config"]["dataset"]),
             model=content.get("model"),
-            image_ids=frozenset(read_manifest(folder.manifest)["image_id"].to_pylist()),
+            image_ids=frozenset(image_ids(read_manifest(folder.manifest))),
             evaluation=measure_run(folder, [convention]),
         )
         runs.setdefault(run.dataset, []).append(run)

@@ -20,31 +20,30 @@ from oodray.metrics.curves import OperatingPoint
 from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate, evaluate_images
 from oodray.results.folder import ResultsFolder, write_json, write_table
 
-METRICS_SCHEMA = pa.schema(
-    [
-        ("score", pa.string()),
-        ("ap", pa.float64()),
-        ("fpr95", pa.float64()),
-        ("auroc", pa.float64()),
-        ("pixels_id", pa.int64()),
-        ("pixels_ood", pa.int64()),
-        ("k", pa.int32()),
-        ("tau", pa.float64()),
-        ("tau_used", pa.float64()),
-        ("ood_ratio", pa.float64()),
-        ("pooling", pa.string()),
-        ("ap_rule", pa.string()),
-        ("fpr95_rule", pa.string()),
-        ("tie_rule", pa.string()),
-        ("lacking", pa.string()),
-        ("like", pa.string()),
-        ("tpr", pa.float64()),
-        ("fpr_at_tpr", pa.float64()),
-        ("best_f1", pa.float64()),
-        ("best_f1_threshold", pa.float64()),
-        *((f"{metric}_{end}", pa.float64()) for metric in ("ap", "fpr95", "auroc") for end in ("low", "high")),
-    ]
-)
+_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("score", pa.string()),
+    ("ap", pa.float64()),
+    ("fpr95", pa.float64()),
+    ("auroc", pa.float64()),
+    ("pixels_id", pa.int64()),
+    ("pixels_ood", pa.int64()),
+    ("k", pa.int32()),
+    ("tau", pa.float64()),
+    ("tau_used", pa.float64()),
+    ("ood_ratio", pa.float64()),
+    ("pooling", pa.string()),
+    ("ap_rule", pa.string()),
+    ("fpr95_rule", pa.string()),
+    ("tie_rule", pa.string()),
+    ("lacking", pa.string()),
+    ("like", pa.string()),
+    ("tpr", pa.float64()),
+    ("fpr_at_tpr", pa.float64()),
+    ("best_f1", pa.float64()),
+    ("best_f1_threshold", pa.float64()),
+    *((f"{metric}_{end}", pa.float64()) for metric in ("ap", "fpr95", "auroc") for end in ("low", "high")),
+]
+METRICS_SCHEMA = pa.schema(_COLUMNS)
 """One row per score and convention; the ends of intervals are null without a bootstrap."""
 
 

@@ -60,7 +60,7 @@ class CountedFiles:
 
 def repeated_rows(parts: Iterable[Place]) -> dict[Place, frozenset[int]]:
     """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
-    seen: set[str] = set()
+    seen: set[str | None] = set()
     repeated: dict[Place, frozenset[int]] = {}
     for part in parts:
         again = set()

@@ -128,7 +128,8 @@ def sweep_run(folder: ResultsFolder, request: Request, *, on_ray: bool = True) -
     by_tasks = on_ray and len(files.parts) > FILES_PER_TASK
     by_k = _by_tasks(files, request) if by_tasks else _here(files, request)
     columns = {name: np.concatenate([found[name] for found in by_k]) for name in by_k[0]}
-    return Sweep(request, pa.table(_settings(request) | columns))
+    columns = _settings(request) | columns
+    return Sweep(request, pa.table({name: pa.array(values) for name, values in columns.items()}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,8 @@ def _by_tasks(files: CountedFiles, request: Request) -> list[Columns]:
 
     from oodray.cluster.session import tasks
 
-    tabulate = ray.remote(_tabulated).options(num_returns=len(request.ks) + 1)
+    # Ray's types know of one return value alone.
+    tabulate: Any = ray.remote(_tabulated).options(num_returns=len(request.ks) + 1)
     sweep_k = ray.remote(_sweep_k)
     step = TAUS_PER_TASK if request.with_mask_then_logit else len(request.taus)
     with tasks():
@@ -198,7 +200,7 @@ def _tabulated(files: CountedFiles, request: Request) -> list[_Piece | None]:
     return [*_tabulate(files, request), None]
 
 
-def _tabulate_file(column: pa.ChunkedArray, request: Request, tau_keys: Sequence[int]) -> list[_Piece]:
+def _tabulate_file(column: pa.ChunkedArray[Any], request: Request, tau_keys: Sequence[int]) -> list[_Piece]:
     clusters = clusters_of(column)
     unsure = clusters.cells.below(tau_keys)
     ood, ind = clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oodray.api.start import carry_out, plain, planned
-from oodray.config import SETTINGS
+from oodray.config import RUN_ONLY, SETTINGS
 from oodray.errors import ConfigError
 from oodray.report.terminal import console, silent_console
 from oodray.results.folder import ResultsFolder
-from oodray.settings import Settings
+from oodray.settings import Settings, shown
 from oodray.storage.place import Place
 
 if TYPE_CHECKING:
     from oodray.analysis.calibration import Calibration
+
+MAX_QUANTILE = 0.999
+"""At 1 every pixel might be unsure."""
 
 
 def calibrate(
@@ -30,13 +35,14 @@ def calibrate(
 
     Args:
         settings: `dataset`, `root`, `model` and others of `docs/reference.md`; not those that a calibration finds.
-        quantile: share of in-distribution pixels that may be unsure, within 0..1.
+        quantile: share of in-distribution pixels that may be unsure, from 0 to `MAX_QUANTILE`.
         out: the results folder; by default `runs/calibrate-DATASET`.
         config_out: YAML file to write model and tau to, for `config` of `oodray.run`.
         progress: show progress and warnings on standard error; without it nothing is printed.
 
     Raises:
-        ConfigError: a setting is unknown, cannot have its value, or is not one of a calibration.
+        ConfigError: a setting is unknown, cannot have its value, or is not one of a calibration; or the quantile is
+            out of range.
         DatasetError: the dataset is not there, or holds OoD pixels.
         ModelError: the network or its weights are not there.
         ResultsError: the folder holds another run.
@@ -47,18 +53,20 @@ def calibrate(
     from oodray.job.layers import read_layers
 
     for name in settings:
-        if name in SETTINGS and "calibrate" not in SETTINGS[name].about.commands:
+        if name in SETTINGS and SETTINGS[name].about.commands == RUN_ONLY:
             raise ConfigError(f"a calibration does not take {name}: it works without it, or finds it")
+    check_quantile(quantile)
     layout = read_layers(plain(settings)).layout
     check_in_distribution(layout)
     terminal = console(stderr=True) if progress else silent_console()
     folder = ResultsFolder(out or Path("runs") / f"calibrate-{layout.name}")
     # No pixel scores: the clusters' tallies answer everything.
     needed = {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}
+    since = time.monotonic()
     with contextlib.ExitStack() as started:
         plan, executor = planned(read_layers(plain(settings) | needed), folder, terminal, started)
-        carry_out(plan, folder, executor, terminal, started=started)
-    calibration = calibrate_run(folder, quantile)
+        carry_out(plan, folder, executor, terminal, started=started, since=since)
+    calibration = calibrate_run(folder, float(quantile))
     if config_out is not None:
         write_config(
             Path(config_out),
@@ -68,3 +76,14 @@ def calibrate(
             dataset=layout.name,
         )
     return calibration
+
+
+def check_quantile(quantile: Any) -> None:
+    """Refuse what is no share of pixels that may be unsure.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    is_number = isinstance(quantile, Real) and not isinstance(quantile, bool)
+    if not is_number or not 0 <= quantile <= MAX_QUANTILE:
+        raise ConfigError(f"quantile must be a share from 0 to {MAX_QUANTILE}, got {shown(quantile)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from oodray.datasets.images import decode_image, read_bytes
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ConfigError, ImageError
 from oodray.job.finisher import cluster_maps_at_image_size, judged, tallies_of
-from oodray.job.layers import check_scores
+from oodray.job.layers import check_scores, with_lists
 from oodray.job.units import DecodedImage, SegmentedImage
 from oodray.job.worker import cluster_images, segment_images
 from oodray.method.kmeans import resolve_backend
@@ -26,6 +27,7 @@ from oodray.method.scores import predicted_classes
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import first_key_at_least
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
+from oodray.settings import shown
 
 _ABOVE_ALL = 2.0**18
 """More than two float16 values can differ by: what `mask-then-logit` adds inside of the mask. Float64 holds the sum."""
@@ -74,13 +76,13 @@ class Found:
 
 
 def detect(
-    image: NDArray[np.uint8] | str | Path,
+    image: NDArray[np.uint8] | str | os.PathLike[str],
     net: Segmenter | Segmentation,
     *,
     k: int = RunConfig.k,
     tau: float | None = None,
     ood_ratio: float = RunConfig.ood_ratio,
-    scores: Sequence[str] = (),
+    scores: str | Sequence[str] | None = None,
     seed: int = RunConfig.seed,
     image_id: str | None = None,
     normalize_features: bool = RunConfig.normalize_features,
@@ -95,12 +97,14 @@ def detect(
     one image.
 
     Args:
-        image: `(H, W, 3)` uint8 RGB, or where an image file is. A file is turned as its EXIF orientation says.
-        net: a network, see `oodray.load`; or what a network of your own says of this image.
+        image: `(H, W, 3)` uint8 RGB, or where an image file is, with `~/` for the home folder. A file is
+            turned as its EXIF orientation says.
+        net: a network, see `oodray.load`; or what a network of your own says of this image, as tensors or as arrays of
+            numpy.
         k: the number of clusters.
         tau: a pixel with a smaller confidence is unsure. None takes the network's own.
         ood_ratio: T, a cluster with a larger share of unsure pixels is OoD.
-        scores: the scores to give; none gives all.
+        scores: the scores to give, as a list or as `"ratio,energy"`; None gives all.
         seed: of the K-Means.
         image_id: its name in the dataset: the seed of an image is a hash of seed, name and k. None takes the name of
             the file without its suffix, and no name for an array.
@@ -111,8 +115,8 @@ def detect(
         threads: CPU threads of PyTorch meanwhile; they can change the last bit of a float.
 
     Raises:
-        ConfigError: a setting is out of range, or no tau is known.
-        ImageError: the image cannot be read, or the network fails on it.
+        ConfigError: a setting is out of range, no tau is known, or `net` is no network.
+        ImageError: the image cannot be read, or the network fails on it; or `net` has maps of another form.
 
     >>> import torch
     >>> photo = np.zeros((32, 32, 3), np.uint8)
@@ -123,13 +127,14 @@ def detect(
     >>> found.ood_fraction, found.image_score
     (0.5, 1.0)
     """
-    settings = _settings(
+    net = _checked(net)
+    config = _config(
         net,
         {
             "k": k,
             "tau": tau,
             "ood_ratio": ood_ratio,
-            "scores": check_scores(tuple(scores)),
+            "scores": () if scores is None else scores,
             "seed": seed,
             "normalize_features": normalize_features,
             "kmeans_backend": kmeans_backend,
@@ -138,16 +143,38 @@ def detect(
             "threads": threads,
         },
     )
+    settings = MethodSettings.of(config)
     decoded = _decoded(image, image_id)
-    with _threads(threads):
+    with _threads(config.threads):
         segmentation = net if isinstance(net, Segmentation) else _segmentation(net, decoded)
         segmented = _clustered(decoded, segmentation, settings)
         classes = predicted_classes(segmentation.logits, *decoded.size)
-    return _judged(segmented, settings, classes, check_scores(tuple(scores)))
+    return _judged(segmented, settings, classes, config.scores)
 
 
-def _settings(net: Segmenter | Segmentation, given: dict[str, Any]) -> MethodSettings:
-    """The settings of the method, checked as those of a run are."""
+def _checked(net: Any) -> Segmenter | Segmentation:
+    """A network, or what one says of an image, with tensors for its arrays."""
+    if not isinstance(net, Segmenter | Segmentation):
+        kind = f"the text {shown(net)}" if isinstance(net, str) else type(net).__name__
+        raise ConfigError(f"net must be a network, see oodray.load, or an oodray.Segmentation, not {kind}")
+    if isinstance(net, Segmenter):
+        return net
+    [found] = check_segmentations([Segmentation(_tensor(net.logits), _tensor(net.features))], 1)
+    return found
+
+
+def _tensor(values: Any) -> Any:
+    """An array as a tensor of its own memory; what cannot be one as it is."""
+    if not isinstance(values, np.ndarray):
+        return values
+    with contextlib.suppress(TypeError):  # of a type that torch lacks
+        # A copy: PyTorch warns of arrays that cannot be written to, and takes none with a step below 0.
+        return torch.as_tensor(np.array(values, order="C"))
+    return values
+
+
+def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
+    """The settings, checked as those of a run are."""
     tau = given["tau"] if given["tau"] is not None else getattr(net, "tau", None)
     if tau is None:
         name = getattr(net, "name", None)
@@ -155,17 +182,18 @@ def _settings(net: Segmenter | Segmentation, given: dict[str, Any]) -> MethodSet
             f"no tau is known for {name or 'this network'}: pass tau=X, the confidence below which a pixel is unsure; "
             "`oodray calibrate` finds one on images that hold nothing unknown"
         )
-    checked = check_settings(given | {"tau": tau}, source="the arguments")
+    checked = check_settings(with_lists(given | {"tau": tau}), source="the arguments")
     config = RunConfig(dataset="one image", **checked)
     on = net.features.device.type if isinstance(net, Segmentation) else str(getattr(net, "device", "cpu"))
-    return MethodSettings.of(
-        replace(config, kmeans_backend=resolve_backend(config.kmeans_backend, on.partition(":")[0]))
-    )
+    backend = resolve_backend(config.kmeans_backend, on.partition(":")[0])
+    return replace(config, scores=check_scores(config.scores), kmeans_backend=backend)
 
 
-def _decoded(image: NDArray[np.uint8] | str | Path, image_id: str | None) -> DecodedImage:
-    if isinstance(image, str | Path):
-        uri = str(image)
+def _decoded(image: NDArray[np.uint8] | str | os.PathLike[str], image_id: str | None) -> DecodedImage:
+    if isinstance(image, str | os.PathLike):
+        uri = os.fspath(image)
+        if uri.startswith("~/"):  # not every text: a Path takes a slash of s3:// away
+            uri = str(Path(uri).expanduser())
         data = read_bytes(uri)
         pixels, orientation, warning = upright(decode_image(data), exif_orientation(data), None)
         name = Path(uri).stem
@@ -173,7 +201,10 @@ def _decoded(image: NDArray[np.uint8] | str | Path, image_id: str | None) -> Dec
         uri, pixels, orientation, warning, name = "", image, None, None, ""
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise ImageError(f"an image is uint8 (H, W, 3) RGB, or the path of a file, not {kind}")
+            raise ImageError(
+                f"an image is uint8 (H, W, 3) RGB, or the path of a file, not {kind}; "
+                'np.asarray(image.convert("RGB")) makes one of any Pillow image'
+            )
         if not image.size:
             raise ImageError(f"an image must have a pixel, not the shape {image.shape}")
     return DecodedImage(
@@ -202,7 +233,6 @@ def _segmentation(net: Segmenter, image: DecodedImage) -> Segmentation:
 
 
 def _clustered(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> SegmentedImage:
-    check_segmentations([segmentation], 1)
     [segmented] = cluster_images([image], [segmentation], settings)
     if segmented.error is not None:
         raise ImageError(segmented.error)

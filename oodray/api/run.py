@@ -69,6 +69,8 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """One row per score: `ap`, `fpr95`, `auroc` and others, as shares within 0..1, and the setting they are at.
 
+        The metrics are those of the default convention; `evaluate` gives those of others.
+
         As the end of the run, or `oodray evaluate` after it, has written them to `metrics.parquet`; else computed.
 
         Raises:
@@ -81,7 +83,8 @@ class Run:
         else:
             table = metrics_table(self._folder, self.evaluation)
         frame: pd.DataFrame = table.to_pandas()
-        return frame
+        # The default convention comes first; the rows of others, which `oodray evaluate` was asked for, follow.
+        return frame.drop_duplicates("score")
 
     @property
     def evaluation(self) -> Evaluation:
@@ -178,10 +181,10 @@ class Run:
             ResultsError: a file cannot be read, no image is done yet, or these are imported scores.
         """
         from oodray.analysis.sweep import make_request, sweep_run
+        from oodray.method.rule import as_decimals
 
-        request = make_request(
-            self._folder, numbers(tau), numbers(ood_ratio), with_mask_then_logit=with_mask_then_logit
-        )
+        ood_ratios = numbers(ood_ratio) if isinstance(ood_ratio, str) else as_decimals(numbers(ood_ratio))
+        request = make_request(self._folder, numbers(tau), ood_ratios, with_mask_then_logit=with_mask_then_logit)
         frame: pd.DataFrame = sweep_run(self._folder, request, on_ray=_has_ray()).table.to_pandas()
         return frame
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,7 @@ def start(
     folder = ResultsFolder(out or Path("runs") / layers.layout.name)
     if own_process and layers.config.executor == "local":
         set_up_process()  # before torch is imported
+    since = time.monotonic()
     with contextlib.ExitStack() as started:
         plan, executor = planned(layers, folder, terminal, started, anew=retry_errors or overwrite)
         return carry_out(
@@ -99,6 +101,7 @@ def start(
             executor,
             terminal,
             started=started,
+            since=since,
             retry_errors=retry_errors,
             overwrite=overwrite,
             confirm=confirm,
@@ -136,13 +139,15 @@ def carry_out(
     terminal: Console,
     *,
     started: contextlib.ExitStack,
+    since: float,
     retry_errors: bool = False,
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
 ) -> Run:
     """Compute what a plan has left in a results folder, then evaluate; `terminal` gets warnings and progress.
 
-    What was `started` ends before the lease is given back: until then a process of Ray's may still write.
+    The seconds of the run count from `since`, a `time.monotonic`. What was `started` ends before the lease is given
+    back: until then a process of Ray's may still write.
 
     Raises:
         ResultsError: the folder holds a run with other settings, or another run is at work on it.
@@ -167,7 +172,7 @@ def carry_out(
         job = prepare(plan, folder, retry_errors=retry_errors)
         total, left = plan.manifest.num_rows, job.left.images.num_rows
         with Progress(total=total, done=total - left, console=terminal) as shown:
-            evaluation = run_job(job, executor, shown.update, shown.note)
+            evaluation = run_job(job, executor, shown.update, shown.note, since=since)
     return Run(folder, evaluation=evaluation, warnings=warnings)
 
 

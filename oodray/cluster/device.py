@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oodray.cluster.nodes import Node, ask, check_packages, nodes
+from oodray.cluster.nodes import Node, check_packages, nodes, run_on_each_node
 from oodray.cluster.session import cluster_address, connected
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
@@ -72,7 +72,9 @@ def _of_cluster(asked: str | None, backend: str) -> Device:
 def _with_cuml(asked: str, machines: list[Node]) -> Device:
     """One backend for all machines with GPUs, as two give different numbers."""
     check_packages(machines)
-    lacking = [(machine, problem) for machine, problem in ask(machines, cuml_problem, gpus=A_LITTLE) if problem]
+    lacking = [
+        (machine, problem) for machine, problem in run_on_each_node(machines, cuml_problem, gpus=A_LITTLE) if problem
+    ]
     if not lacking and machines:
         return Device("cuda", "cuml")
     if asked == "cuml":

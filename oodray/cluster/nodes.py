@@ -41,7 +41,7 @@ def nodes() -> list[Node]:
     ]
 
 
-def ask(
+def run_on_each_node(
     machines: list[Node], question: Callable[..., Answer], *arguments: object, gpus: float = 0.0
 ) -> Iterator[tuple[Node, Answer]]:
     """What each machine answers, all asked at once; a question may need a share of a GPU to see any.
@@ -86,7 +86,7 @@ def check_packages(machines: list[Node]) -> None:
             return f"none ({error})"
         return found.__version__
 
-    for machine, found in ask(machines, version):
+    for machine, found in run_on_each_node(machines, version):
         if found != oodray.__version__:
             raise ConfigError(
                 f"the node {machine.address} has another oodray than this machine, {found} instead of "

@@ -34,7 +34,6 @@ class Session:
         self._address, self._local_cpus = cluster_address(address), local_cpus
         self._has_begun = self._is_ours = False
 
-    @property
     def starts_its_own(self) -> bool:
         """Whether a Ray of its own will be started, which takes seconds, mostly of waiting."""
         return not self._has_begun and self._address is None and not is_running()

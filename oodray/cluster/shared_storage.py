@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 
-from oodray.cluster.nodes import Node, ask, check_packages
+from oodray.cluster.nodes import Node, check_packages, run_on_each_node
 from oodray.errors import ConfigError, RunError
 from oodray.results.folder import ResultsFolder
 from oodray.storage.place import Place, storage_path
@@ -29,7 +29,7 @@ def check_shared_storage(places: dict[str, str], folder: ResultsFolder, machines
         return
     check_packages(machines)
     with _mark(folder) as mark:
-        for machine, problem in ask(machines, lacking, places, str(mark), str(folder.path)):
+        for machine, problem in run_on_each_node(machines, lacking, places, str(mark), str(folder.path)):
             if problem is not None:
                 raise ConfigError(f"the node {machine.address} {problem}")
 

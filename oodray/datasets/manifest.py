@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,7 +54,7 @@ def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) 
     """
     samples = layout.find(root, allow_outside=allow_outside)
     size = min(LARGEST_UNIT, max(1, len(samples) // _WANTED_UNITS))
-    columns = {
+    columns: dict[str, Sequence[object]] = {
         "unit": [row // size for row in range(len(samples))],
         "image_id": [sample.image_id for sample in samples],
         "dataset": [layout.name] * len(samples),
@@ -96,6 +98,11 @@ def read_manifest(path: Place) -> pa.Table:
             f"expected are {', '.join(MANIFEST_SCHEMA.names)}; start a new run elsewhere"
         )
     return table
+
+
+def image_ids(table: pa.Table) -> list[str]:
+    """The id of every image of a manifest, in their order."""
+    return cast("list[str]", table["image_id"].to_pylist())
 
 
 def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:

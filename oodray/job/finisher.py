@@ -73,7 +73,7 @@ class Finisher:
             mask_png=encode_png(mask),
             clusters_png=encode_png(clusters),
             ood_fraction=np.count_nonzero(mask) / mask.size,
-            image_score=max(tally.below(tau_key) / tally.pixels() for tally in tallies[settings.k].values()),
+            image_score=max(tally.share_below(tau_key) for tally in tallies[settings.k].values()),
             clusters=[
                 ClusterRow.of(k, cluster, tally, tau_key)
                 for k, of_k in tallies.items()

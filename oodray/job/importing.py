@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import decode_image, decode_label, read_bytes
 from oodray.datasets.layouts import Layout, get_layout
-from oodray.datasets.manifest import ListedImage, build_manifest, manifest_digest
+from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, manifest_digest
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
@@ -84,7 +84,7 @@ def make_import(
         raise ConfigError(f"--resize must be one of {', '.join(RESIZES)}, not {resize!r}")
     layout = get_layout(dataset)
     manifest = build_manifest(layout, storage_path(root), allow_outside=allow_outside)
-    files = find_score_files(scores.absolute(), manifest["image_id"].to_pylist())
+    files = find_score_files(scores.absolute(), image_ids(manifest))
     name = score or scores.absolute().name
     return Import(layout, storage_path(root), manifest, files, name, scores.absolute(), resize)
 
@@ -174,7 +174,7 @@ def _rounded(path: Path, scores: NDArray[Any]) -> NDArray[np.float16]:
 
 def missing_warning(request: Import) -> str | None:
     """What to say if images lack a score map."""
-    lacking = [name for name in request.manifest["image_id"].to_pylist() if name not in request.files]
+    lacking = [name for name in image_ids(request.manifest) if name not in request.files]
     if not lacking:
         return None
     return f"{len(lacking)} of {request.manifest.num_rows} images have no score map, the first is {lacking[0]}"

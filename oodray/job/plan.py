@@ -1,4 +1,4 @@
-"""From a configuration to everything that is known before Ray starts; what is wrong is found here."""
+"""From a configuration to everything that is known before the first image; what is wrong is found here."""
 
 from __future__ import annotations
 

@@ -34,6 +34,8 @@ def run(
     executor: Executor,
     on_unit: Callable[[UnitDone], None] = lambda _: None,
     on_start: Callable[[str], None] = lambda _: None,
+    *,
+    since: float | None = None,
 ) -> Evaluation:
     """Compute what is left, then evaluate everything.
 
@@ -42,13 +44,14 @@ def run(
         executor: where it is computed, entered by the caller.
         on_unit: hears of every finished unit.
         on_start: hears how the run is scheduled.
+        since: when the executor began to start, by `time.monotonic`; None for now.
 
     Raises:
         ConfigError: the cluster cannot have the workers, or a machine does not see a file.
         RunError: the run fails, all images failing included.
     """
     left, folder = job.left.images.num_rows, job.folder
-    started = time.monotonic()
+    started = time.monotonic() if since is None else since
     if left:
         with noted() as stopped:
             for done in executor.stream(job, on_start):

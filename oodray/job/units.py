@@ -6,9 +6,9 @@ a unit that is a single row, its images a list of structs, arrives in every stag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -136,7 +136,8 @@ def pack(images: Sequence[Record], kind: type[Record]) -> pa.Table:
 
 def unpack(table: pa.Table, kind: type[Record]) -> list[Record]:
     """The images of a one-row table. Pixels are views of its memory, and cannot be written to."""
-    return [image for unit in table["images"].iterchunks() for image in from_arrow(kind, unit.flatten())]
+    units: Iterator[Any] = table["images"].iterchunks()
+    return [image for unit in units for image in from_arrow(kind, unit.flatten())]
 
 
 def pack_done(done: UnitDone) -> pa.Table:

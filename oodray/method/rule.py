@@ -9,7 +9,7 @@ Every cluster of the package is judged here: by `exceeds` at one T, by `exceeded
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -22,6 +22,9 @@ from oodray.metrics.curves import MAX_CLUSTER_PIXELS
 
 MAX_DECIMALS = 8
 """Of a T of a sweep: up to it, a T and a ratio that differ are two different float64 numbers, see `exceeded`."""
+
+_FLOAT_ERROR = 1e-12
+"""More than a few operations of floating-point arithmetic move a number within 0..1."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,18 @@ def exceeded(
     if np.any((pixels < 1) | (pixels > MAX_CLUSTER_PIXELS) | (unsure < 0) | (unsure > pixels)):
         raise ValueError(f"a cluster must have 1 to {MAX_CLUSTER_PIXELS} pixels, and 0 to all of them unsure")
     return np.searchsorted(np.asarray(ood_ratios), unsure / pixels).astype(np.int32)
+
+
+def as_decimals(ood_ratios: Iterable[float]) -> list[float]:
+    """Values of T without the errors of floating-point arithmetic: ascending, each once.
+
+    `numpy.arange(0, 1, 0.01)` has 0.35000000000000003 in place of 0.35, which `check_ood_ratios` refuses.
+
+    >>> as_decimals([0.35000000000000003, 0.35, 0.1 + 0.2, 0.123456789])
+    [0.123456789, 0.3, 0.35]
+    """
+    nearest = ((ood_ratio, round(ood_ratio, MAX_DECIMALS)) for ood_ratio in ood_ratios)
+    return sorted({near if abs(near - ood_ratio) <= _FLOAT_ERROR else ood_ratio for ood_ratio, near in nearest})
 
 
 def check_ood_ratios(ood_ratios: Sequence[float]) -> None:

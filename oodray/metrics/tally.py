@@ -206,6 +206,14 @@ class Tally:
         """Number of pixels with a smaller key, whatever their label (ignored ones too)."""
         return int(self.counts[self.keys < key].sum())
 
+    def share_below(self, key: int) -> float:
+        """Share of the pixels with a smaller key: r_k of a cluster, with the key of tau (eq. 3). There must be a pixel.
+
+        >>> Tally.from_arrays([3, 9], [OOD, IGNORE], [1, 3]).share_below(9)
+        0.25
+        """
+        return self.below(key) / self.pixels()
+
     def quantile(self, share: float) -> float:
         """The largest score with at most `share` of the pixels, of all labels, strictly below it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +47,7 @@ class Clusters:
         return self.cells.pixels_by_owner(self.cells.labels == label)
 
 
-def clusters_of(column: pa.ChunkedArray) -> Clusters:
+def clusters_of(column: pa.ChunkedArray[Any]) -> Clusters:
     """The `clusters` column of result rows."""
     structs, row = _flatten(column)
     names = ("k", "cluster", "pixels", "ratio")
@@ -55,7 +55,7 @@ def clusters_of(column: pa.ChunkedArray) -> Clusters:
     return Clusters(row=row, cells=_cells(structs), **fields)
 
 
-def score_cells(column: pa.ChunkedArray) -> tuple[NDArray[Any], Cells]:
+def score_cells(column: pa.ChunkedArray[Any]) -> tuple[NDArray[Any], Cells]:
     """The `tallies` column of result rows: the score of each tally, and the cells."""
     structs, _ = _flatten(column)
     return structs.field("score").to_numpy(zero_copy_only=False), _cells(structs)
@@ -68,14 +68,14 @@ def _cells(structs: pa.StructArray) -> Cells:
     return Cells(len(structs), owner, keys, labels, counts)
 
 
-def _values(lists: pa.ListArray) -> tuple[NDArray[Any], NDArray[np.intp]]:
+def _values(lists: pa.Array[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     values, owner = _flatten(lists)
     return values.to_numpy(zero_copy_only=False), owner
 
 
-def _flatten(lists: pa.ChunkedArray | pa.ListArray) -> tuple[Any, NDArray[np.intp]]:
+def _flatten(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> tuple[Any, NDArray[np.intp]]:
     """The elements of all lists, and the index of the list that each is from; null is an empty list."""
-    if isinstance(lists, pa.ChunkedArray):
-        lists = lists.combine_chunks()
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    lists = cast("pa.ListArray[Any]", array)
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     return lists.flatten(), np.repeat(np.arange(len(lists)), lengths)

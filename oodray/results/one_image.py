@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from oodray.datasets.manifest import read_manifest
+from oodray.datasets.manifest import image_ids, read_manifest
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
@@ -29,7 +30,7 @@ def read_image(folder: ResultsFolder, image_id: str, columns: list[str]) -> dict
     if part is None or not part.exists():
         raise unknown_image(folder, image_id)
     rows = read_rows([part], ["image_id", "status", "error", *columns])
-    rows = rows.filter(pc.equal(rows["image_id"], image_id))
+    rows = rows.filter(pc.equal(rows["image_id"], pa.scalar(image_id)))
     if not rows.num_rows:
         raise unknown_image(folder, image_id)
     row: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
@@ -40,7 +41,7 @@ def read_image(folder: ResultsFolder, image_id: str, columns: list[str]) -> dict
 
 def unknown_image(folder: ResultsFolder, image_id: str) -> ResultsError:
     """The error for an image without a row: the run has not done it yet, or does not know it."""
-    known: list[str] = read_manifest(folder.manifest)["image_id"].to_pylist()
+    known = image_ids(read_manifest(folder.manifest))
     if image_id in known:
         return ResultsError(f"{image_id} is not done yet; run the command of {folder.path} again to continue it")
     holding = [name for name in known if image_id and image_id in name]

@@ -101,7 +101,7 @@ def _read_part(path: Place, columns: list[str]) -> pa.Table:
 @contextlib.contextmanager
 def _opened(path: Place) -> Iterator[pq.ParquetFile]:
     try:
-        with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path))) as source:
+        with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path), "r")) as source:
             file = pq.ParquetFile(source)
             if file.schema_arrow.equals(RESULT_SCHEMA):
                 yield file

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from oodray.datasets.manifest import ListedImage
 from oodray.metrics.tally import Tally
-from oodray.records import Int8, Int16, Int32, Int64, Int64List, UInt8List, UInt16List, schema_of, struct_of
+from oodray.records import Int8, Int16, Int32, Int64, Int64List, UInt8List, UInt16List, schema_of
 
 OK, ERROR = "ok", "error"
 
@@ -39,13 +39,11 @@ class ClusterRow:
     @classmethod
     def of(cls, k: int, cluster: int, tally: Tally, tau_key: int) -> ClusterRow:
         """The cluster whose confidences a tally counts; `tau_key` is that of tau, see `first_key_at_least`."""
-        pixels = tally.pixels()
-        ratio = tally.below(tau_key) / pixels
         return cls(
             k=k,
             cluster=cluster,
-            pixels=pixels,
-            ratio=ratio,
+            pixels=tally.pixels(),
+            ratio=tally.share_below(tau_key),
             keys=tally.keys,
             labels=tally.labels,
             counts=tally.counts,
@@ -107,6 +105,3 @@ class ResultRow(ListedImage):
 
 RESULT_SCHEMA = schema_of(ResultRow)
 """One row per image. Every file is written with it: of error rows alone, columns would have the type null."""
-
-CLUSTER = struct_of(ClusterRow)
-SCORE_TALLY = struct_of(ScoreTally)

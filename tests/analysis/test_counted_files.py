@@ -18,7 +18,7 @@ from oodray.metrics.conventions import LIKE
 from oodray.results.folder import ResultsFolder
 
 
-def ids(files: CountedFiles) -> list[list[str]]:
+def ids(files: CountedFiles) -> list[list[str | None]]:
     return [table["image_id"].to_pylist() for table in files.tables(["image_id"])]
 
 

@@ -36,7 +36,7 @@ def split(images: Sequence[SegmentedImage], *sizes: int) -> list[list[SegmentedI
 
 def everything(folder: ResultsFolder) -> dict[str, object]:
     """What all files of a folder hold together."""
-    return plain(total(CountedFiles.of(folder), RULE))
+    return plain(total(CountedFiles.of(folder), RULE, on_ray=True))
 
 
 def plain(totals: Totals) -> dict[str, object]:
@@ -98,7 +98,7 @@ def test_what_is_written_is_what_is_returned(tmp_path: Path) -> None:
     folder = write_results(tmp_path, [random_images(0, 3)])
     evaluation = evaluate_run(folder)
     assert json.loads(folder.metrics_json.read_text()) == json.loads(json.dumps(asdict(evaluation)))
-    rows = pq.read_table(folder.metrics).to_pylist()
+    rows = pq.read_table(str(folder.metrics)).to_pylist()
     assert rows == [asdict(metrics) | asdict(RULE) | {"tau_used": RULE.tau} for metrics in evaluation.scores]
     assert rows[0].keys() >= {"score", "ap", "fpr95", "auroc", "pooling", "tie_rule", "fpr95_rule", "ap_rule"}
     first = folder.metrics.read_bytes(), folder.metrics_json.read_bytes()
@@ -207,7 +207,7 @@ def test_more_rows_come_only_when_asked_for(tmp_path: Path) -> None:
     folder = write_results(tmp_path, [random_images(8, 4)])
     assert len(evaluate_run(folder).scores) == len(SCORES)
     evaluation = evaluate_run(folder, [LIKE["pebal"], DEFAULT], resamples=20)
-    rows = pq.read_table(folder.metrics).to_pylist()
+    rows = pq.read_table(str(folder.metrics)).to_pylist()
     assert [row["like"] for row in rows] == [None] * len(SCORES) + ["pebal"] * len(SCORES)
     assert {row["fpr95_rule"] for row in rows} == {"first TPR >= 0.95", "TPR nearest 0.95"}
     for metrics in evaluation.scores:

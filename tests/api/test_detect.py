@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +22,9 @@ import oodray
 from oodray.datasets.images import decode_label, read_bytes
 from oodray.datasets.layouts import get_layout
 from oodray.errors import ConfigError, ImageError
+from oodray.job import worker
 from oodray.metrics.tally import Tally, score_keys
+from oodray.models.segmenter import check_segmentations
 from oodray.results.reading import read_rows
 
 Float16 = NDArray[np.float16]
@@ -75,6 +80,18 @@ def test_a_path_and_its_pixels_give_the_same(tmp_path: Path) -> None:
         assert np.array_equal(by_path.clusters, other.clusters)
 
 
+def test_a_path_may_begin_at_home_and_be_any_path_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Like:
+        def __fspath__(self) -> str:
+            return "~/photo.png"
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    expected = oodray.detect(IMAGE, Colours(), image_id="photo")
+    for image in ("~/photo.png", Path("~/photo.png"), Like()):
+        assert np.array_equal(oodray.detect(image, Colours()).clusters, expected.clusters)
+
+
 def test_a_photo_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None:
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6
@@ -88,6 +105,18 @@ def test_logits_and_features_of_ones_own(run: Run) -> None:
     segmentation = fakes.Colours().segment_one(IMAGE)
     found = oodray.detect(IMAGE, segmentation, k=3, tau=1.5)
     assert np.array_equal(found.mask, oodray.detect(IMAGE, Colours(), k=3, tau=1.5).mask)
+
+
+def test_logits_and_features_may_be_arrays() -> None:
+    tensors = fakes.Colours().segment_one(IMAGE)
+    logits, features = tensors.logits.numpy().copy(), np.flip(np.flip(tensors.features.numpy()).copy())
+    logits.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = oodray.detect(IMAGE, oodray.Segmentation(cast("Any", logits), cast("Any", features)), k=3, tau=1.5)
+    expected = oodray.detect(IMAGE, tensors, k=3, tau=1.5)
+    assert np.array_equal(found.clusters, expected.clusters)
+    assert np.array_equal(found.mask, expected.mask)
 
 
 def test_maps_are_those_of_the_definitions() -> None:
@@ -120,6 +149,9 @@ def test_the_mask_comes_first_in_mask_then_logit() -> None:
 
 def test_scores_are_those_asked_for_and_all_without_a_list() -> None:
     assert set(oodray.detect(IMAGE, Colours(), scores=("energy", "ratio")).scores) == {"ratio", "energy"}
+    assert set(oodray.detect(IMAGE, Colours(), scores="energy").scores) == {"energy"}
+    assert set(oodray.detect(IMAGE, Colours(), scores="ratio, energy").scores) == {"ratio", "energy"}
+    assert oodray.detect(IMAGE, Colours(), scores=None).scores.keys() == oodray.detect(IMAGE, Colours()).scores.keys()
     assert set(oodray.detect(IMAGE, Colours()).scores) == {
         "ratio",
         "mask-then-logit",
@@ -164,6 +196,7 @@ def test_images_are_left_as_they_are() -> None:
     [
         (IMAGE[..., 0], r"an image is uint8 \(H, W, 3\) RGB, or the path of a file, not uint8 \(48, 64\)"),
         (IMAGE.astype(np.float32), "not float32"),
+        (Image.fromarray(IMAGE), r"not Image; np\.asarray\(image\.convert\(\"RGB\"\)\) makes one of any Pillow image"),
         (np.zeros((0, 4, 3), np.uint8), "must have a pixel"),
         ("no-such-file.png", r"cannot read no-such-file.png"),
         (None, "not NoneType"),
@@ -180,6 +213,8 @@ def test_what_is_no_image_is_refused(image: Any, problem: str) -> None:
         ({"k": 0}, "k must be a whole number from 1 to 255"),
         ({"ood_ratio": 1.5}, "ood_ratio must be a share from 0 to 1"),
         ({"scores": ("enrgy",)}, "unknown score 'enrgy'; did you mean 'energy'"),
+        ({"scores": "enrgy"}, "unknown score 'enrgy'; did you mean 'energy'"),
+        ({"scores": 5}, "scores in the arguments must be a list of names, got 5"),
         ({"tau": float("nan")}, "tau must be a finite number"),
         ({"kmeans_backend": "cmul"}, "kmeans_backend must be one of"),
         ({"threads": 0}, "threads must be"),
@@ -188,6 +223,71 @@ def test_what_is_no_image_is_refused(image: Any, problem: str) -> None:
 def test_settings_are_checked_as_those_of_a_run(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         oodray.detect(IMAGE, Colours(), **settings)
+
+
+def test_numbers_may_be_those_of_numpy() -> None:
+    plain = oodray.detect(IMAGE, Colours(), k=3, tau=1.5, ood_ratio=0.25, seed=2, threads=1)
+    found = oodray.detect(
+        IMAGE,
+        Colours(),
+        k=cast("int", np.int64(3)),
+        tau=np.float64(1.5),
+        ood_ratio=cast("float", np.float32(0.25)),
+        seed=cast("int", np.uint32(2)),
+        threads=cast("int", np.int32(1)),
+    )
+    assert np.array_equal(found.mask, plain.mask)
+    assert [*map(type, (found.k, found.tau, found.ood_ratio))] == [int, float, float]
+    with pytest.raises(ConfigError, match="k in the arguments must be a whole number, got"):
+        oodray.detect(IMAGE, Colours(), k=cast("int", np.True_))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        torch.zeros(2, 8),
+        np.zeros((2, 8), np.float32),
+        np.zeros((2, 8, 8), np.int64),
+        np.zeros((2, 8, 8), np.longdouble),
+        np.array([["a"]]),
+        None,
+    ],
+)
+@pytest.mark.parametrize("name", ["logits", "features"])
+def test_maps_of_another_form_are_named(name: str, bad: Any) -> None:
+    good = fakes.Colours().segment_one(IMAGE)
+    with pytest.raises(ImageError, match=f"^the segmenter returned {name} of "):
+        oodray.detect(IMAGE, replace(good, **{name: bad}), tau=1.5)
+
+
+def test_maps_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+
+    def check(found: list[oodray.Segmentation], images: int) -> list[oodray.Segmentation]:
+        checked.append(images)
+        return check_segmentations(found, images)
+
+    for module in (worker, sys.modules["oodray.api.detect"]):
+        monkeypatch.setattr(module, "check_segmentations", check)
+    oodray.detect(IMAGE, Colours())
+    assert checked == [1]
+    oodray.detect(IMAGE, fakes.Colours().segment_one(IMAGE), tau=1.5)
+    assert checked == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("net", "kind"),
+    [
+        ("internimage-n-demo", "the text 'internimage-n-demo'"),
+        (None, "NoneType"),
+        (IMAGE, "ndarray"),
+        (torch.nn.Identity(), "Identity"),
+    ],
+)
+def test_what_is_no_network_is_refused(net: Any, kind: str) -> None:
+    problem = f"net must be a network, see oodray.load, or an oodray.Segmentation, not {kind}"
+    with pytest.raises(ConfigError, match=f"^{problem}$"):
+        oodray.detect(IMAGE, net, tau=1.5)
 
 
 def test_without_a_known_tau_one_is_asked_for() -> None:

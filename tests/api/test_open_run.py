@@ -73,6 +73,11 @@ class TestTables:
         )
         assert not copied.metrics.exists()
 
+    def test_metrics_are_those_of_the_default_convention(self, opened: Run, copied: ResultsFolder) -> None:
+        evaluate_run(copied, [LIKE["pebal"], make_convention({"fpr_rule": ">"})])
+        assert len(pd.read_parquet(str(copied.metrics))) == 3 * len(opened.metrics)
+        pd.testing.assert_frame_equal(open_run(on_disk(copied.path)).metrics, opened.metrics)
+
     def test_metrics_that_are_damaged_are_named(self, copied: ResultsFolder) -> None:
         on_disk(copied.metrics).write_bytes(b"PAR1")
         with pytest.raises(ResultsError, match=r"cannot read .*metrics.parquet: .* `oodray evaluate .*` writes it"):
@@ -179,6 +184,12 @@ class TestSweep:
         again = opened.sweep(np.arange(-1, 3.1, 0.5), [1, 0.75, 0.5, 0.25, 0, 0])
         pd.testing.assert_frame_equal(found, again)
 
+    def test_errors_of_arithmetic_are_no_decimals(self, opened: Run) -> None:
+        ood_ratios = np.arange(0, 1, 0.01)
+        assert 0.35000000000000003 in ood_ratios
+        found = opened.sweep(1.5, ood_ratios)
+        pd.testing.assert_frame_equal(found, opened.sweep(1.5, "0:0.99:0.01"))
+
     def test_the_runs_own_setting_has_the_runs_own_metrics(self, opened: Run) -> None:
         [row] = opened.sweep(1.5, 0.4, with_mask_then_logit=True).to_dict("records")
         metrics = opened.metrics.set_index("score")["ap"]
@@ -194,6 +205,8 @@ class TestSweep:
             ({"tau": None}, "no numbers"),
             ({"tau": "a:b"}, "'a:b' is no range"),
             ({"ood_ratio": [1.5]}, "1.5"),
+            ({"ood_ratio": "0.35000000000000003,0.4"}, "T = 0.35000000000000003 has more than 8 decimals"),
+            ({"ood_ratio": [0.3500000001]}, "T = 0.3500000001 has more than 8 decimals"),
         ],
     )
     def test_what_is_no_range_is_named(self, opened: Run, arguments: dict[str, Any], problem: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from places import on_disk
 import oodray
 from oodray.api.start import start
 from oodray.cli import main
+from oodray.config import fingerprint
 from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
 from oodray.job import executors
 from oodray.job import run as run_module
@@ -123,6 +125,18 @@ class TestSettings:
         assert (config.k, config.ood_ratio, config.sweep_k, config.seed) == (3, 1.0, (2, 3), 0)
         assert (config.scores, config.normalize_features) == (("ratio", "msp"), True)
 
+    def test_a_text_is_split_as_the_option_is(self, settings: dict[str, Any], begun: list[Job], tmp_path: Path) -> None:
+        oodray.run(out=tmp_path / "o", progress=False, scores="energy, ratio", sweep_k="2:4", **settings)
+        [config] = [job.plan.config for job in begun]
+        assert (config.scores, config.sweep_k) == (("ratio", "energy"), (2, 3, 4))
+
+    def test_numbers_may_be_those_of_numpy(self, settings: dict[str, Any], begun: list[Job], tmp_path: Path) -> None:
+        given = {"k": np.int64(3), "tau": np.float64(5), "sweep_k": np.arange(2, 4), "threads": np.int32(1)}
+        oodray.run(out=tmp_path / "o", progress=False, **settings | given)
+        [config] = [job.plan.config for job in begun]
+        assert (config.k, config.tau, config.sweep_k) == (3, 5.0, (2, 3))
+        assert json.dumps(fingerprint(config))
+
     def test_paths_may_be_paths(self, settings: dict[str, Any], begun: list[Job], tmp_path: Path) -> None:
         root = Path(settings.pop("root"))
         oodray.run(out=tmp_path / "o", progress=False, root=root, **settings)
@@ -153,6 +167,7 @@ class TestSettings:
             ({"workers": "2:16"}, ConfigError, "workers in the options must be a whole number"),
             ({"model": object()}, ConfigError, "model in the options must be a text"),
             ({"executor": "local", "workers": 2}, ConfigError, "--workers 2 does not go with --executor local"),
+            ({"scores": "rato"}, ConfigError, "unknown score 'rato'; did you mean 'ratio'?"),
             ({"scores": ["rato"]}, ConfigError, "unknown score 'rato'; did you mean 'ratio'?"),
             ({"dataset": "ade-odo"}, DatasetError, "unknown dataset 'ade-odo'"),
             ({"root": "/none"}, DatasetError, "/none does not exist"),

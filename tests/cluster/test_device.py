@@ -29,7 +29,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     def make(*answers: str | None) -> None:
         machines = {Node(f"10.0.1.{index}", 8, 2): answer for index, answer in enumerate(answers)}
 
-        def ask(asked: list[Node], question: Any, *, gpus: float) -> Iterator[tuple[Node, str | None]]:
+        def run_on_each_node(asked: list[Node], question: Any, *, gpus: float) -> Iterator[tuple[Node, str | None]]:
             assert question is device.cuml_problem
             assert gpus > 0  # a task without any sees none
             assert set(asked) <= set(checked)  # only a machine with this oodray understands the question
@@ -37,7 +37,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
         monkeypatch.setattr(device, "connected", lambda _: contextlib.nullcontext())
         monkeypatch.setattr(device, "nodes", lambda: [HEAD, *machines])
-        monkeypatch.setattr(device, "ask", ask)
+        monkeypatch.setattr(device, "run_on_each_node", run_on_each_node)
         monkeypatch.setattr(device, "check_packages", checked.extend)
 
     return make

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 import oodray
 from oodray.cluster import nodes as module
-from oodray.cluster.nodes import ask, check_packages, nodes
+from oodray.cluster.nodes import check_packages, nodes, run_on_each_node
 from oodray.errors import ConfigError, RunError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -15,20 +16,20 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 def test_a_machine_and_what_it_answers() -> None:
     [machine] = nodes()
     assert (machine.cpus, machine.gpus) == (6, 2)
-    assert list(ask([machine], lambda whole, part: whole // part, 7, 3)) == [(machine, 2)]
+    assert list(run_on_each_node([machine], lambda whole, part: whole // part, 7, 3)) == [(machine, 2)]
 
 
 def test_one_that_does_not_answer_in_time_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
     [machine] = nodes()
     with pytest.raises(RunError, match=rf"the node {machine.address} does not answer: .*\. Run the same command again"):
-        list(ask([machine], lambda: time.sleep(5)))
+        list(run_on_each_node([machine], lambda: time.sleep(5)))
 
 
 def test_one_that_fails_is_named() -> None:
     [machine] = nodes()
     with pytest.raises(RunError, match=rf"the node {machine.address} does not answer: "):
-        list(ask([machine], lambda: 7 // 0))
+        list(run_on_each_node([machine], lambda: 7 // 0))
 
 
 def test_gpus_that_others_have_are_said_to_be_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,12 +40,12 @@ def test_gpus_that_others_have_are_said_to_be_at_work(monkeypatch: pytest.Monkey
         def is_there(self) -> bool:
             return True
 
-    holder = ray.remote(num_gpus=2)(Holder).remote()
+    holder: Any = ray.remote(num_gpus=2)(Holder).remote()
     ray.get(holder.is_there.remote())
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1)
     try:
         with pytest.raises(RunError, match=r"Its GPUs may be at work for others"):
-            list(ask(nodes(), lambda: None, gpus=0.01))
+            list(run_on_each_node(nodes(), lambda: None, gpus=0.01))
     finally:
         ray.kill(holder)
 

@@ -113,9 +113,9 @@ class TestSession:
     def test_a_ray_of_our_own_starts_in_the_thread_of_the_caller(self, fake_ray: FakeRay) -> None:
         """Linux ends what a thread started with it."""
         with Session() as session:
-            assert session.starts_its_own
+            assert session.starts_its_own()
             session.begin()
-            assert not session.starts_its_own
+            assert not session.starts_its_own()
             assert (fake_ray.addresses, fake_ray.threads) == (["local"], [threading.current_thread()])
         assert fake_ray.calls == ["init", "shutdown"]
 
@@ -128,7 +128,7 @@ class TestSession:
     def test_a_ray_that_runs_is_left_alone(self, fake_ray: FakeRay) -> None:
         fake_ray.runs = True
         with Session() as session:
-            assert not session.starts_its_own
+            assert not session.starts_its_own()
             session.begin()
         with Session("10.0.0.1:6379") as session:
             session.begin()
@@ -136,7 +136,7 @@ class TestSession:
 
     def test_a_cluster_is_joined(self, fake_ray: FakeRay) -> None:
         with Session("10.0.0.1:6379") as session:
-            assert not session.starts_its_own
+            assert not session.starts_its_own()
             session.begin()
             assert (fake_ray.calls, fake_ray.addresses) == (["init"], ["10.0.0.1:6379"])
         assert fake_ray.calls == ["init", "shutdown"]

@@ -155,7 +155,7 @@ class TestBoth:
         with pytest.raises(RunError, match=r"all 10 images failed; `oodray status .*` shows the most frequent errors"):
             failing.go()
         assert sum(unit.failed for unit in failing.heard) == 10
-        assert failing.rows()["error"].unique().to_pylist()[0].startswith("the segmenter returned features of")
+        assert str(failing.rows()["error"][0]).startswith("the segmenter returned features of")
 
     def test_nothing_that_is_heard_depends_on_the_order(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
         backwards = start()

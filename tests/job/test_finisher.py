@@ -115,14 +115,14 @@ class TestFinisher:
         done = Finisher(METHOD, str(tmp_path), Guard(journal, 0))([image])
         [error] = done.errors
         assert error.startswith(f"a: given up after {ATTEMPTS} attempts (finish): the process died")
-        [row] = pq.read_table(ResultsFolder(tmp_path).part(0)).to_pylist()
+        [row] = pq.read_table(str(ResultsFolder(tmp_path).part(0))).to_pylist()
         assert (row["status"], row["mask_png"], row["height"]) == ("error", None, image.height)
 
     def test_the_unit_is_written_and_summed_up(self, tmp_path: Path) -> None:
         turned = replace(segmented_image(np.random.default_rng(0)), unit=3, warning="either way")
         done = Finisher(METHOD, str(tmp_path))([turned, failed_image("b", "no\nthing", unit=3)])
         assert done == UnitDone(1, 1, ["b: no\nthing"], ["a: either way"])
-        table = pq.read_table(ResultsFolder(tmp_path).part(3))
+        table = pq.read_table(str(ResultsFolder(tmp_path).part(3)))
         assert table.schema.equals(RESULT_SCHEMA)
         assert table["status"].to_pylist() == ["ok", "error"]
         assert table["image_id"].to_pylist() == ["a", "b"]
@@ -132,10 +132,10 @@ class TestFinisher:
         random, part = np.random.default_rng(0), ResultsFolder(tmp_path).part(0)
         a, b, c = (segmented_image(random, image_id) for image_id in "abc")
         Finisher(METHOD, str(tmp_path))([a, failed_image("b"), c])
-        before = pq.read_table(part)
+        before = pq.read_table(str(part))
         finisher = Finisher(METHOD, str(tmp_path), tried_again={0})
         assert finisher([b]) == UnitDone(1, 0)
-        after = pq.read_table(part)
+        after = pq.read_table(str(part))
         assert after["image_id"].to_pylist() == ["a", "b", "c"]
         assert after["status"].to_pylist() == ["ok", "ok", "ok"]
         # Their seconds too: they were not computed again.

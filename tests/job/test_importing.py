@@ -57,7 +57,7 @@ def test_scores_are_measured_as_scikit_learn_does(maps: Maps, tiny_dataset: Path
     assert metrics.score == "mine"
     assert metrics.ap == pytest.approx(average_precision_score(truth, values), abs=1e-12)
     assert metrics.auroc == pytest.approx(roc_auc_score(truth, values), abs=1e-12)
-    [row] = pq.read_table(folder.metrics).to_pylist()
+    [row] = pq.read_table(str(folder.metrics)).to_pylist()
     assert (row["k"], row["tau"], row["ood_ratio"]) == (None, None, None)
 
 

@@ -33,7 +33,7 @@ def test_the_stages_fit_together(tmp_path: Path) -> None:
     done = Finisher(METHOD, str(tmp_path))(worker(decoder(listed)))
     [error] = done.errors
     assert done == UnitDone(2, 1, [error])
-    table = pq.read_table(ResultsFolder(tmp_path).part(0)).to_pylist()
+    table = pq.read_table(str(ResultsFolder(tmp_path).part(0))).to_pylist()
     assert [row["status"] for row in table] == ["ok", "error", "ok"]
     assert error == f"b: {table[1]['error']}"
     for row in (table[0], table[2]):

@@ -331,6 +331,8 @@ class TestClusterTallies:
         for cluster, tally in cluster_tallies(clusters, score_keys(confidence), labels).items():
             unsure = (clusters == cluster) & (confidence.astype(np.float64) < 1.1)
             assert tally.below(first_key_at_least(1.1)) == np.count_nonzero(unsure)
+            pixels = np.count_nonzero(clusters == cluster)
+            assert tally.share_below(first_key_at_least(1.1)) == np.count_nonzero(unsure) / pixels
 
 
 class TestHostileInput:

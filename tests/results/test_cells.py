@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,16 +11,19 @@ from pixel_oracles import METHOD, Pixels, failed_image, random_images, write_res
 
 from oodray.method.rule import Rule
 from oodray.metrics.tally import Tally, score_keys
+from oodray.records import struct_of
 from oodray.results.cells import clusters_of, score_cells
 from oodray.results.reading import read_rows
-from oodray.results.rows import CLUSTER, SCORE_TALLY
+from oodray.results.rows import ClusterRow, ScoreTally
+
+CLUSTER, SCORE_TALLY = struct_of(ClusterRow), struct_of(ScoreTally)
 
 AT_1, AT_2 = 0xBC00, 0xC000  # the keys of the confidences 1.0 and 2.0
 ONE = {"k": 5, "cluster": 0, "pixels": 9, "ratio": 0.5, "keys": [AT_1, AT_2], "labels": [0, 1], "counts": [4, 5]}
 TWO = {"k": 5, "cluster": 1, "pixels": 2, "ratio": 0.0, "keys": [AT_1], "labels": [255], "counts": [2]}
 
 
-def column(*rows: object) -> pa.ChunkedArray:
+def column(*rows: object) -> pa.ChunkedArray[Any]:
     return pa.chunked_array([pa.array(rows, pa.list_(CLUSTER))])
 
 

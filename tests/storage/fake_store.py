@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, LocalFileSystem, PyFileSystem
 
 
-class FakeStore(FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
+class FakeStore(FileSystemHandler):
     """What pyarrow calls of a file system, passed on to a folder; `system` is the file system.
 
     Attributes:
@@ -46,7 +47,7 @@ class FakeStore(FileSystemHandler):  # type: ignore[misc]  # pyarrow has no type
     def normalize_path(self, path: str) -> str:
         return path
 
-    def get_file_info(self, paths: list[str]) -> list[FileInfo]:
+    def get_file_info(self, paths: list[str]) -> list[FileInfo]:  # type: ignore[override]  # pyarrow asks with lists
         self._noted("info")
         return [self._named(info) for info in self._disk.get_file_info([self._local(path) for path in paths])]
 
@@ -61,7 +62,7 @@ class FakeStore(FileSystemHandler):  # type: ignore[misc]  # pyarrow has no type
         self._noted("read")
         if self.cut:
             self.cut -= 1
-            return pa.PythonFile(pa.BufferReader(b""), mode="r")
+            return pa.PythonFile(io.BytesIO(), mode="r")
         return self._disk.open_input_file(self._local(path))
 
     def open_output_stream(self, path: str, metadata: Any) -> Any:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
 
@@ -60,7 +60,7 @@ class RayExecutor:
 
     def start_beside(self, work: Callable[[], Result]) -> Result:
         """See `oodray.job.pipeline.Executor`."""
-        if not self._session.starts_its_own:
+        if not self._session.starts_its_own():
             self._session.begin()
             return work()
         # Linux ends the processes of a Ray with the thread that started them, so this one starts it.
@@ -79,7 +79,7 @@ class RayExecutor:
         pool = _scheduled(job, on_start)
         try:
             for batch in _graph(job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
-                yield from unpack_done(batch)
+                yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
             raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
 
@@ -179,11 +179,12 @@ def _graph(job: Job, pool: Pool) -> ray.data.Dataset:
     tasks = units | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
     resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
     of_workers = (stages.load, stages.threads, stages.settings, stages.guard)
-    return (
+    graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
         .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **units, **resources)
         .map_batches(FinishTask(stages.finisher), **tasks)
     )
+    return graph
 
 
 def _reason(error: RayError) -> str:
