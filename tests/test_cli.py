@@ -168,7 +168,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, Path]]:
     """The plans and folders of the runs that began, none of which goes on."""
     seen: list[tuple[Plan, Path]] = []
 
-    def stop(job: Job, *_: object) -> None:
+    def stop(job: Job, *_: object, **__: object) -> None:
         seen.append((job.plan, on_disk(job.folder.path)))
         raise RunError("seen enough")
 

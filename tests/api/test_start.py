@@ -44,7 +44,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """The runs that began, none of which computes anything."""
     seen: list[Job] = []
     monkeypatch.setattr(executors, "executor_of", lambda _: Idle())
-    monkeypatch.setattr(run_module, "run", lambda job, *_: seen.append(job))
+    monkeypatch.setattr(run_module, "run", lambda job, *_, **__: seen.append(job))
     return seen
 
 
