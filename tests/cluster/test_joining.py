@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -239,9 +238,8 @@ def test_where_nobody_listens_nothing_is_run(
 ) -> None:
     nobody = "127.0.0.1:1"
     runs = Runs(tmp_path, tiny_dataset, environment if by_option else environment | {"RAY_ADDRESS": nobody})
-    started = time.monotonic()
+    # Ray itself would wait for minutes, then say something else.
     done = runs.run(*(["--ray-address", nobody] if by_option else []))
-    assert time.monotonic() - started < 30
     assert done.returncode == 2
     assert done.stdout == ""
     [message] = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
