@@ -9,12 +9,18 @@ from pathlib import Path
 
 from oodray.errors import ConfigError
 from oodray.scores.clusters import MaskThenLogit, Ratio
-from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp
+from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp, MutualInformation, PredictiveEntropy
+from oodray.scores.masks import QUERY_SCORES
 from oodray.scores.score import ClusterScore, PixelScore, Score
 from oodray.spelling import did_you_mean
 
 KNOWN: dict[str, type[Score]] = {
-    score.name: score for score in (Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen)
+    score.name: score
+    for score in (
+        *(Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen),
+        *QUERY_SCORES,
+        *(PredictiveEntropy, MutualInformation),
+    )
 }
 """Every score by its name, in the order of tables."""
 
