@@ -127,9 +127,17 @@ def planned(
     def make_plan() -> Plan:
         return complete(request, lambda line: note(terminal, line))
 
+    def make_plan_and_try() -> Plan:
+        from oodray.models.loading import try_network
+
+        plan = make_plan()
+        if executor.uses_ray:  # else the network is loaded here next
+            try_network(plan.model)
+        return plan
+
     if folder.is_finished() and not anew:
         return make_plan(), executor
-    return executor.start_beside(make_plan), executor
+    return executor.start_beside(make_plan_and_try), executor
 
 
 def carry_out(

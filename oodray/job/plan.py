@@ -176,6 +176,7 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
         model.remark,
+        _remark_on_checkpoint(model),
         device.warning,
         dtype_warning(dtype, device.kind),
         *request.warnings,
@@ -276,6 +277,15 @@ def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     if snapped != tau:
         warnings += (f"tau={tau} is no edge of tallies of {bits} bits: {snapped} is used, and named tau_used",)
     return tau, warnings
+
+
+def _remark_on_checkpoint(model: ModelSource) -> str | None:
+    """What is done to find the weights in a file of the user's own."""
+    if model.checkpoint is None or model.sha256 is not None:
+        return None
+    from oodray.models.weights.checkpoints import read_checkpoint
+
+    return read_checkpoint(model.checkpoint).remark
 
 
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:

@@ -79,7 +79,23 @@ def load_segmenter(source: ModelSource, device: str = "cpu", dtype: str = FLOAT3
         return segmenter
     from oodray.models.hugging_face import HuggingFaceFeatures, WithFeatures
 
-    return WithFeatures(segmenter, HuggingFaceFeatures(source.features, device=device, dtype=dtype))
+    both = WithFeatures(segmenter, HuggingFaceFeatures(source.features, device=device, dtype=dtype))
+    _try_out(both, TRIED_SIZE)
+    return both
+
+
+def try_network(source: ModelSource) -> None:
+    """Load a network and let it segment an image, on the CPU of this process, before others load it.
+
+    Networks whose weights are the published ones are not tried, and neither are factories, which may need what only a
+    worker has.
+
+    Raises:
+        ModelError: it cannot be built, or cannot segment.
+    """
+    if source.features is None and (source.sha256 is not None or source.from_factory):
+        return
+    load_segmenter(source)
 
 
 def _load(source: ModelSource, device: str, dtype: str) -> Segmenter:

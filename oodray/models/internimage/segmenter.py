@@ -15,8 +15,9 @@ from oodray.models.input_rule import InputRule
 from oodray.models.internimage.architecture import ARCHITECTURES
 from oodray.models.internimage.upernet import InternImageUPerNet
 from oodray.models.segmenter import Segmentation, check_one_size
-from oodray.models.weights.checkpoints import StateDict, read_state_dict
+from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.parameters import load_weights_from
+from oodray.models.weights.state_dicts import StateDict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
