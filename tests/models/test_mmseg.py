@@ -397,7 +397,7 @@ def test_a_base_may_be_one_that_the_package_ships(tmp_path: Path) -> None:
     network: Any = build_network(path)
     assert network.decode_head.num_classes == 4
     path.write_text("_base_ = ['mmdet::_base_/models/nothing.py']\n")
-    with pytest.raises(ModelError, match="takes parts from the package mmdet|cannot read the mmsegmentation config"):
+    with pytest.raises(ModelError, match=r"takes parts from the package mmdet|cannot read the mmsegmentation config"):
         build_network(path)
 
 

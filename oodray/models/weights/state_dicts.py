@@ -94,11 +94,12 @@ def _found(content: object, path: Path) -> tuple[str | None, StateDict]:
         return next(iter(places.items()))
     if places:
         raise ModelError(
-            f"{path} holds several state dicts, under {', '.join(map(repr, places))}: save the one that is meant alone, "
-            f"torch.save(torch.load(FILE)[{next(iter(places))!r}], FILE)"
+            f"{path} holds several state dicts, under {', '.join(map(repr, places))}: save the one that is meant "
+            f"alone, torch.save(torch.load(FILE)[{next(iter(places))!r}], FILE)"
         )
     raise ModelError(
-        f"{path} holds no state dict: expected names and tensors, bare or under 'state_dict', found {_describe(content)}"
+        f"{path} holds no state dict: expected names and tensors, bare or under 'state_dict', "
+        f"found {_describe(content)}"
     )
 
 
