@@ -50,6 +50,7 @@ COMMANDS = (
     "datasets check",
     "models",
     "models fetch",
+    "models inspect",
     "models verify",
     "doctor",
 )

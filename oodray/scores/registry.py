@@ -14,13 +14,11 @@ from oodray.scores.masks import QUERY_SCORES
 from oodray.scores.score import ClusterScore, PixelScore, Score
 from oodray.spelling import did_you_mean
 
+_OF_LOGITS: tuple[type[Score], ...] = (MaxLogit, Msp, Entropy, Energy, Gen)
+
 KNOWN: dict[str, type[Score]] = {
     score.name: score
-    for score in (
-        *(Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen),
-        *QUERY_SCORES,
-        *(PredictiveEntropy, MutualInformation),
-    )
+    for score in (Ratio, MaskThenLogit, *_OF_LOGITS, *QUERY_SCORES, PredictiveEntropy, MutualInformation)
 }
 """Every score by its name, in the order of tables."""
 
