@@ -135,7 +135,7 @@ class Bank:
     def of_image(self, image_id: str) -> NDArray[np.bool_]:
         """Which vectors are of an image, `(n,)`."""
         try:
-            return self.images == self.image_ids.index(image_id)
+            return np.equal(self.images, self.image_ids.index(image_id))
         except ValueError:
             return np.zeros(len(self), np.bool_)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from oodray.errors import ConfigError
@@ -11,7 +12,7 @@ from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.head import ReactParameters, fit_react
 from oodray.scores.fitted.mahalanobis import MahalanobisParameters, fit_mahalanobis
 from oodray.scores.fitted.mixture import MixtureParameters, fit_mixture
-from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, coreset, fit_cdnp, principal_projection
+from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, SearchParameters, fit_cdnp, fit_search
 from oodray.scores.fitted.settings import FITTED_SCORES, FitSettings
 from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
 from oodray.scores.fitted.subspace import NecoParameters, VimParameters, fit_neco, fit_vim
@@ -23,12 +24,14 @@ class Fitted:
     """What was fitted.
 
     Attributes:
-        parameters: of each score that has some, by name; `knn` has none but the bank.
+        parameters: of each score that has some, by name.
+        names: scores that can be had.
         refused: why a score cannot be had, by name.
         remarks: what the user should know of a score that was fitted, by name.
     """
 
     parameters: dict[str, Any] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
 
@@ -42,13 +45,14 @@ def fit_scores(names: Sequence[str], sums: Sums, bank: Bank, settings: FitSettin
     unknown = [name for name in names if name not in FITTED_SCORES]
     if unknown:
         raise ConfigError(f"no score to fit is named {', '.join(unknown)}; known: {', '.join(FITTED_SCORES)}")
-    fitted = Fitted()
-    for name in names:
+    statistics, fitted = _Statistics(sums, bank, settings), Fitted()
+    for name in scores_with(names):
         try:
-            parameters = _WAYS[name](sums, bank, settings)
+            parameters = _WAYS[name](statistics)
         except ValueError as error:
             fitted.refused[name] = str(error)
             continue
+        fitted.names.append(name)
         if parameters is not None:
             fitted.parameters[name] = parameters
         if remark := _remark(parameters):
@@ -56,55 +60,63 @@ def fit_scores(names: Sequence[str], sums: Sums, bank: Bank, settings: FitSettin
     return fitted
 
 
-def neighbours_of(
-    bank: Bank, sums: Sums, settings: FitSettings, *, metric: str = "euclidean", device: str = "cpu"
-) -> Neighbours:
-    """The bank, ready to be searched as the settings say.
+def scores_with(names: Sequence[str]) -> tuple[str, ...]:
+    """Scores in the order of `FITTED_SCORES`, with those that they are made of.
 
-    Raises:
-        ValueError: the bank is empty, or features have fewer dimensions than are asked for.
+    >>> scores_with(["cdnp", "sml"])
+    ('sml', 'knn', 'cdnp')
     """
-    dims, size = settings.bank_dims, settings.bank_coreset
-    return Neighbours.of(
-        bank,
-        metric=metric,
-        projection=None if dims is None else principal_projection(sums, dims, metric=metric),
-        chosen=None if size is None else coreset(bank, size, seed=settings.seed),
-        device=device,
-    )
+    wanted = {*names} | ({"knn"} if "cdnp" in names else set())
+    return tuple(name for name in FITTED_SCORES if name in wanted)
 
 
-def _fit_knn(sums: Sums, bank: Bank, settings: FitSettings) -> None:
-    """Nothing is fitted; refused where it could not be searched."""
-    neighbours_of(bank, sums, settings)
+@dataclass(frozen=True)
+class _Statistics:
+    sums: Sums
+    bank: Bank
+    settings: FitSettings
+
+    @cached_property
+    def search(self) -> SearchParameters:
+        return fit_search(
+            self.sums,
+            self.bank,
+            dims=self.settings.bank_dims,
+            size=self.settings.bank_coreset,
+            seed=self.settings.seed,
+        )
 
 
-def _fit_activations(sums: Sums, bank: Bank, settings: FitSettings) -> None:  # noqa: ARG001
-    """Nothing is fitted; refused where the network offers no last layer, as for `react`."""
-    fit_react(bank)
+def _fit_cdnp(of: _Statistics) -> CdnpParameters:
+    return fit_cdnp(of.sums, Neighbours.of(of.bank, of.search))
 
 
-_WAYS: dict[str, Callable[[Sums, Bank, FitSettings], Any]] = {
-    "sml": lambda sums, bank, settings: fit_standardized(sums),
-    "sml-smoothed": lambda sums, bank, settings: fit_standardized(sums),
-    "mahalanobis": lambda sums, bank, settings: fit_mahalanobis(sums),
-    "mahalanobis++": lambda sums, bank, settings: fit_mahalanobis(sums, directions=True),
-    "knn": _fit_knn,
-    "cdnp": lambda sums, bank, settings: fit_cdnp(sums, neighbours_of(bank, sums, settings)),
-    "vim": lambda sums, bank, settings: fit_vim(sums, bank),
-    "neco": lambda sums, bank, settings: fit_neco(sums, bank),
-    "gmm": lambda sums, bank, settings: fit_mixture(bank, seed=settings.seed),
-    "react": lambda sums, bank, settings: fit_react(bank),
-    "ash": _fit_activations,
-    "scale": _fit_activations,
+def _require_activations(of: _Statistics) -> None:
+    """For scores that fit nothing, but need the same activations as `react`."""
+    fit_react(of.bank)
+
+
+_WAYS: dict[str, Callable[[_Statistics], Any]] = {
+    "sml": lambda of: fit_standardized(of.sums),
+    "sml-smoothed": lambda of: fit_standardized(of.sums),
+    "mahalanobis": lambda of: fit_mahalanobis(of.sums),
+    "mahalanobis++": lambda of: fit_mahalanobis(of.sums, directions=True),
+    "knn": lambda of: of.search,
+    "cdnp": _fit_cdnp,
+    "vim": lambda of: fit_vim(of.sums, of.bank),
+    "neco": lambda of: fit_neco(of.sums, of.bank),
+    "gmm": lambda of: fit_mixture(of.bank, seed=of.settings.seed),
+    "react": lambda of: fit_react(of.bank),
+    "ash": _require_activations,
+    "scale": _require_activations,
 }
-
 
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         StandardizedParameters,
         MahalanobisParameters,
+        SearchParameters,
         CdnpParameters,
         VimParameters,
         NecoParameters,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from oodray.scores.fitted.settings import FitSettings
 from oodray.scores.fitted.sums import Sums
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, storage_path
+
+if TYPE_CHECKING:
+    from oodray.scores.fitted.neighbours import Neighbours
 
 FORMAT = 1
 
@@ -164,6 +167,16 @@ class Fit:
             key.removeprefix(f"{name}/"): values for key, values in self._arrays.items() if key.startswith(f"{name}/")
         }
         return kind(**{key: _plain(value) for key, value in scalars.items()}, **arrays)
+
+    def neighbours(self, *, metric: str = "euclidean", device: str = "cpu") -> Neighbours:
+        """The bank, ready to be searched, for `knn` and `cdnp`.
+
+        Raises:
+            ConfigError: the fit does not hold `knn`.
+        """
+        from oodray.scores.fitted.neighbours import Neighbours
+
+        return Neighbours.of(self.bank, self.parameters("knn"), metric=metric, device=device)
 
     def require(self, name: str) -> None:
         """Refuse a score that the fit does not hold.

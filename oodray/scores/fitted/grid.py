@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from oodray.scores.fitted.sums import NO_CLASS, Positions
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @torch.no_grad()
@@ -35,7 +39,9 @@ def positions_of(
     """
     height, width = features.shape[1:]
     there = _resized(logits, height, width)
-    classes = there.argmax(0).short().cpu().numpy() if true_classes is None else at_centres(true_classes, height, width)
+    classes: NDArray[np.int16] = there.argmax(0).short().cpu().numpy()
+    if true_classes is not None:
+        classes = at_centres(true_classes, height, width)
     if counts is not None:
         classes = np.where(at_centres(counts, height, width), classes, np.int16(NO_CLASS))
     return Positions(
@@ -52,7 +58,7 @@ def rows_of(maps: Tensor) -> Tensor:
     return maps.float().flatten(1).T.contiguous()
 
 
-def at_centres(values: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+def at_centres(values: NDArray[Scalar], height: int, width: int) -> NDArray[Scalar]:
     """Of `(H, W)` pixels those at the centres of a grid's positions, `(height, width)`; between two, the later one.
 
     >>> at_centres(np.arange(8).reshape(2, 4), 1, 2).tolist()

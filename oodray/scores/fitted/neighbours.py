@@ -21,7 +21,7 @@ from torch import Tensor
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.grid import rows_of
 from oodray.scores.fitted.search import Index, nearest
-from oodray.scores.fitted.sums import Sums, symmetric
+from oodray.scores.fitted.sums import Sums
 
 K = 3
 METRICS = ("euclidean", "cosine")
@@ -31,6 +31,48 @@ MOST_MEASURED = 30_000
 
 CORESET_DIMS = 128
 """Of the random projection in which a coreset is chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class SearchParameters:
+    """What of a bank is searched: by default all of it.
+
+    Attributes:
+        rows: of the bank that are searched, `(n,)` int64; empty for all.
+        basis: of the subspace in which distances are taken, orthonormal, `(d, D)` float64; empty for all dimensions.
+        direction_basis: the same for f / |f|, which the metric "cosine" is of.
+    """
+
+    rows: NDArray[np.int64]
+    basis: NDArray[np.float64]
+    direction_basis: NDArray[np.float64]
+
+
+def fit_search(
+    sums: Sums, bank: Bank, *, dims: int | None = None, size: int | None = None, seed: int = 0
+) -> SearchParameters:
+    """The principal components and the coreset that neighbours are searched in.
+
+    Args:
+        sums: over in-distribution images.
+        bank: of them.
+        dims: principal components to keep; None for all dimensions.
+        size: of the coreset; None for the whole bank.
+        seed: of the coreset.
+
+    Raises:
+        ValueError: the bank is empty, or features have fewer dimensions than `dims`.
+    """
+    if not len(bank):
+        raise ValueError("the bank holds no feature vector")
+    features = bank.features.shape[1]
+    if dims is not None and not 1 <= dims <= features:
+        raise ValueError(f"features have {features} dimensions: a projection keeps 1 to {features}, not {dims}")
+    return SearchParameters(
+        rows=np.zeros(0, np.int64) if size is None else coreset(bank, size, seed=seed),
+        basis=_principal(sums.covariance(), dims or 0),
+        direction_basis=_principal(sums.direction_covariance(), dims or 0),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +97,17 @@ class Neighbours:
     def of(
         cls,
         bank: Bank,
+        parameters: SearchParameters,
         *,
         metric: str = "euclidean",
-        projection: NDArray[np.float64] | None = None,
-        chosen: NDArray[np.int64] | None = None,
         device: torch.device | str = "cpu",
     ) -> Neighbours:
         """The vectors of a bank. On a CPU, Euclidean and whole, they are not copied.
 
         Args:
             bank: of features.
+            parameters: what of it is searched.
             metric: one of `METRICS`.
-            projection: orthonormal rows `(d, D)`, see `principal_projection`; None keeps all dimensions.
-            chosen: rows of the bank that are searched, see `coreset`; None takes all.
             device: where the search is done.
 
         Raises:
@@ -75,9 +115,10 @@ class Neighbours:
         """
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
-        rows = slice(None) if chosen is None else chosen
+        rows = parameters.rows if len(parameters.rows) else slice(None)
         vectors = torch.from_numpy(bank.features[rows]).to(device)
-        onto = None if projection is None else torch.from_numpy(projection).to(device, torch.float32)
+        basis = parameters.direction_basis if metric == "cosine" else parameters.basis
+        onto = torch.from_numpy(basis).to(device, torch.float32) if len(basis) else None
         images = torch.from_numpy(bank.images[rows]).to(device)
         return cls(Index.of(_prepared(vectors, metric, onto)), images, bank.image_ids, metric, onto)
 
@@ -168,25 +209,6 @@ def cdnp(distance: Tensor, lse: Tensor, parameters: CdnpParameters) -> Tensor:
     return scaled + distance / parameters.d_max
 
 
-def principal_projection(sums: Sums, dims: int, *, metric: str = "euclidean") -> NDArray[np.float64]:
-    """The `dims` principal components of in-distribution features, `(dims, D)`, orthonormal.
-
-    Distances after it are never greater than before. Of the metric "cosine" they are those of f / |f|.
-
-    Raises:
-        ValueError: features have fewer dimensions.
-    """
-    size = sums.feature_sum.shape[1]
-    if not 1 <= dims <= size:
-        raise ValueError(f"features have {size} dimensions: a projection has 1 to {size}, not {dims}")
-    covariance = sums.covariance()
-    if metric == "cosine":
-        count = sums.positions.sum()
-        mean = sums.direction_sum.sum(0) / count
-        covariance = symmetric(sums.direction_products / count - np.outer(mean, mean))
-    return np.ascontiguousarray(np.linalg.eigh(covariance)[1].T[::-1][:dims])
-
-
 def coreset(bank: Bank, size: int, *, seed: int) -> NDArray[np.int64]:
     """Rows of a bank that cover it: each next one is farthest from those chosen so far; ascending.
 
@@ -210,6 +232,13 @@ def coreset(bank: Bank, size: int, *, seed: int) -> NDArray[np.int64]:
         closest = torch.minimum(closest, norms + norms[last] - 2 * (vectors @ vectors[last]))
         closest[last] = -torch.inf
     return np.sort(chosen)
+
+
+def _principal(covariance: NDArray[np.float64], dims: int) -> NDArray[np.float64]:
+    """The eigenvectors of the greatest eigenvalues, `(dims, D)`. Projecting on them makes no distance greater."""
+    if not dims:
+        return np.zeros((0, len(covariance)))
+    return np.ascontiguousarray(np.linalg.eigh(covariance)[1].T[::-1][:dims])
 
 
 def _prepared(vectors: Tensor, metric: str, projection: Tensor | None) -> Tensor:

@@ -46,7 +46,7 @@ class Index:
         """
         if vectors.ndim != 2 or not vectors.numel() or vectors.dtype != torch.float32:
             raise ValueError(f"vectors must be float32 (N, D), not {vectors.dtype} {tuple(vectors.shape)}")
-        blocks = vectors.split(_blocks(vectors)[0])
+        blocks = torch.split(vectors, _blocks(vectors)[0])
         centre = (torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(vectors)).float()
         norms = torch.cat([(block - centre).square().sum(1) for block in blocks])
         return cls(vectors, centre, norms)
@@ -77,7 +77,7 @@ def nearest(queries: Tensor, index: Index, k: int, *, excluded: Tensor | None = 
         raise ValueError("no vector is left to be near to")
     norms = index.norms if excluded is None else index.norms.masked_fill(excluded, math.inf)
     rows, columns = _blocks(queries)
-    found = [_nearest_of(block, index, norms, min(k, left), rows) for block in queries.split(columns)]
+    found = [_nearest_of(block, index, norms, min(k, left), rows) for block in torch.split(queries, columns)]
     return torch.cat([distances for distances, _ in found]), torch.cat([places for _, places in found])
 
 

@@ -98,7 +98,7 @@ def fit_vim(sums: Sums, bank: Bank) -> VimParameters:
 def vim_residual(features: Tensor, parameters: VimParameters) -> Tensor:
     """alpha |R (f - u)| on the grid, `(h, w)` float64, of features `(D, h, w)`."""
     f = rows_of(features).double() - _like(parameters.centre, features)
-    lengths = _projected(f, parameters.residual).norm(dim=1)
+    lengths: Tensor = _projected(f, parameters.residual).norm(dim=1)
     return (parameters.alpha * lengths).view(features.shape[1:])
 
 
@@ -141,7 +141,8 @@ def neco(share: Tensor, lse: Tensor, parameters: NecoParameters) -> Tensor:
 def _shares(f: Tensor, principal: Tensor) -> Tensor:
     """|P f| / |f| of rows; 0 of a row of length 0."""
     lengths = f.norm(dim=1)
-    return (f @ principal.T).norm(dim=1) / lengths.where(lengths > 0, 1.0)
+    shares: Tensor = (f @ principal.T).norm(dim=1) / lengths.where(lengths > 0, 1.0)
+    return shares
 
 
 def _eigenvectors(sums: Sums) -> NDArray[np.float64]:
@@ -152,7 +153,7 @@ def _eigenvectors(sums: Sums) -> NDArray[np.float64]:
 
 def _centred(bank: Bank, centre: NDArray[np.float64]) -> Iterator[Tensor]:
     """The vectors of a bank about a centre, in float64, some at a time."""
-    for block in torch.from_numpy(bank.features).split(_BLOCK):
+    for block in torch.split(torch.from_numpy(bank.features), _BLOCK):
         yield block.double() - torch.from_numpy(centre)
 
 

@@ -154,8 +154,8 @@ class Sums:
             m=Moments.of(m),
             lse=Moments.of(maps.lse[counts]),
             pixels=np.bincount(of_class, minlength=classes).astype(np.int64),
-            m_sum=np.bincount(of_class, m, minlength=classes),
-            m_squares=np.bincount(of_class, np.square(m), minlength=classes),
+            m_sum=_sum_by_class(m, of_class, classes),
+            m_squares=_sum_by_class(np.square(m), of_class, classes),
             positions=np.bincount(grid[grid != NO_CLASS], minlength=classes).astype(np.int64),
             feature_sum=(members @ f).cpu().numpy(),
             feature_products=(f.T @ f).cpu().numpy(),
@@ -187,6 +187,11 @@ class Sums:
         mean = self.mean_feature
         return symmetric(self.feature_products / self.positions.sum() - np.outer(mean, mean))
 
+    def direction_covariance(self) -> NDArray[np.float64]:
+        """The same of f / |f|."""
+        mean = self.direction_sum.sum(0) / self.positions.sum()
+        return symmetric(self.direction_products / self.positions.sum() - np.outer(mean, mean))
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """As arrays by name, for a file."""
         names = [field.name for field in fields(self) if field.name not in _MOMENTS]
@@ -200,11 +205,12 @@ class Sums:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Sums:
         """From what `to_arrays` gave."""
-        moments = {
+        found: dict[str, Any] = {
             name: Moments(int(arrays[f"{name}_count"]), *map(float, arrays[f"{name}_moments"])) for name in _MOMENTS
         }
         names = {field.name for field in fields(cls)} - {"images", *_MOMENTS}
-        return cls(images=int(arrays["images"]), **moments, **{name: arrays[name] for name in names})
+        found |= {name: arrays[name] for name in names}
+        return cls(images=int(arrays["images"]), **found)
 
 
 _MOMENTS = ("m", "lse")
@@ -231,6 +237,10 @@ def symmetric(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean of a matrix and its transpose: rounding may differ above and below the diagonal."""
     mean: NDArray[np.float64] = (matrix + matrix.T) / 2
     return mean
+
+
+def _sum_by_class(values: NDArray[np.float64], of_class: NDArray[np.int16], classes: int) -> NDArray[np.float64]:
+    return np.bincount(of_class, weights=values, minlength=classes).astype(np.float64)
 
 
 def _where(chosen: NDArray[np.bool_], like: Tensor) -> Tensor:
