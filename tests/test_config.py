@@ -218,6 +218,7 @@ class TestFingerprint:
         how_it_runs = {
             "allow_outside_root",
             "checkpoint",
+            "fit",
             "executor",
             "workers",
             "fewest_workers",

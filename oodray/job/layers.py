@@ -7,6 +7,7 @@ from typing import get_origin
 
 from oodray.config import SETTINGS, RunConfig, build_config, check_settings, preset
 from oodray.datasets.layouts import Layout, get_layout
+from oodray.scores.fitted.folder import Fit
 from oodray.scores.registry import check_names
 from oodray.settings import Settings
 
@@ -40,7 +41,7 @@ def read_layers(options: Settings, from_file: Settings | None = None) -> Layers:
     layout = get_layout(named.dataset)
     published = preset(named.dataset)
     config = build_config(published, from_file or {}, given)
-    scores = check_names(config.scores)
+    scores = check_names(config.scores, None if config.fit is None else Fit(config.fit))
     return Layers(layout, published, {**(from_file or {}), **given}, replace(config, scores=scores))
 
 

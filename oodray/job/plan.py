@@ -23,7 +23,8 @@ from oodray.models.dtype import choose_dtype, dtype_warning
 from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
-from oodray.scores.registry import names_of, pixel_scores, source_files
+from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.registry import is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
 
@@ -78,6 +79,8 @@ class Plan:
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         if self.model.own_code is not None:
             places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
+        if self.config.fit is not None:
+            places["the fit"] = str(FitFolder(self.config.fit).fit)
         places |= {
             f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
         }
@@ -93,6 +96,7 @@ class Plan:
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
+            "fit_sha256": None if self.config.fit is None else Fit(self.config.fit).sha256(),
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -180,10 +184,11 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
-    return Plan(
+    plan = Plan(
         config=replace(
             config,
             root=str(request.root),
+            fit=None if config.fit is None else str(FitFolder(config.fit).path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -199,6 +204,9 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
     )
+    if config.fit is not None:
+        Fit(config.fit).require_network(network_identity(plan.identity()))
+    return plan
 
 
 def resolve_network(layers: Layers) -> ModelSource:
@@ -230,7 +238,8 @@ def check_own_scores(config: RunConfig) -> None:
     for score in config.scores:
         if config.root is not None:
             refuse_code_of_the_dataset(score, storage_path(config.root))
-    pixel_scores(config.scores, str(Path.cwd()))
+    own = [score for score in config.scores if is_own(score)]
+    pixel_scores(own, str(Path.cwd()))
     names_of(config.scores, str(Path.cwd()))
 
 

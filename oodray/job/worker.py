@@ -21,7 +21,7 @@ from oodray.method.settings import MethodSettings
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
 from oodray.records import extended
 from oodray.scores.registry import pixel_scores
-from oodray.scores.score import ImageFeatures, PixelScore
+from oodray.scores.score import Head, ImageFeatures, PixelScore
 
 if TYPE_CHECKING:
     from oodray.scores.maps import PixelMaps
@@ -40,7 +40,7 @@ class Worker:
 
     def __init__(self, segmenter: Segmenter, settings: MethodSettings, guard: Guard | None = None) -> None:
         self.segmenter, self.settings = segmenter, settings
-        self.scores = pixel_scores(settings.scores, settings.search_path)
+        self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit)
         self.guard = guard or unguarded()
 
     def __call__(self, images: list[DecodedImage]) -> list[SegmentedImage]:
@@ -66,7 +66,7 @@ class Worker:
             failure = _failure("the network failed", error)
         else:
             seconds = (time.perf_counter() - start) / len(images)
-            found = cluster_images(images, segmentations, self.settings, self.scores)
+            found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
             return [replace(image, seconds_segment=seconds) for image in found]
         # Not in the handler above, which keeps the memory of the failed batch.
         return _each_alone(images, failure, lambda index: self._segment([images[index]]))
@@ -87,11 +87,12 @@ def cluster_images(
     segmentations: list[Segmentation],
     settings: MethodSettings,
     scores: Sequence[PixelScore],
+    head: Head | None = None,
 ) -> list[SegmentedImage]:
-    """Confidence, pixel scores and clusters of images, from what a network said of them."""
+    """Confidence, pixel scores and clusters of images, from what a network said of them; `head` is its classifier."""
     start = time.perf_counter()
     try:
-        maps = [maps_of(*pair, scores) for pair in zip(images, segmentations, strict=True)]
+        maps = [maps_of(*pair, scores, head) for pair in zip(images, segmentations, strict=True)]
         clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = _failure("clustering failed", error)
@@ -102,7 +103,7 @@ def cluster_images(
             for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
         ]
     return _each_alone(
-        images, failure, lambda index: cluster_images([images[index]], [segmentations[index]], settings, scores)
+        images, failure, lambda index: cluster_images([images[index]], [segmentations[index]], settings, scores, head)
     )
 
 
@@ -125,7 +126,14 @@ def _segmented(image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore
     )
 
 
-def maps_of(image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore]) -> PixelMaps:
+def head_of(segmenter: Segmenter) -> Head | None:
+    """The classifier of a network that offers it, see `oodray.Segmentation`."""
+    return getattr(segmenter, "head", None)
+
+
+def maps_of(
+    image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore], head: Head | None
+) -> PixelMaps:
     """Confidence and scores of every pixel of an image.
 
     Raises:
@@ -133,7 +141,7 @@ def maps_of(image: DecodedImage, segmentation: Segmentation, scores: Sequence[Pi
     """
     from oodray.scores.maps import pixel_maps
 
-    features = ImageFeatures(segmentation.features, image.image_id)
+    features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
     return pixel_maps(segmentation.logits, *image.size, scores, features)
 
 
