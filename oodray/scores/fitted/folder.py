@@ -247,7 +247,7 @@ def write_arrays(target: Place, arrays: Mapping[str, NDArray[Any]]) -> None:
     from safetensors.numpy import save_file
 
     with replacing(target) as temporary:
-        save_file({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}, temporary)
+        save_file({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}, temporary)
 
 
 def read_arrays(path: Place) -> Arrays:

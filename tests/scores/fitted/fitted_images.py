@@ -1,4 +1,4 @@
-"""In-distribution images for the tests of fitted scores: features of classes, their logits, and sums and bank of them."""
+"""In-distribution images for the tests of fitted scores: their features and logits, and sums and bank of them."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import random
 
 import numpy as np
 import pytest
-
 from fitted_images import images
+
 from oodray.scores.fitted.bank import Bank, priorities_of
 from oodray.scores.fitted.sums import NO_CLASS, Positions
 

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-
 from fitted_images import CLASSES, all_classes, all_rows, fitted, image, images
+
 from oodray.errors import ImageError
 from oodray.scores.fitted.grid import at_centres, positions_of
 from oodray.scores.fitted.sums import NO_CLASS, Moments, PixelMaps, Sums
