@@ -52,9 +52,8 @@ def test_neco_standardizes_both_parts() -> None:
     known = share(bank.features.astype(np.float64))
     lse = np.stack([one.maps().lse for one in found]).astype(np.float64)
     of_image = np.linspace(-3, 12, 15)
-    expected = -(
-        0.6 * (share(rows(queries())) - known.mean()) / known.std() + 0.4 * (of_image - lse.mean()) / lse.std()
-    )
+    shares = (share(rows(queries())) - known.mean()) / known.std()
+    expected = -(0.6 * shares + 0.4 * (of_image - lse.mean()) / lse.std())
     score = neco(neco_share(queries(), parameters).flatten(), torch.from_numpy(of_image), parameters)
     np.testing.assert_allclose(score.numpy(), expected, rtol=1e-6, atol=1e-6)
 
