@@ -11,6 +11,7 @@ The command line is `oodray --help`. From Python:
     oodray.read_clusters(out)    one row per image, K and cluster
     oodray.decode_mask(data)     the bytes of `mask_png` or `clusters_png` as a uint8 array
     oodray.Segmentation          what a network of your own returns, see `--model package.module:factory`
+    oodray.PixelScore            base of a score of your own, see `--scores package.module:MyScore`
     oodray.OodrayError           base of all errors raised on purpose
 
 `docs/architecture.md` has the words, the way of the data and the rooms of the package.
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from oodray.models.loading import load
     from oodray.models.segmenter import Segmentation, Segmenter
     from oodray.results.reading import read_clusters, read_results
+    from oodray.scores.score import FeatureScore, PixelScore
 
 __version__ = "0.1.0"
 __all__ = [
+    "FeatureScore",
     "Found",
     "OodrayError",
+    "PixelScore",
     "Run",
     "Segmentation",
     "Segmenter",
@@ -53,6 +57,8 @@ __all__ = [
 
 # Imported on first use: `import oodray` stays free of torch, ray, mmseg and pandas.
 _HOMES = {
+    "FeatureScore": "oodray.scores.score",
+    "PixelScore": "oodray.scores.score",
     "Found": "oodray.api.detect",
     "Run": "oodray.api.run",
     "Segmentation": "oodray.models.segmenter",

@@ -96,8 +96,8 @@ class RunConfig:
     scores: Annotated[
         tuple[str, ...],
         About(
-            "Scores to evaluate, comma-separated",
-            unset="all",
+            "Scores to evaluate, comma-separated; one of yours is package.module:MyScore",
+            unset="ratio, mask-then-logit, max-logit, msp, entropy, energy",
             commands=RUN_ONLY,
             from_text=lambda text: {"scores": names_of_list(text)},
         ),

@@ -7,10 +7,8 @@ from typing import get_origin
 
 from oodray.config import SETTINGS, RunConfig, build_config, check_settings, preset
 from oodray.datasets.layouts import Layout, get_layout
-from oodray.errors import ConfigError
-from oodray.method.settings import SCORES
+from oodray.scores.registry import check_names
 from oodray.settings import Settings
-from oodray.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def read_layers(options: Settings, from_file: Settings | None = None) -> Layers:
     layout = get_layout(named.dataset)
     published = preset(named.dataset)
     config = build_config(published, from_file or {}, given)
-    scores = check_scores(config.scores)
+    scores = check_names(config.scores)
     return Layers(layout, published, {**(from_file or {}), **given}, replace(config, scores=scores))
 
 
@@ -63,14 +61,3 @@ def with_lists(settings: Settings) -> Settings:
         if setting.about.from_text is not None:
             found |= setting.about.from_text(value)
     return found
-
-
-def check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:
-    """The scores asked for, in their own order; all where none is.
-
-    Raises:
-        ConfigError: naming one that is not known.
-    """
-    for unknown in (score for score in scores if score not in SCORES):
-        raise ConfigError(f"unknown score {unknown!r}; {did_you_mean(unknown, SCORES, what='known')}")
-    return tuple(score for score in SCORES if score in scores) if scores else SCORES

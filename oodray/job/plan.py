@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +23,11 @@ from oodray.models.dtype import choose_dtype, dtype_warning
 from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
+from oodray.scores.registry import names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
 
 
@@ -43,6 +45,7 @@ class Plan:
         code_sha256: of the user's file that makes the network, None where a name does.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
+        search_path: the folder to import scores of yours from.
     """
 
     config: RunConfig
@@ -54,10 +57,15 @@ class Plan:
     code_sha256: str | None
     device: str
     warnings: tuple[str, ...]
+    search_path: str
 
     def method(self) -> MethodSettings:
         """The settings that the stages need."""
-        return MethodSettings.of(self.config)
+        return MethodSettings.of(self.config, self.search_path)
+
+    def score_names(self) -> tuple[str, ...]:
+        """How results name the scores."""
+        return names_of(self.config.scores, self.search_path)
 
     def weights_bytes(self) -> int | None:
         """Size of the weights on disk, None where a factory has its own."""
@@ -70,7 +78,13 @@ class Plan:
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         if self.model.own_code is not None:
             places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
+        places |= {
+            f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
+        }
         return places
+
+    def _own_scores(self) -> list[Path]:
+        return source_files(self.config.scores, self.search_path)
 
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
@@ -78,6 +92,7 @@ class Plan:
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
+            "scores_sha256": [file_sha256(path) for path in self._own_scores()],
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -135,6 +150,7 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     if folder.path.exists() and not folder.path.is_dir():
         raise ResultsError(f"--out {folder.path} is a file; name a folder")
     model = resolve_network(layers)
+    check_own_scores(layers.config)
     root = dataset_root(layers, folder)
     manifest = list_images(layers, root)
     return Request(layers, model, root, manifest, *choose_tau(layers, model))
@@ -181,6 +197,7 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         code_sha256=None if model.code is None else file_sha256(model.code),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
+        search_path=str(Path.cwd()),
     )
 
 
@@ -202,6 +219,19 @@ def resolve_network(layers: Layers) -> ModelSource:
     if model.checkpoint is not None:
         refuse_wrong_file(model.checkpoint)
     return model
+
+
+def check_own_scores(config: RunConfig) -> None:
+    """Import the scores of yours, after their code was found to lie outside of the dataset's folder.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    for score in config.scores:
+        if config.root is not None:
+            refuse_code_of_the_dataset(score, storage_path(config.root))
+    pixel_scores(config.scores, str(Path.cwd()))
+    names_of(config.scores, str(Path.cwd()))
 
 
 def dataset_root(layers: Layers, folder: ResultsFolder) -> Place:

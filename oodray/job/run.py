@@ -74,4 +74,5 @@ def _description(plan: Plan) -> dict[str, Any]:
         "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
         "model": plan.model.name,
         "config": asdict(plan.config),
+        "scores": list(plan.score_names()),
     }

@@ -6,9 +6,13 @@ What it sends on is `SegmentedImage` in `oodray.job.units`: confidence, cluster 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
@@ -16,6 +20,11 @@ from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
 from oodray.records import extended
+from oodray.scores.registry import pixel_scores
+from oodray.scores.score import ImageFeatures, PixelScore
+
+if TYPE_CHECKING:
+    from oodray.scores.maps import PixelMaps
 
 
 class Worker:
@@ -31,6 +40,7 @@ class Worker:
 
     def __init__(self, segmenter: Segmenter, settings: MethodSettings, guard: Guard | None = None) -> None:
         self.segmenter, self.settings = segmenter, settings
+        self.scores = pixel_scores(settings.scores, settings.search_path)
         self.guard = guard or unguarded()
 
     def __call__(self, images: list[DecodedImage]) -> list[SegmentedImage]:
@@ -56,7 +66,7 @@ class Worker:
             failure = _failure("the network failed", error)
         else:
             seconds = (time.perf_counter() - start) / len(images)
-            found = cluster_images(images, segmentations, self.settings)
+            found = cluster_images(images, segmentations, self.settings, self.scores)
             return [replace(image, seconds_segment=seconds) for image in found]
         # Not in the handler above, which keeps the memory of the failed batch.
         return _each_alone(images, failure, lambda index: self._segment([images[index]]))
@@ -73,40 +83,74 @@ def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Seg
 
 
 def cluster_images(
-    images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
+    images: list[DecodedImage],
+    segmentations: list[Segmentation],
+    settings: MethodSettings,
+    scores: Sequence[PixelScore],
 ) -> list[SegmentedImage]:
     """Confidence, pixel scores and clusters of images, from what a network said of them."""
     start = time.perf_counter()
     try:
-        scored = [_scored(*pair, settings) for pair in zip(images, segmentations, strict=True)]
-        maps = _cluster_maps(images, segmentations, settings)
+        maps = [maps_of(*pair, scores) for pair in zip(images, segmentations, strict=True)]
+        clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = _failure("clustering failed", error)
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
-            replace(image, cluster_maps=of_image, seconds_cluster=seconds)
-            for image, of_image in zip(scored, maps, strict=True)
+            replace(_segmented(image, of_pixels, scores), cluster_maps=of_clusters, seconds_cluster=seconds)
+            for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
         ]
-    return _each_alone(images, failure, lambda index: cluster_images([images[index]], [segmentations[index]], settings))
-
-
-def _scored(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> SegmentedImage:
-    from oodray.method.scores import pixel_scores
-
-    height, width = image.size
-    maps = pixel_scores(segmentation.logits, height, width, settings.scores)
-    return extended(
-        SegmentedImage,
-        image,
-        confidence=maps.pop("confidence"),
-        score_maps=[ScoreMap(score=name, height=height, width=width, values=values) for name, values in maps.items()],
+    return _each_alone(
+        images, failure, lambda index: cluster_images([images[index]], [segmentations[index]], settings, scores)
     )
 
 
-def _cluster_maps(
+def _segmented(image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore]) -> SegmentedImage:
+    height, width = image.size
+    return extended(
+        SegmentedImage,
+        image,
+        confidence=maps.confidence,
+        score_maps=[
+            ScoreMap(
+                score=score.name,
+                scale=score.scale.name,
+                height=height,
+                width=width,
+                keys=_keys(score, maps.scores[score.name]),
+            )
+            for score in scores
+        ],
+    )
+
+
+def maps_of(image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore]) -> PixelMaps:
+    """Confidence and scores of every pixel of an image.
+
+    Raises:
+        ImageError: a value is NaN or infinite.
+    """
+    from oodray.scores.maps import pixel_maps
+
+    features = ImageFeatures(segmentation.features, image.image_id)
+    return pixel_maps(segmentation.logits, *image.size, scores, features)
+
+
+def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    try:
+        keys = score.scale.keys(values)
+    except ValueError as error:
+        raise ImageError(f"the score {score.name}: {error}") from None
+    if keys.dtype != np.uint16:
+        raise ImageError(f"the score {score.name} must have a scale of 16 bits, not {score.scale.name}")
+    return keys.astype(np.uint16, copy=False)
+
+
+def cluster_maps_of(
     images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
 ) -> list[list[ClusterMap]]:
+    """Of each image, the clusters of every K, on the grid of the features."""
     from oodray.method.kmeans import cluster_features, kmeans_seed
 
     found = cluster_features(

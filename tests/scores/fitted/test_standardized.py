@@ -17,7 +17,7 @@ from oodray.scores.fitted.standardized import (
     standardized,
     suppress_boundaries,
 )
-from oodray.scores.fitted.sums import PixelMaps, Sums
+from oodray.scores.fitted.sums import LogitMaps, Sums
 
 
 def test_a_pixel_is_standardized_by_its_predicted_class() -> None:
@@ -36,7 +36,7 @@ def test_a_pixel_is_standardized_by_its_predicted_class() -> None:
 
 
 def test_a_class_without_a_pixel_has_the_statistics_of_all() -> None:
-    maps = PixelMaps(
+    maps = LogitMaps(
         np.array([[1, 2, 3, 4]], np.float32), np.zeros((1, 4), np.float32), np.array([[0, 0, 0, 2]], np.int16)
     )
     few = Sums.of(maps, image(1).positions(), CLASSES)
@@ -47,7 +47,7 @@ def test_a_class_without_a_pixel_has_the_statistics_of_all() -> None:
 
 
 def test_one_value_everywhere_cannot_be_standardized() -> None:
-    maps = PixelMaps(np.full((2, 2), 3, np.float32), np.zeros((2, 2), np.float32), np.zeros((2, 2), np.int16))
+    maps = LogitMaps(np.full((2, 2), 3, np.float32), np.zeros((2, 2), np.float32), np.zeros((2, 2), np.int16))
     with pytest.raises(ValueError, match="no deviation over 4 pixels"):
         fit_standardized(Sums.of(maps, image(1).positions(), CLASSES))
 
