@@ -11,7 +11,7 @@ from fitted_images import CLASSES, all_classes, all_rows, fitted, image, images
 
 from oodray.errors import ImageError
 from oodray.scores.fitted.grid import at_centres, positions_of
-from oodray.scores.fitted.sums import NO_CLASS, Moments, LogitMaps, Sums
+from oodray.scores.fitted.sums import NO_CLASS, LogitMaps, Moments, Sums
 
 
 def test_moments_are_those_of_all_pixels() -> None:
