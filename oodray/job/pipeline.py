@@ -16,6 +16,7 @@ from oodray.datasets.manifest import ListedImage
 from oodray.job.attempts import Guard, Journal
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
+from oodray.job.gathering import Gathering
 from oodray.job.plan import Plan
 from oodray.job.units import UnitDone
 from oodray.method.settings import MethodSettings
@@ -37,11 +38,13 @@ class Job:
         plan: of the run.
         folder: of its results.
         left: the images to compute.
+        gathering: what is gathered of them for a fit; None for a run.
     """
 
     plan: Plan
     folder: ResultsFolder
     left: Left
+    gathering: Gathering | None = None
 
     def units(self) -> dict[int, list[ListedImage]]:
         """The images to compute, by unit."""
@@ -92,6 +95,7 @@ class Stages:
         finisher: the third.
         threads: CPU threads that the network has.
         guard: of the work on images.
+        gathering: what the second gathers for a fit.
     """
 
     decoder: Decoder
@@ -100,6 +104,7 @@ class Stages:
     finisher: Finisher
     threads: int
     guard: Guard
+    gathering: Gathering | None
 
 
 def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
@@ -119,6 +124,7 @@ def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
         ),
         threads=plan.config.threads,
         guard=guard,
+        gathering=job.gathering,
     )
 
 

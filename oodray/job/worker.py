@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
+from oodray.job.gathering import Gathering
 from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
@@ -36,10 +37,21 @@ class Worker:
         segmenter: the network.
         settings: of the method.
         guard: of the work on images.
+        gathering: what is gathered of the images for a fit; None for a run.
+
+    Raises:
+        ConfigError: a score to fit needs what the network does not offer.
     """
 
-    def __init__(self, segmenter: Segmenter, settings: MethodSettings, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        settings: MethodSettings,
+        guard: Guard | None = None,
+        gathering: Gathering | None = None,
+    ) -> None:
         self.segmenter, self.settings = segmenter, settings
+        self.gatherer = None if gathering is None else gathering.gatherer(segmenter)
         self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit)
         self.guard = guard or unguarded()
 
@@ -50,7 +62,10 @@ class Worker:
         if healthy:
             for image in self.guard.run("segment and cluster", healthy, self._segment, _failed, self._batches):
                 done[image.image_id] = image
-        return [done[image.image_id] for image in images]
+        found = [done[image.image_id] for image in images]
+        if self.gatherer is not None:
+            self.gatherer.write(found)
+        return found
 
     def _batches(self, images: list[DecodedImage]) -> Iterator[list[DecodedImage]]:
         for _, same_size in groupby(sorted(images, key=_size), key=_size):
@@ -67,9 +82,21 @@ class Worker:
         else:
             seconds = (time.perf_counter() - start) / len(images)
             found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
+            if self.gatherer is not None:
+                found = [self._gathered(*pair) for pair in zip(found, segmentations, strict=True)]
             return [replace(image, seconds_segment=seconds) for image in found]
         # Not in the handler above, which keeps the memory of the failed batch.
         return _each_alone(images, failure, lambda index: self._segment([images[index]]))
+
+    def _gathered(self, image: SegmentedImage, segmentation: Segmentation) -> SegmentedImage:
+        assert self.gatherer is not None, "asked for where there is one"
+        if image.error is not None:
+            return image
+        try:
+            self.gatherer.add(image, segmentation)
+        except Exception as error:
+            return replace(image, error=_failure("gathering statistics failed", error))
+        return image
 
 
 def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Segmentation]:

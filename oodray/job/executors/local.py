@@ -58,7 +58,7 @@ class LocalExecutor:
 
 
 def _stream(job: Job, stages: Stages) -> Iterator[UnitDone]:
-    worker = Worker(stages.load(), stages.settings, stages.guard)
+    worker = Worker(stages.load(), stages.settings, stages.guard, stages.gathering)
     cores = min(usable_cores(), MOST_THREADS)
     finishing: deque[Future[UnitDone]] = deque()
     with ThreadPoolExecutor(cores, "decode") as decoders, ThreadPoolExecutor(cores, "finish") as finishers:

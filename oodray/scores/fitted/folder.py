@@ -111,6 +111,7 @@ class FitFolder:
             "format": FORMAT,
             "identity": dict(identity),
             "settings": asdict(settings),
+            "vectors": len(bank),
             "images": bank.image_ids,
             "scores": scalars,
             **about,
@@ -134,6 +135,11 @@ class Fit:
         self.folder = FitFolder(path)
         self.content = self.folder.read()
         self.settings = FitSettings(**self.content["settings"])
+
+    @property
+    def tau(self) -> float:
+        """The threshold below which a pixel is unsure, a low quantile of in-distribution confidences."""
+        return float(self.content["calibration"]["tau"])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -275,10 +281,12 @@ def write_arrays(target: Place, arrays: Mapping[str, NDArray[Any]]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
+    # Not `save_file`, whose files only their owner may read.
+    data = save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
     with replacing(target) as temporary:
-        save_file({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}, temporary)
+        temporary.write_bytes(data)
 
 
 def read_arrays(path: Place) -> Arrays:

@@ -1,4 +1,4 @@
-"""What a network said of an image, at the positions of its feature grid: the input of the sums and of the bank."""
+"""What a network said of an image, at its own size and at the positions of its feature grid: the input of a fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodray.scores.fitted.sums import NO_CLASS, Positions
+from oodray.scores.fitted.sums import NO_CLASS, LogitMaps, Positions
+from oodray.scores.strips import strips
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -51,6 +52,29 @@ def positions_of(
         classes=classes.ravel(),
         head_inputs=None if head_inputs is None else rows_of(_resized(head_inputs, height, width)),
     )
+
+
+@torch.no_grad()
+def logit_maps(
+    logits: Tensor,
+    height: int,
+    width: int,
+    *,
+    counts: NDArray[np.bool_] | None = None,
+    true_classes: NDArray[np.int16] | None = None,
+) -> LogitMaps:
+    """What is summed at the size of the image; see `positions_of` for the arguments.
+
+    >>> maps = logit_maps(torch.tensor([[[2.0]], [[0.0]]]), 1, 2, counts=np.array([[True, False]]))
+    >>> maps.m.tolist(), maps.classes.tolist()
+    ([[2.0, 2.0]], [[0, -1]])
+    """
+    found = [(strip.confidence, strip.lse, strip.classes) for strip in strips(logits, height, width)]
+    m, lse, predicted = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    classes: NDArray[np.int16] = predicted.numpy() if true_classes is None else true_classes
+    if counts is not None:
+        classes = np.where(counts, classes, np.int16(NO_CLASS))
+    return LogitMaps(m.float().numpy(), lse.float().numpy(), classes)
 
 
 def rows_of(maps: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ NO_CLASS = -1
 
 
 @dataclass(frozen=True, eq=False)
-class PixelMaps:
+class LogitMaps:
     """What is summed at the size of the image.
 
     Attributes:
@@ -135,7 +135,7 @@ class Sums:
     direction_products: NDArray[np.float64]
 
     @classmethod
-    def of(cls, maps: PixelMaps, positions: Positions, classes: int) -> Sums:
+    def of(cls, maps: LogitMaps, positions: Positions, classes: int) -> Sums:
         """Those of one image.
 
         Raises:
@@ -216,7 +216,7 @@ class Sums:
 _MOMENTS = ("m", "lse")
 
 
-def require_finite(maps: PixelMaps, positions: Positions) -> None:
+def require_finite(maps: LogitMaps, positions: Positions) -> None:
     """Refuse an image of which a number is NaN or infinite; a single one would spoil every sum.
 
     Raises:

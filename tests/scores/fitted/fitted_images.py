@@ -1,4 +1,4 @@
-"""In-distribution images for the tests of fitted scores: features of classes, their logits, and sums and bank of them."""
+"""In-distribution images for the tests of fitted scores: their features and logits, and sums and bank of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.grid import positions_of
-from oodray.scores.fitted.sums import PixelMaps, Positions, Sums
+from oodray.scores.fitted.sums import LogitMaps, Positions, Sums
 
 CLASSES, FEATURES = 5, 24
 HEIGHT, WIDTH = 24, 32
@@ -26,8 +26,8 @@ class Image:
     logits: Tensor
     features: Tensor
 
-    def maps(self) -> PixelMaps:
-        return PixelMaps(
+    def maps(self) -> LogitMaps:
+        return LogitMaps(
             self.logits.amax(0).numpy(), self.logits.logsumexp(0).numpy(), self.logits.argmax(0).short().numpy()
         )
 

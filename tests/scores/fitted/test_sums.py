@@ -11,7 +11,7 @@ from fitted_images import CLASSES, all_classes, all_rows, fitted, image, images
 
 from oodray.errors import ImageError
 from oodray.scores.fitted.grid import at_centres, positions_of
-from oodray.scores.fitted.sums import NO_CLASS, Moments, PixelMaps, Sums
+from oodray.scores.fitted.sums import NO_CLASS, LogitMaps, Moments, Sums
 
 
 def test_moments_are_those_of_all_pixels() -> None:
@@ -112,7 +112,7 @@ def test_one_bad_number_refuses_the_image(value: float) -> None:
     m = one.maps().m.copy()
     m[0, 0] = value
     with pytest.raises(ImageError, match="the maximum logit is NaN or infinite at 1 pixels"):
-        Sums.of(PixelMaps(m, one.maps().lse, one.maps().classes), one.positions(), CLASSES)
+        Sums.of(LogitMaps(m, one.maps().lse, one.maps().classes), one.positions(), CLASSES)
 
 
 def test_other_features_do_not_add_up() -> None:
