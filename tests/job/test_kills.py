@@ -20,7 +20,7 @@ from processes import command_line, descendants, end_all, wait_until_gone
 from oodray.results.folder import ResultsFolder
 
 TESTS = Path(__file__).parents[1]
-IMAGES = 300
+IMAGES = 130
 SECONDS_BETWEEN_LOOKS = 1.0
 """Of the test at all results: it takes the processors from the run that it watches."""
 
