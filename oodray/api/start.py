@@ -125,7 +125,7 @@ def planned(
     executor = started.enter_context(executor_of(layers.config))
 
     def make_plan() -> Plan:
-        return complete(request, lambda line: note(terminal, line))
+        return complete(request, lambda line: note(terminal, line), executor.expect)
 
     if folder.is_finished() and not anew:
         return make_plan(), executor
