@@ -126,7 +126,7 @@ def planned(
     executor = started.enter_context(executor_of(layers.config))
 
     def make_plan() -> Plan:
-        return complete(request, lambda line: note(terminal, line))
+        return complete(request, lambda line: note(terminal, line), executor.expect)
 
     return (executor.start_beside(make_plan) if left else make_plan()), executor
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import choose_dtype, dtype_warning
+from oodray.models.dtype import FLOAT32, choose_dtype, dtype_warning
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import Segmenter
 from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
@@ -27,6 +31,9 @@ from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
 from oodray.scores.registry import is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
+
+LoadNetwork = partial[Segmenter]
+"""Loads a network; raises what keeps it from starting."""
 
 METHOD_VERSION = 5
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
@@ -160,8 +167,14 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     return Request(layers, model, root, manifest, *choose_tau(layers, model))
 
 
-def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) -> Plan:
+def complete(
+    request: Request,
+    on_wait: Callable[[str], None] = lambda _: None,
+    on_network: Callable[[LoadNetwork], None] = lambda _: None,
+) -> Plan:
     """Choose the device, draw what has to be drawn, and hash the weights.
+
+    `on_network` hears how the network is loaded, and may do so: images are drawn meanwhile.
 
     Only the device may need a cluster: `--wait` asks it for room, and where the device or cuML is an open question its
     nodes are asked.
@@ -174,8 +187,12 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
     wait_for_room(config, on_wait)
     device = choose_device(config)
     dtype = choose_dtype(config.dtype, model, device.kind)
-    manifest = draw_images(layout, request.root) if request.manifest is None else request.manifest
-    sha256 = model.weights_sha256()
+    with ThreadPoolExecutor(1, "draw") as thread:
+        # From here on nothing refuses the request any more.
+        drawn = thread.submit(draw_images, layout, request.root) if request.manifest is None else None
+        on_network(network_of(model, device.kind, dtype))
+        sha256 = model.weights_sha256()
+        manifest = drawn.result() if drawn else request.manifest
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
@@ -265,6 +282,11 @@ def list_images(layers: Layers, root: Place) -> pa.Table | None:
     if layers.layout.drawn:
         return None
     return build_manifest(layers.layout, root, allow_outside=layers.config.allow_outside_root)
+
+
+def network_of(model: ModelSource, device: str, dtype: str | None) -> LoadNetwork:
+    """What loads a network: small enough to be sent to every worker."""
+    return partial(load_segmenter, model, device, dtype or FLOAT32)
 
 
 def draw_images(layout: Layout, root: Place) -> pa.Table:

@@ -23,6 +23,7 @@ from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
 from oodray.job.gathering import Gathering
 from oodray.job.pipeline import Job, Result, stages_of
+from oodray.job.plan import LoadNetwork
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import DecodedImage, SegmentedImage, UnitDone, pack, pack_done, unpack, unpack_done
@@ -69,6 +70,9 @@ class RayExecutor:
             result = thread.submit(work)
             self._session.begin()
             return result.result()
+
+    def expect(self, load: LoadNetwork) -> None:
+        """Its workers load the network."""
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""
