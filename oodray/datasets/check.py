@@ -26,7 +26,7 @@ from oodray.datasets.findings import (
     WhiteMasks,
     WrongCount,
 )
-from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, storage_oddities
+from oodray.datasets.images import LabelCodes, decode_codes, decode_with_warning, read_bytes, storage_oddities
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
@@ -163,10 +163,10 @@ def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
 
 
 def _inspect_image(inspection: _Inspection, data: bytes, label_size: tuple[int, ...] | None) -> None:
-    stored, orientation = decode_image(data), exif_orientation(data)
+    (stored, of_file), orientation = decode_with_warning(data), exif_orientation(data)
     pixels, _, warning = upright(stored, orientation, None if label_size is None else (label_size[0], label_size[1]))
     inspection.size = pixels.shape[0], pixels.shape[1]
-    inspection.storage = storage_oddities(data)
+    inspection.storage = [*storage_oddities(data), *([of_file] if of_file else [])]
     if warning is not None:
         inspection.storage.append("an EXIF orientation, applied although their labels fit without it as well")
     elif orientation != AS_STORED:
