@@ -160,8 +160,8 @@ class RunConfig:
             "GPUs of each worker; 0 is the CPU",
             # Ray gives shares of one GPU, or whole ones.
             Check(
-                lambda value: 0 <= value <= 1 or (value > 1 and value % 1 == 0),
-                "a share from 0 to 1, or a whole number",
+                lambda value: value == 0 or 0.0001 <= value <= 1 or (value > 1 and value % 1 == 0),
+                "0, a share from 0.0001 to 1, or a whole number",
             ),
             unset="1 where there is a GPU, else 0",
             identity=False,

@@ -193,6 +193,13 @@ class TestCheckSettings:
 
 
 class TestBuildConfig:
+    def test_a_share_of_a_gpu_is_one_that_ray_can_count(self) -> None:
+        for share in (0.0, 0.0001, 1 / 3, 1.0, 2.0):
+            assert RunConfig("demo", gpus_per_worker=share).gpus_per_worker == share
+        for share in (-1.0, 0.00001, 1.5):
+            with pytest.raises(ConfigError, match=r"0, a share from 0.0001 to 1, or a whole number"):
+                RunConfig("demo", gpus_per_worker=share)
+
     def test_later_layers_win_and_none_says_nothing(self) -> None:
         config = build_config({"dataset": "demo", "k": 3, "tau": 1.0}, {"k": 4, "tau": None}, {"k": None, "seed": 9})
         assert config == RunConfig("demo", k=4, tau=1.0, seed=9)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Self
 
+from oodray.cluster.shares import usable_cores
 from oodray.cluster.signals import kept
 from oodray.errors import ConfigError, RunError
 
@@ -146,7 +147,7 @@ def _start_local(wanted: int) -> None:
     import ray
     from ray._private import ray_constants
 
-    cpus = max(LOCAL_CPUS, os.cpu_count() or 1, wanted)
+    cpus = max(LOCAL_CPUS, usable_cores(), wanted)
     # Logical CPUs only decide how many tasks run at once. The dashboard stays off, and its port closed.
     # Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster.
     clusters = ray_constants.ENABLE_RAY_CLUSTER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -265,5 +266,10 @@ def _uri(path: Place) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
+        if sys.getfilesystemencoding() != "utf-8":
+            raise DatasetError(
+                f"this process reads file names as {sys.getfilesystemencoding()}, so it cannot read {text!a}: "
+                "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+            ) from None
         raise DatasetError(f"the file name {text!r} is not valid UTF-8; rename it") from None
     return text

@@ -149,3 +149,17 @@ def test_a_folder_that_may_not_be_read_is_left_out(kind: str, environment: dict[
     ids, *said = done.stdout.splitlines()
     assert ids == ("images/a images/b images/c" if kind == "link into it" else "images/a images/b")
     assert f"{os.fspath(locked)} may not be read: what is in it is left out" in said[0]
+
+
+# --- a process that knows no UTF-8
+
+
+def test_a_locale_is_blamed_and_not_the_file(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "stra\u00dfe.png").touch()
+    command = [sys.executable, "-m", "oodray", "datasets", "check", "folder", "--root", str(tmp_path)]
+    ascii_alone = environment | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, env=ascii_alone, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "this process reads file names as ascii" in done.stderr
+    assert "set PYTHONUTF8=1, or LC_ALL=C.UTF-8" in done.stderr
+    assert "rename" not in done.stderr
