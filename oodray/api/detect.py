@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oodray.config import RunConfig, check_settings
+from oodray.config import RunConfig, check_settings, with_texts
 from oodray.datasets.images import decode_image, read_bytes
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ConfigError, ImageError
 from oodray.job.finisher import cluster_maps_at_image_size, judged, tallies_of
-from oodray.job.layers import with_lists
 from oodray.job.units import DecodedImage, SegmentedImage
 from oodray.job.worker import cluster_maps_of, head_of, maps_of, segment_images
 from oodray.method.kmeans import resolve_backend
@@ -201,7 +200,7 @@ def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
             f"no tau is known for {name or 'this network'}: pass tau=X, the confidence below which a pixel is unsure; "
             "`oodray calibrate` finds one on images that hold nothing unknown"
         )
-    checked = check_settings(with_lists(given | {"tau": tau}), source="the arguments")
+    checked = check_settings(with_texts(given | {"tau": tau}, source="the arguments"), source="the arguments")
     config = RunConfig(dataset="one image", **checked)
     opened = None if config.fit is None else Fit(config.fit)
     if opened is not None and isinstance(net, Network):

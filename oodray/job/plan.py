@@ -16,6 +16,8 @@ from oodray.cluster.device import choose_device
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.remarks import remarks
+from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
@@ -163,8 +165,12 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     model = resolve_network(layers)
     check_own_scores(layers.config)
     root = dataset_root(layers, folder)
-    manifest = list_images(layers, root)
-    return Request(layers, model, root, manifest, *choose_tau(layers, model))
+    with remarks() as noticed:
+        manifest = list_images(layers, root)
+    tau, warnings = choose_tau(layers, model)
+    of_labels = None if manifest is None else white_masks_warning(layers.layout, manifest["label_uri"].to_pylist())
+    found = (*(remark.text for remark in noticed), *([of_labels] if of_labels else []))
+    return Request(layers, model, root, manifest, tau, (*found, *warnings))
 
 
 def complete(

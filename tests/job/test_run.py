@@ -304,7 +304,9 @@ def test_a_network_that_does_not_start_ends_the_run_in_one_line(
         failing.go()
     problem = "the factory fakes:never_starts failed: RuntimeError: the licence server is down"
     if failing.plan.config.executor == "ray":
-        assert str(caught.value) == f"the run stopped: {problem}. Run the same command again to continue it"
+        assert (
+            str(caught.value) == f"the run stopped: {problem}. Once that is mended, the same command continues the run"
+        )
     else:
         assert str(caught.value) == problem
     assert capfd.readouterr() == ("", "")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
 
+from oodray.cluster.failures import next_step
 from oodray.cluster.nodes import nodes
 from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
 from oodray.cluster.session import Session
@@ -86,7 +87,7 @@ class RayExecutor:
             for batch in _graph(job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
-            raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
+            raise RunError(f"the run stopped: {_reason(error)}. {next_step(error)}") from error
 
 
 @dataclass(frozen=True)
