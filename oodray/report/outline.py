@@ -16,7 +16,7 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int = 1) 
 
     Args:
         image: RGB, uint8 `(H, W, 3)`.
-        mask: `(H, W)`; the line lies inside of what is not 0, its casing around it.
+        mask: `(H, W)`; the line lies inside of what is not 0, its casing around it. The image's edge is an outline, too.
         width: of the line in pixels; its casing is as wide on either side.
 
     >>> mask = np.zeros((5, 5), np.uint8)
@@ -26,7 +26,7 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int = 1) 
     (True, True, [128, 128, 128])
     """
     inside = mask > 0
-    line = inside & _grown(~inside, width)
+    line = inside & _grown(np.pad(~inside, 1, constant_values=True), width)[1:-1, 1:-1]
     casing = _grown(line, width) & ~line
     drawn = image.copy()
     drawn[casing] = CASING

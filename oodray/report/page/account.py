@@ -22,7 +22,7 @@ _STAGE_NAMES = {
 }
 
 
-def command_of(run: Mapping[str, Any], out: str) -> str:
+def command_of(run: Mapping[str, Any], out: str) -> list[str]:
     """The command that makes the same run, with what a preset or the network had decided written out.
 
     Args:
@@ -30,14 +30,14 @@ def command_of(run: Mapping[str, Any], out: str) -> str:
         out: the results folder.
 
     >>> command_of({"config": {"dataset": "folder", "root": "my photos", "k": 6, "seed": 0}}, "out")
-    "oodray run --dataset folder --root 'my photos' --k 6 --out out"
+    ['oodray', 'run', '--dataset', 'folder', '--root', 'my photos', '--k', '6', '--out', 'out']
     """
     config = run["config"]
     if "imported" in run:
         words = ["oodray", "import-scores", str(run["imported"]["folder"]), "--dataset", str(config["dataset"])]
         words += ["--root", str(config["root"])] if config.get("root") else []
         words += ["--resize", run["imported"]["resize"]] if run["imported"].get("resize") else []
-        return shlex.join([*words, "--out", out])
+        return [*words, "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():
         value = config.get(name)
@@ -48,7 +48,23 @@ def command_of(run: Mapping[str, Any], out: str) -> str:
             words += [yes if value else no]
         else:
             words += [setting.option, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
-    return shlex.join([*words, "--out", out])
+    return [*words, "--out", out]
+
+
+def shell_lines(words: Sequence[str]) -> str:
+    r"""The words of a command as a shell reads them, an option a line.
+
+    >>> print(shell_lines(["oodray", "run", "--root", "my photos", "--k", "6"]))
+    oodray run \
+        --root 'my photos' \
+        --k 6
+    """
+    lines: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            lines.append([])
+        lines[-1].append(word)
+    return " \\\n    ".join(map(shlex.join, lines))
 
 
 def machine_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -92,9 +92,6 @@ def heat_map_chart(
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=colour(QUIET), labelsize=11)
     bar.set_label(f"{what}, %", color=colour(INK), size=12)
-    if np.ptp(grid) > 0:
-        lines = axes.contour(taus, ood_ratios, 100 * grid.T, levels=5, colors="white", linewidths=0.8)
-        axes.clabel(lines, fontsize=9, fmt="%g", colors="white")
     note = ""
     if rule is not None:
         note = "The diamond is the setting of this run. "
@@ -198,7 +195,7 @@ def _roc(curves: Mapping[str, CurvePoints]) -> Chart:
 
 
 def _histogram(score: str, histogram: Histogram, name: str, described: str, log: bool) -> str:
-    figure = new_figure(300, 230)
+    figure = new_figure(350, 250)
     axes = figure.add_subplot()
     edges = histogram.edges
     kinds = [("all", histogram.all, QUIET, {"linestyle": (0, (3, 2)), "linewidth": 1.5})]

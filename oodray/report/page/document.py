@@ -19,7 +19,7 @@ from oodray.datasets.manifest import read_manifest
 from oodray.errors import DatasetError
 from oodray.metrics.conventions import DEFAULT
 from oodray.report.advice import misfit, next_commands
-from oodray.report.page.account import command_of, machine_rows, stage_rows
+from oodray.report.page.account import command_of, machine_rows, shell_lines, stage_rows
 from oodray.report.page.cards import Card, MapSource, card_numbers, described, make_cards
 from oodray.report.page.charts import legend_line
 from oodray.report.page.numbers import Numbers, numbers_of
@@ -35,6 +35,7 @@ from oodray.storage.place import Place
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 MOST_INSIDE = 100
 """Images whose pictures a single file holds; those of more lie in a folder beside it."""
@@ -170,7 +171,7 @@ def _content(
         "doubtful": sum(image.warning is not None for image in images),
         "alarms": _largest(regions, "false alarm"),
         "misses": _largest(regions, "miss"),
-        "command": command_of(run, str(folder.path)),
+        "command": shell_lines(command_of(run, str(folder.path))),
         "next": next_commands(folder.path),
         "machine": machine_rows(run),
         "stages": stage_rows(images),
@@ -206,8 +207,18 @@ def _environment() -> Environment:
     )
     environment.filters["percent"] = _percent
     environment.filters["uri"] = data_uri
+    environment.filters["with_code"] = _with_code
+    environment.policies["json.dumps_kwargs"] = {}  # keys in their own order
     environment.globals["described"] = described
     return environment
+
+
+def _with_code(text: str) -> Markup:
+    """A text of the terminal, where commands stand in backticks."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts))
 
 
 def _percent(share: float | None, digits: int = 2) -> str:

@@ -27,6 +27,9 @@ RESAMPLES = 200
 MOST_RESAMPLED = 1000
 """Images above which no intervals are drawn where nobody asked for them: all counts of all images are held at once."""
 
+BEST = 8
+"""Settings that are listed."""
+
 _TAUS, _RATIOS = 41, 41
 
 
@@ -42,6 +45,7 @@ class Numbers:
         curve_charts: precision-recall and ROC; none without both classes.
         histograms: one for each score with values.
         settings: heat maps over tau and T, one for each K.
+        best: the settings with the best F1, as rows of a sweep; none without labels.
     """
 
     evaluation: Evaluation
@@ -51,6 +55,7 @@ class Numbers:
     curve_charts: list[Chart]
     histograms: list[Chart]
     settings: list[Chart]
+    best: list[dict[str, Any]]
 
 
 def numbers_of(folder: ResultsFolder, images: int, resamples: int | None) -> Numbers:
@@ -75,6 +80,7 @@ def numbers_of(folder: ResultsFolder, images: int, resamples: int | None) -> Num
     found = {score: curve_points(*totals.counts(score)) for score in scores} if labelled else {}
     curves = {score: points for score, points in found.items() if points is not None}
     base_rate = _base_rate(evaluation)
+    settings, best = ([], []) if rule is None else _settings(folder, files, totals, rule, labelled=labelled)
     return Numbers(
         evaluation=evaluation,
         resamples=resamples,
@@ -82,7 +88,8 @@ def numbers_of(folder: ResultsFolder, images: int, resamples: int | None) -> Num
         curves=curves,
         curve_charts=curve_charts(curves, base_rate),
         histograms=_histograms(totals, scores),
-        settings=[] if rule is None else _settings(folder, files, totals, rule, labelled=labelled),
+        settings=settings,
+        best=best,
     )
 
 
@@ -102,22 +109,31 @@ def _histograms(totals: Totals, scores: Sequence[str]) -> list[Chart]:
     return [histogram_chart(score, histogram) for score, histogram in found.items() if histogram is not None]
 
 
-def _settings(folder: ResultsFolder, files: CountedFiles, totals: Totals, rule: Rule, *, labelled: bool) -> list[Chart]:
-    """A heat map for each K: F1 of the mask with labels, without them the share of the pixels that is called OoD."""
+def _settings(
+    folder: ResultsFolder, files: CountedFiles, totals: Totals, rule: Rule, *, labelled: bool
+) -> tuple[list[Chart], list[dict[str, Any]]]:
+    """A heat map for each K: F1 of the mask with labels, without them the share of the pixels that is called OoD.
+
+    With labels, the settings with the best F1, too.
+    """
     confidences = Tally.sum([totals.inside, totals.outside])
     if not confidences.counts.size:
-        return []
+        return [], []
+    best: list[dict[str, Any]] = []
     taus, ood_ratios = _taus(confidences, rule), np.linspace(0, 1, _RATIOS).round(3).tolist()
     request = make_request(folder, taus, ood_ratios)
     if labelled:
-        f1 = sweep_run(folder, request, on_ray=False).table["f1"].to_numpy().reshape(request.shape)
+        found = sweep_run(folder, request, on_ray=False)
+        best = [found.setting(row) for row in found.best(BEST)]
+        f1 = found.table["f1"].to_numpy().reshape(request.shape)
         what, grids = "F1 of the mask", dict(zip(request.ks, np.nan_to_num(f1), strict=True))
     else:
         what, grids = "pixels called OoD", {k: _area(files, k, request.taus_used(), ood_ratios) for k in request.ks}
-    return [
+    charts = [
         heat_map_chart(f"settings-{k}", f"K = {k}", what, rule if k == rule.k else None, taus, ood_ratios, values)
         for k, values in sorted(grids.items(), key=lambda item: (item[0] != rule.k, item[0]))
     ]
+    return charts, best
 
 
 def _taus(confidences: Tally, rule: Rule) -> list[float]:

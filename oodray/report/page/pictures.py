@@ -58,7 +58,7 @@ def thumbnail(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> bytes
     size = shown_size(*image.shape[:2], THUMBNAIL_SIDE)
     small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
     if mask is not None:
-        small = outlined(small, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
+        small = outlined(small, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)), width=2)
     return _photo_bytes(Image.fromarray(small), THUMBNAIL_BYTES)
 
 

@@ -1,6 +1,6 @@
 // The gallery: sorting, filters, and opening an image.
 
-const PAGE = 48;
+const PAGE = matchMedia("(max-width: 480px)").matches ? 24 : 48;
 const gallery = document.getElementById("gallery");
 const items = new Map([...gallery.children].map((item) => [Number(item.dataset.index), item]));
 let listed = PAGE;

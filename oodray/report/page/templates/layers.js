@@ -102,7 +102,8 @@ function outline(image, pixels, chosen) {
     const own = chosen[y * width + x];
     for (const [dx, dy] of [[reach, 0], [-reach, 0], [0, reach], [0, -reach]]) {
       const [nx, ny] = [x + dx, y + dy];
-      if (nx >= 0 && ny >= 0 && nx < width && ny < height && chosen[ny * width + nx] !== own) return true;
+      const there = nx >= 0 && ny >= 0 && nx < width && ny < height ? chosen[ny * width + nx] : 0;
+      if (there !== own) return true;
     }
     return false;
   };
