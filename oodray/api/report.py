@@ -15,7 +15,7 @@ from oodray.storage.place import Place, storage_path
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oodray.report.image_result import StoredImage
+    from oodray.results.stored_image import StoredImage
     from oodray.report.page.cards import MapSource
     from oodray.report.page.pictures import Maps
 

@@ -15,6 +15,7 @@ from oodray.cli.calibrate import calibrate
 from oodray.cli.compare import compare
 from oodray.cli.doctor import doctor
 from oodray.cli.evaluate import evaluate
+from oodray.cli.export import export
 from oodray.cli.import_scores import import_scores
 from oodray.cli.report import report
 from oodray.cli.run import run
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, calibrate, evaluate, sweep, import_scores, compare, status, show, report, doctor):
+for command in (run, calibrate, evaluate, sweep, import_scores, compare, status, show, report, export, doctor):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import colorsys
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,7 @@ def colours(count: int) -> NDArray[np.uint8]:
     return np.array([*DISTINCT, *more], np.uint8)[:count]
 
 
-def places_for_numbers(ids: NDArray[np.uint8]) -> dict[int, tuple[float, float]]:
+def places_for_numbers(ids: NDArray[Any]) -> dict[int, tuple[float, float]]:
     """For each id in a map the point that lies deepest inside of it, as shares of width and height.
 
     >>> ids = np.zeros((10, 20), np.uint8)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_mask
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
 from oodray.results.one_image import read_image
+from oodray.results.stored_image import stored_image
 from oodray.spelling import did_you_mean
 
 STORED = ("ratio",)
@@ -35,9 +35,5 @@ def score_map(folder: ResultsFolder, image_id: str, score: str) -> NDArray[np.fl
             f"{folder.path} does not store the maps of {score}, only its counts: `oodray report {folder.path} "
             "--recompute` draws them, and `oodray.detect` computes them for one image"
         )
-    row = read_image(folder, image_id, ["clusters_png", "clusters"])
-    ratio_of = np.zeros(256)
-    for cluster in row["clusters"]:
-        if cluster["k"] == rule.k:
-            ratio_of[cluster["cluster"]] = cluster["ratio"]
-    return ratio_of[decode_mask(row["clusters_png"])]
+    unit = read_image(folder, image_id, ["unit"])["unit"]
+    return stored_image(folder, unit, image_id, rule).ratio_map()

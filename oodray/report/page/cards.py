@@ -14,11 +14,11 @@ from oodray.analysis.images import ImageFacts
 from oodray.cluster.shares import usable_cores
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule
-from oodray.report.image_result import StoredImage, stored_image
 from oodray.report.page.pictures import Maps, data_uri, id_map, photo, score_picture, thumbnail
 from oodray.report.page.regions import Region, wrong_regions
 from oodray.report.palette import places_for_numbers
 from oodray.results.folder import ResultsFolder
+from oodray.results.stored_image import StoredImage, stored_image
 
 MapSource = Callable[[StoredImage], Maps]
 """Where the maps of an image come from that a run does not store."""
@@ -122,13 +122,15 @@ def _further(maps: Maps) -> dict[str, Any]:
     found: dict[str, Any] = {"scores": {name: score_picture(scores) for name, scores in maps.scores.items()}}
     if maps.classes is not None:
         present, pixels = np.unique(maps.classes, return_counts=True)
+        places = places_for_numbers(maps.classes)
         found["classes"] = {
             "picture": data_uri(id_map(maps.classes), "png"),
             "known": [
                 {
                     "id": int(number),
-                    "name": maps.class_names[number] if number < len(maps.class_names) else f"class {number}",
+                    "name": maps.class_names[number] if number < len(maps.class_names) else "no name known",
                     "share": int(count) / maps.classes.size,
+                    "at": places.get(number),
                 }
                 for number, count in zip(present.tolist(), pixels.tolist(), strict=True)
             ],

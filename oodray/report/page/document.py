@@ -1,16 +1,18 @@
 """`oodray report`: everything that a run found, as one HTML page that needs no network.
 
-A page of up to `MOST_INSIDE` images is a single file: photos are scaled to 960 pixels and take at most 120 KB each,
-see `pictures`, so that it stays below 25 MB. The pictures of more images lie in a folder beside the page.
+A page is a single file as long as its pictures take no more than `MOST_INSIDE` bytes, which are those of about 130
+images: photos are scaled to 960 pixels and take at most 120 KB each, see `pictures`. Else all pictures lie in a folder
+beside the page, which loads those that it shows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.images import ImageFacts, image_facts, mean_ood_fraction
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-MOST_INSIDE = 100
-"""Images whose pictures a single file holds; those of more lie in a folder beside it."""
+MOST_INSIDE = 20_000_000
+"""Bytes of pictures that a single file holds; more lie in a folder beside it."""
 
 REGIONS = 24
 """False alarms, and misses, that the page lists."""
@@ -90,43 +92,63 @@ def write_report(
     run, rule = folder.read_run(), folder.rule()
     images = image_facts(CountedFiles.of(folder), rule)
     chosen = drawn_images(images, most)
-    pictures = None if len(chosen) <= MOST_INSIDE else target.parent / f"{target.stem}-files"
-    cards = []
-    for index, card in enumerate(make_cards(folder, rule, chosen, maps)):
-        cards.append(_Shown.of(index, card, pictures))
-        on_image(index + 1, len(chosen))
+    cards = _Cards(target.parent / f"{target.stem}-files")
+    for card in make_cards(folder, rule, chosen, maps):
+        cards.add(card)
+        on_image(len(cards.shown), len(chosen))
     good = sum(image.status == OK for image in images)
     numbers = numbers_of(folder, good, resamples)
-    content = _content(folder, run, images, cards, numbers, pictures)
+    content = _content(folder, run, images, cards.shown, numbers, cards.folder)
     with replacing(target) as temporary:
         temporary.write_text(_environment().get_template("page.html").render(content), encoding="utf-8")
-    return Written(target, pictures, len(chosen), good)
+    return Written(target, cards.folder, len(chosen), good)
 
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """A card whose pictures are in the page, or beside it."""
+    """A card of the page; `thumbnail` is an address, and `view` is None where it lies beside the page."""
 
     index: int
     facts: ImageFacts
     alt: str
     thumbnail: str | None
-    view: dict[str, Any] | None
+    view: Mapping[str, Any] | None
     regions: Sequence[Region]
 
-    @classmethod
-    def of(cls, index: int, card: Card, pictures: Place | None) -> _Shown:
-        view = dict(card.view) | {"id": card.facts.image_id}
-        if pictures is None:
+
+class _Cards:
+    """Cards whose pictures are inside of the page, or, once they are too many, all in a folder beside it."""
+
+    def __init__(self, beside: Place) -> None:
+        self.shown: list[_Shown] = []
+        self.folder: Place | None = None
+        self._beside = beside
+        self._inside: list[Card] = []
+        self._bytes = 0
+
+    def add(self, card: Card) -> None:
+        index = len(self.shown)
+        if self.folder is None:
+            self._bytes += len(json.dumps(card.view)) + 4 * len(card.thumbnail or b"") // 3
+            self._inside.append(card)
             thumbnail = None if card.thumbnail is None else data_uri(card.thumbnail, "webp")
-            return cls(index, card.facts, card.alt, thumbnail, view, card.regions)
+            self.shown.append(_Shown(index, card.facts, card.alt, thumbnail, card.view, card.regions))
+            if self._bytes > MOST_INSIDE:
+                self.folder = self._beside
+                self.shown = [self._written(at, held, self.folder) for at, held in enumerate(self._inside)]
+                self._inside = []
+        else:
+            self.shown.append(self._written(index, card, self.folder))
+
+    def _written(self, index: int, card: Card, folder: Place) -> _Shown:
         name = f"{index // 1000:03d}/{index:06d}"
+        address = None
         if card.thumbnail is not None:
-            _write(pictures / f"{name}.webp", card.thumbnail)
+            _write(folder / f"{name}.webp", card.thumbnail)
+            address = f"{quote(folder.name)}/{name}.webp"
         # A script, because a page that was opened from a disk may load no JSON.
-        _write(pictures / f"{name}.js", f"oodrayImage({index}, {json.dumps(view)});\n".encode())
-        thumbnail = None if card.thumbnail is None else f"{pictures.name}/{name}.webp"
-        return cls(index, card.facts, card.alt, thumbnail, None, card.regions)
+        _write(folder / f"{name}.js", f"oodrayImage({index}, {json.dumps(card.view)});\n".encode())
+        return _Shown(index, card.facts, card.alt, address, None, card.regions)
 
 
 def _content(

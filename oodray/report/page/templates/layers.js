@@ -209,9 +209,12 @@ const LAYERS = {
     has: (image) => image.classes,
     opacity: true,
     paint: (image, pixels, state) => paintIds(image, pixels, image.classes, state.opacity),
+    write(context, image) {
+      numbers(context, image, image.view.classes.known.filter((one) => one.share > 0.01), (one) => String(one.id));
+    },
     legend: (image) => image.view.classes.known.filter((one) => one.share > 0.005)
       .sort((a, b) => b.share - a.share)
-      .map((one) => [facts.colours[one.id], `${one.name}, ${(100 * one.share).toFixed(1)} %`]),
+      .map((one) => [facts.colours[one.id], `${one.id}: ${one.name}, ${(100 * one.share).toFixed(1)} %`]),
   },
   label: {
     title: "Label",

@@ -1,8 +1,8 @@
-"""What a run found in one image, read from its row, with the image and its label read from their files."""
+"""What a run found in one image, from its row, and its photo and label, from their files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,32 +19,12 @@ from oodray.method.rule import Rule
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.rows import OK
 
-_PLAIN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
+_PLAIN = ["image_id", "status", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
 _PLAIN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageResult:
-    """One image with its label and what the run found in it; H and W are its size.
-
-    Attributes:
-        image: RGB, uint8 `(H, W, 3)`.
-        label: uint8 `(H, W)`, or in words why there is none.
-        clusters: ids, uint8 `(H, W)`.
-        mask: uint8 `(H, W)`, 255 where OoD.
-        ratios: r_k of each cluster that has a pixel.
-        ood: ids of the OoD clusters.
-        ood_ratio: T.
-    """
-
-    image: NDArray[np.uint8]
-    label: NDArray[np.uint8] | str
-    clusters: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    ratios: dict[int, float]
-    ood: frozenset[int]
-    ood_ratio: float
+COLUMNS = [*_PLAIN, "clusters"]
+"""Columns of the rows that `stored_images` takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +60,18 @@ class StoredImage:
     clusters: NDArray[np.uint8] | None = None
     ratios: Mapping[int, float] = field(default_factory=dict)
     ood: frozenset[int] = frozenset()
+
+    def ratio_map(self) -> NDArray[np.float64]:
+        """The ratio of the cluster of each pixel, `(H, W)`.
+
+        Raises:
+            ResultsError: these are imported scores.
+        """
+        if self.clusters is None:
+            raise ResultsError(f"{self.image_id} has imported scores, which have no clusters")
+        ratio_of = np.zeros(256)
+        ratio_of[list(self.ratios)] = list(self.ratios.values())
+        return ratio_of[self.clusters]
 
     def read_photo(self) -> NDArray[np.uint8]:
         """The image, RGB, uint8 `(H, W, 3)`.
@@ -122,36 +114,22 @@ def stored_image(folder: ResultsFolder, unit: int, image_id: str, rule: Rule | N
     Raises:
         ResultsError: the file cannot be read.
     """
-    table = read_rows([folder.part(unit)], [*_PLAIN, "clusters"])
-    table = table.filter(pc.equal(table["image_id"], pa.scalar(image_id))).slice(0, 1)
-    row = table.select(_PLAIN).to_pylist()[0]
-    masks = {name: row.pop(f"{name}_png") for name in ("mask", "clusters")}
-    if rule is None:
-        return StoredImage(**row)
-    return StoredImage(
-        **row,
-        **{name: decode_mask(data) for name, data in masks.items()},
-        **_own_clusters(table["clusters"], rule),
-    )
+    table = read_rows([folder.part(unit)], COLUMNS)
+    [found] = stored_images(table.filter(pc.equal(table["image_id"], pa.scalar(image_id))).slice(0, 1), rule)
+    return found
 
 
-def image_result(stored: StoredImage, rule: Rule) -> ImageResult:
-    """An image with its photo and its label, as a sheet draws it.
-
-    Raises:
-        ResultsError: its file is gone or has changed.
-    """
-    assert stored.clusters is not None, "an image that was judged has clusters"
-    assert stored.mask is not None, "and a mask"
-    return ImageResult(
-        image=stored.read_photo(),
-        label=stored.read_label(),
-        clusters=stored.clusters,
-        mask=stored.mask,
-        ratios=dict(stored.ratios),
-        ood=stored.ood,
-        ood_ratio=rule.ood_ratio,
-    )
+def stored_images(table: pa.Table, rule: Rule | None) -> Iterator[StoredImage]:
+    """The processed images of some rows, which have the columns `COLUMNS`; see `stored_image`."""
+    for index, row in enumerate(table.select(_PLAIN).to_pylist()):
+        masks = {name: row.pop(f"{name}_png") for name in ("mask", "clusters")}
+        if row.pop("status") != OK:
+            continue
+        if rule is None:
+            yield StoredImage(**row)
+            continue
+        maps = {name: decode_mask(data) for name, data in masks.items()}
+        yield StoredImage(**row, **maps, **_own_clusters(table["clusters"].slice(index, 1), rule))
 
 
 def _own_clusters(column: pa.ChunkedArray[Any], rule: Rule) -> dict[str, Any]:
