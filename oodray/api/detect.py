@@ -83,7 +83,7 @@ def detect(
     net: Segmenter | Segmentation,
     *,
     k: int = RunConfig.k,
-    tau: float | None = None,
+    tau: float | str | None = None,
     ood_ratio: float = RunConfig.ood_ratio,
     scores: ScoresAsked | None = None,
     seed: int = RunConfig.seed,
@@ -107,7 +107,7 @@ def detect(
         net: a network, see `oodray.load`; or what a network of your own says of this image, as tensors or as arrays of
             numpy.
         k: the number of clusters.
-        tau: a pixel with a smaller confidence is unsure. None takes the network's own.
+        tau: a pixel with a smaller confidence is unsure. None takes the network's own, `"auto"` that of the fit.
         ood_ratio: T, a cluster with a larger share of unsure pixels is OoD.
         scores: the scores to give, as a list of names and of objects of your own, or as `"ratio,energy"`; None gives
             the default ones.
@@ -193,6 +193,10 @@ def _tensor(values: Any) -> Any:
 
 def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
     """The settings, checked as those of a run are."""
+    if given["tau"] == "auto":
+        if given["fit"] is None:
+            raise ConfigError('tau="auto" takes the tau of a fit: pass fit="FIT", see oodray.fit')
+        given = given | {"tau": Fit(given["fit"]).tau}
     tau = given["tau"] if given["tau"] is not None else getattr(net, "tau", None)
     if tau is None:
         name = getattr(net, "name", None)
