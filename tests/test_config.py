@@ -128,7 +128,7 @@ class TestReadSettings:
             ("k: 1\n\tb: 2", "is not valid YAML"),
             ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
             ("seed: 2026-13-45", "seed in .*run.yaml must be a whole number, got '2026-13-45'"),
-            ("tau: 1,5", "tau in .*run.yaml: '1,5' is neither a number nor auto'"),
+            ("tau: 1,5", "tau in .*run.yaml: '1,5' is neither a number nor auto"),
             ("normalize_features: yes", "normalize_features in .*run.yaml must be true or false, got 'yes'"),
             ("k: 1\nseed: 2\nk: 3", "k is given twice, in line 1 and in line 3"),
             ("sweep_k: 3:a", "sweep_k in .*run.yaml: '3:a' is no range"),
