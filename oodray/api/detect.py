@@ -164,7 +164,7 @@ def detect(
         segmentation = net if isinstance(net, Segmentation) else _segmentation(net, decoded)
         asked = [*pixel_scores(settings.scores, settings.search_path, settings.fit), *own]
         maps, segmented = _clustered(decoded, segmentation, settings, asked, net)
-        classes = predicted_classes(segmentation.logits, *decoded.size)
+        classes = predicted_classes(segmentation.per_pixel, *decoded.size)
     found = _judged(segmented, settings, classes, config.scores)
     order = [*names_of(config.scores, settings.search_path), *(score.name for score in own)]
     return replace(found, scores={name: (found.scores | maps.scores)[name] for name in order})
@@ -177,7 +177,9 @@ def _checked(net: Any) -> Segmenter | Segmentation:
         raise ConfigError(f"net must be a network, see oodray.load, or an oodray.Segmentation, not {kind}")
     if isinstance(net, Segmenter):
         return net
-    [found] = check_segmentations([Segmentation(_tensor(net.logits), _tensor(net.features))], 1)
+    as_tensors = {name: _tensor(getattr(net, name)) for name in ("logits", "features", "class_logits", "mask_logits")}
+    known = {name: _tensor(values) for name, values in net.scores.items()}
+    [found] = check_segmentations([replace(net, **as_tensors, scores=known)], 1)
     return found
 
 
