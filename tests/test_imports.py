@@ -57,6 +57,7 @@ HOMES = {
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
     "torch": {"scores", "method", "models", "training", "cluster", "job", "api", "doctor"},
+    "skimage": {"method"},
     "sklearn": {"method", "scores"},
     "cuml": {"method"},
     "triton": {"models"},
