@@ -19,7 +19,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records"},
+    {"storage", "settings", "ranges", "records", "yaml_text"},
     {"config"},
     {"metrics"},
     {"scores"},
@@ -72,7 +72,7 @@ HOMES = {
     "PIL": {"datasets", "report"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
-    "yaml": {"config"},
+    "yaml": {"yaml_text"},
 }
 
 

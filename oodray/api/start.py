@@ -126,7 +126,7 @@ def planned(
     executor = started.enter_context(executor_of(layers.config))
 
     def make_plan() -> Plan:
-        return complete(request, lambda line: note(terminal, line))
+        return complete(request, lambda line: note(terminal, line), executor.expect)
 
     return (executor.start_beside(make_plan) if left else make_plan()), executor
 
@@ -155,7 +155,7 @@ def carry_out(
     from oodray.job.run import prepare
     from oodray.job.run import run as run_job
     from oodray.report.progress import Progress
-    from oodray.results.continuing import start_anew
+    from oodray.results.continuing import other_versions, start_anew
 
     warnings = list(plan.warnings)
     for warning in plan.warnings:
@@ -170,6 +170,10 @@ def carry_out(
             start_anew(folder)
         job = prepare(plan, folder, retry_errors=retry_errors)
         total, left = plan.manifest.num_rows, job.left.images.num_rows
+        of_versions = other_versions(folder) if left < total and left else None
+        if of_versions is not None:
+            warnings.append(of_versions)
+            warn(terminal, of_versions)
         with Progress(total=total, done=total - left, console=terminal) as shown:
             evaluation = run_job(job, executor, shown.update, shown.note, since=since)
     return Run(folder, evaluation=evaluation, warnings=warnings)

@@ -163,6 +163,7 @@ def write(request: FitRequest, identity: dict[str, Any], gathered: Gathered, abo
         RunError: it cannot be written.
     """
     from oodray.scores.fitted.fitting import fit_scores
+    from oodray.scores.fitted.key_scales import key_scale
 
     sums, bank = gathered.sums, gathered.bank
     assert isinstance(sums, Sums), "there is an image"
@@ -177,6 +178,7 @@ def write(request: FitRequest, identity: dict[str, Any], gathered: Gathered, abo
         fitted=fitted.names,
         refused=fitted.refused,
         remarks=fitted.remarks,
+        scales={name: key_scale(name, sums, bank, fitted.parameters.get(name)).name for name in fitted.names},
         **about,
     )
     remove_folder(request.folder.parts)

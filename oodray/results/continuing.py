@@ -30,6 +30,9 @@ PACKAGES = (
     "numpy",
     "pyarrow",
     "scikit-learn",
+    "pillow",
+    "opencv-python",
+    "transformers",
 )
 """Packages whose versions `run.json` notes."""
 
@@ -88,6 +91,26 @@ def start_or_continue(
         write_manifest(manifest, folder.manifest)
     folder.remove_leftovers()
     return finished
+
+
+def other_versions(folder: ResultsFolder) -> str | None:
+    """A warning where a run was begun with other versions of the packages that decide its numbers.
+
+    Raises:
+        ResultsError: `run.json` cannot be read.
+    """
+    begun = folder.read_run()
+    before, now = (
+        {"oodray": begun.get("oodray"), **begun.get("versions", {})},
+        {"oodray": oodray.__version__, **_versions()},
+    )
+    other = [f"{name} {before[name]}, now {now[name]}" for name in now if name in before and before[name] != now[name]]
+    if not other:
+        return None
+    return (
+        f"{folder.path} was begun with other versions: {'; '.join(other)}. What is left may differ from it in the last "
+        "digits, or in more; --overwrite starts anew"
+    )
 
 
 def what_is_left(
@@ -191,8 +214,12 @@ def _made_by(identity: Mapping[str, Any]) -> dict[str, Any]:
         "oodray": oodray.__version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "identity": dict(identity),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

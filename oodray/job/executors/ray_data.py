@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
 
+from oodray.cluster.failures import next_step
 from oodray.cluster.nodes import nodes
 from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
 from oodray.cluster.session import Session
@@ -23,6 +24,7 @@ from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
 from oodray.job.gathering import Gathering
 from oodray.job.pipeline import Job, Result, stages_of
+from oodray.job.plan import LoadNetwork
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import DecodedImage, SegmentedImage, UnitDone, pack, pack_done, unpack, unpack_done
@@ -70,6 +72,9 @@ class RayExecutor:
             self._session.begin()
             return result.result()
 
+    def expect(self, load: LoadNetwork) -> None:
+        """Its workers load the network."""
+
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""
         self._session.begin()
@@ -82,7 +87,7 @@ class RayExecutor:
             for batch in _graph(job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
-            raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
+            raise RunError(f"the run stopped: {_reason(error)}. {next_step(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ FIT/parts/                   while images are left to do: what each unit gave
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.errors import ConfigError, ResultsError
+from oodray.metrics.scales import Scale, scale_named
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.settings import FitSettings
 from oodray.scores.fitted.sums import Sums
@@ -144,6 +146,20 @@ class Fit:
         """The scores that it holds."""
         return tuple(self.content["fitted"])
 
+    def sha256(self) -> str:
+        """Of all that scores are made of.
+
+        Raises:
+            ResultsError: a file is not there.
+        """
+        digest = hashlib.sha256()
+        for path in (self.folder.fit, self.folder.statistics, self.folder.bank, self.folder.scores):
+            try:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            except OSError as error:
+                raise ResultsError(f"cannot read {path}: {error.strerror or error}; fit again") from error
+        return digest.hexdigest()
+
     @cached_property
     def sums(self) -> Sums:
         """The sums over all images."""
@@ -173,6 +189,21 @@ class Fit:
             key.removeprefix(f"{name}/"): values for key, values in self._arrays.items() if key.startswith(f"{name}/")
         }
         return kind(**{key: _plain(value) for key, value in scalars.items()}, **arrays)
+
+    def scale(self, name: str, metric: str = "euclidean") -> Scale:
+        """The scale of the keys of a score.
+
+        Raises:
+            ResultsError: the fit does not say it.
+        """
+        from oodray.scores.fitted.key_scales import COSINE_SCALE
+
+        if metric == "cosine":
+            return COSINE_SCALE
+        try:
+            return scale_named(self.content["scales"][name])
+        except (KeyError, ValueError) as error:
+            raise ResultsError(f"{self.folder.fit} does not say by which keys {name} is counted: fit again") from error
 
     def neighbours(self, *, metric: str = "euclidean", device: str = "cpu") -> Neighbours:
         """The bank, ready to be searched, for `knn` and `cdnp`.
