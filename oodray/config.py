@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from oodray.errors import ConfigError
-from oodray.ranges import names_of_list, whole_range, workers_range
+from oodray.ranges import names_of_list, tau_or_auto, whole_range, workers_range
 from oodray.settings import About, Check, Settings, declared_settings, one_of, seconds, shown, whole
 from oodray.spelling import did_you_mean
 from oodray.yaml_text import load_yaml
@@ -76,12 +76,17 @@ class RunConfig:
     tau: Annotated[
         float | None,
         About(
-            "Pixels with a smaller max-logit are unsure",
+            "Pixels with a smaller max-logit are unsure; auto takes the value of --fit",
             Check(math.isfinite, "a finite number"),
             unset="the value known for --model",
             commands=RUN_ONLY,
+            from_text=tau_or_auto,
         ),
     ] = None
+    # Not an option of its own: `tau: auto` sets it, and the tau that is found decides the results.
+    tau_auto: Annotated[bool, About("Whether tau is that of --fit, as tau: auto says", identity=False, commands=())] = (
+        False
+    )
     ood_ratio: Annotated[
         float,
         About(

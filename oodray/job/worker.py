@@ -217,8 +217,9 @@ def maps_of(
     """
     from oodray.scores.maps import pixel_maps
 
+    segmentation.refuse_scores({score.name: score.needs for score in scores})
     features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
-    return pixel_maps(segmentation.logits, *image.size, scores, features)
+    return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
 
 
 def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:

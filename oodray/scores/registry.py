@@ -12,11 +12,17 @@ from oodray.errors import ConfigError
 from oodray.scores.clusters import MaskThenLogit, Ratio
 from oodray.scores.fitted.folder import Fit
 from oodray.scores.fitted.scores import FITTED, scores_of_fit
-from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp
+from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp, MutualInformation, PredictiveEntropy
+from oodray.scores.masks import QUERY_SCORES
 from oodray.scores.score import ClusterScore, PixelScore, Score
 from oodray.spelling import did_you_mean
 
-_CLASSES: tuple[type[Score], ...] = (Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen, *FITTED)
+_CLASSES: tuple[type[Score], ...] = (
+    *(Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen),
+    *FITTED,
+    *QUERY_SCORES,
+    *(PredictiveEntropy, MutualInformation),
+)
 KNOWN = {score.name: score for score in _CLASSES}
 """Every score by its name, in the order of tables."""
 
