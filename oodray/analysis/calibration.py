@@ -97,7 +97,7 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
         ResultsError: if the folder holds no results.
     """
     k = folder.clustering_rule().k
-    files = CountedFiles(folder.parts())
+    files = CountedFiles.of(folder)
     confidence, images, failed = _confidence(files, k)
     if confidence.pixels(OOD):
         share = confidence.pixels(OOD) / confidence.pixels()

@@ -249,7 +249,7 @@ def _judged(
     tau_key = first_key_at_least(settings.tau)
     ratio_of = np.zeros(256)
     for cluster, tally in tallies.items():
-        ratio_of[cluster] = tally.below(tau_key) / tally.pixels()
+        ratio_of[cluster] = tally.share_below(tau_key)
     mask, ratio = ood_mask(clusters, judged(tallies, settings)), ratio_of[clusters]
     known: dict[str, NDArray[Any]] = {found.score: found.values for found in image.score_maps or ()}
     known["ratio"] = ratio
