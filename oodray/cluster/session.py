@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -20,6 +21,8 @@ LOCAL_CPUS = 4
 """Logical CPUs that a local Ray has at least: fewer can leave a stage without one for ever."""
 
 CONNECT_SECONDS = 10
+
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 _TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables by which a user decides on tokens."""
@@ -71,7 +74,7 @@ class Session:
                     _start_local(self._local_cpus)
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            raise RunError(f"cannot {where}: {error}{_advice(str(error), self._address)}") from error
+            raise RunError(f"cannot {where}: {error}{_advice(error, self._address)}") from error
 
     def __exit__(self, *error: object) -> None:
         ray = sys.modules.get("ray")
@@ -112,10 +115,13 @@ def is_running() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _advice(reason: str, address: str | None) -> str:
-    """What to do next, as far as the reason tells."""
+def _advice(error: Exception, address: str | None) -> str:
+    """What to do next, as far as the error tells."""
+    reason = str(error)
     if "AF_UNIX path length" in reason:
         return ". Name a folder with a short path for Ray's own files: RAY_TMPDIR=/tmp"
+    if address is None and isinstance(error, OSError) and error.errno in _NO_PLACE:
+        return ". Ray's own files have no place there, which may be another user's: RAY_TMPDIR=DIR names another"
     if address is None:
         return ". Without Ray, in this process alone: --executor local"
     if "Version mismatch" in reason:

@@ -129,7 +129,7 @@ def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:
     if pairing.unmatched:
         remark(
             f"{_files(pairing.unmatched)} beside the labels that are the label of no image: expected is NAME.png, or "
-            "NAME_mask.png, for the image NAME.jpg, in the same folders below"
+            "NAME_mask.png, for the image NAME.jpg, in the same folders below, as PNG, TIFF or BMP (JPEG changes codes)"
         )
     if pairing.beside:
         remark(f"{_files(pairing.beside)} taken for labels of the images beside them, by name", wrong=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -183,6 +184,14 @@ class TestUv:
 def test_a_long_path_of_a_socket_has_a_remedy(fake_ray: FakeRay) -> None:
     fake_ray.failure = ValueError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /t")
     with pytest.raises(RunError, match="RAY_TMPDIR=/tmp"), connected():
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_of_another_user_has_a_remedy(number: int, fake_ray: FakeRay) -> None:
+    """On a machine that several share, /tmp/ray belongs to the first who started a Ray."""
+    fake_ray.failure = OSError(number, os.strerror(number), "/tmp/ray")
+    with pytest.raises(RunError, match="RAY_TMPDIR=DIR names another"), connected():
         pass
 
 
