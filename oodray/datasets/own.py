@@ -82,7 +82,7 @@ class Folder(Layout):
     )
     folders = ()
     label_codes = USUAL_CODES
-    white_is_ood = "folder-255"
+    white_is_ood: ClassVar[str | None] = "folder-255"
 
     def pairs(self, root: Place) -> Iterable[Pair]:
         """All images below the root, with the labels that pair off with them by name.
