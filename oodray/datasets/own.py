@@ -117,10 +117,10 @@ class FolderWhiteOod(Folder):
     where = "your own images, with masks of 0 and 255"
     tree = (
         "ROOT/images/**/NAME.jpg\n"
-        "ROOT/labels/**/NAME.png   0 in-distribution, 255 OoD; nothing is ignored\n"
+        "ROOT/labels/**/NAME.png   0 in-distribution, 255 OoD (65535 in 16 bits); nothing is ignored\n"
         "and everything else as in `folder`"
     )
-    label_codes = LabelCodes(ood=frozenset({255}), ignore=frozenset(), in_distribution=frozenset({0}))
+    label_codes = LabelCodes(ood=frozenset({255, 65535}), ignore=frozenset(), in_distribution=frozenset({0}))
     white_is_ood = None
 
 

@@ -195,6 +195,24 @@ def test_a_folder_of_another_user_has_a_remedy(number: int, fake_ray: FakeRay) -
         pass
 
 
+@pytest.mark.parametrize(
+    ("address", "reason", "remedy"),
+    [
+        (
+            "auto",
+            "Could not find any running Ray instance. Please see ..",
+            r"Please see\. Start one with `ray start --head`",
+        ),
+        (None, "Timed out waiting for file /tmp/ray/s/port", "Is there room in the folder of that file"),
+    ],
+)
+def test_further_errors_have_a_remedy(address: str | None, reason: str, remedy: str, fake_ray: FakeRay) -> None:
+    fake_ray.failure = ConnectionError(reason)
+    with pytest.raises(RunError, match=remedy) as refused, connected(address):
+        pass
+    assert "token" not in str(refused.value)
+
+
 class TestSession:
     def test_one_that_never_began_has_nothing_to_end(self, fake_ray: FakeRay) -> None:
         with Session():
