@@ -28,7 +28,7 @@ _REMEDIES = {
     "AF_UNIX path length": "Name a folder with a short path for Ray's own files: RAY_TMPDIR=/tmp",
     "Could not find any running Ray instance": "Start one with `ray start --head`, or leave out --ray-address and "
     "RAY_ADDRESS",
-    "Timed out waiting for file": "Is there room in the folder of that file? RAY_TMPDIR=DIR names another one for Ray's "
+    "Timed out waiting for file": "Is there room in the folder of that file? RAY_TMPDIR=DIR names another for Ray's "
     "own files",
     "Version mismatch": "Start oodray with the Ray and the Python of the cluster, such as those of its image",
 }
@@ -84,7 +84,7 @@ class Session:
                     _start_local(self._local_cpus)
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            raise RunError(f"cannot {where}: {str(error).rstrip('.')}{_advice(error, self._address)}") from error
+            raise RunError(f"cannot {where}: {str(error).rstrip('. \n')}. {_advice(error, self._address)}") from error
 
     def __exit__(self, *error: object) -> None:
         ray = sys.modules.get("ray")

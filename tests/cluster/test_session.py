@@ -252,7 +252,7 @@ class TestSession:
 
     def test_a_cluster_that_cannot_be_joined_says_so(self, fake_ray: FakeRay) -> None:
         fake_ray.failure = RuntimeError("Version mismatch: 1 and 2\n")
-        problem = "cannot join the Ray cluster at 10.0.0.1:6379: Version mismatch: 1 and 2\nStart oodray with the Ray"
+        problem = "cannot join the Ray cluster at 10.0.0.1:6379: Version mismatch: 1 and 2. Start oodray with the Ray"
         with Session("10.0.0.1:6379") as session, pytest.raises(RunError, match=problem):
             session.begin()
         assert fake_ray.calls == ["init", "shutdown"]
