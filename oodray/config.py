@@ -18,6 +18,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 EXECUTORS = ("ray", "local")
 
+KNN_METRICS = ("euclidean", "cosine")
+
 RUN_ONLY = ("run",)
 
 
@@ -97,12 +99,26 @@ class RunConfig:
     scores: Annotated[
         tuple[str, ...],
         About(
-            "Scores to evaluate, comma-separated",
-            unset="all",
+            "Scores to evaluate, comma-separated; one of yours is package.module:MyScore",
+            unset="ratio, mask-then-logit, max-logit, msp, entropy, energy, and all that --fit holds",
             commands=RUN_ONLY,
             from_text=lambda text: {"scores": names_of_list(text)},
         ),
     ] = ()
+    # What the fit holds is part of a run's identity, wherever it lies: a run knows it by its sha256.
+    fit: Annotated[
+        str | None,
+        About(
+            "Statistics of in-distribution images, from `oodray fit`, for scores that need them",
+            unset="none",
+            identity=False,
+            commands=RUN_ONLY,
+        ),
+    ] = None
+    knn_metric: Annotated[
+        str,
+        About("Metric of the score knn: euclidean, as published, or cosine", one_of(KNN_METRICS), commands=RUN_ONLY),
+    ] = "euclidean"
     sweep_k: Annotated[
         tuple[int, ...],
         About(

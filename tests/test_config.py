@@ -23,8 +23,8 @@ from oodray.config import (
 )
 from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import ConfigError
-from oodray.method.settings import SCORES
 from oodray.models.weights.zoo import model_names
+from oodray.scores.registry import DEFAULT_SCORES as SCORES
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -246,6 +246,7 @@ class TestFingerprint:
         how_it_runs = {
             "allow_outside_root",
             "checkpoint",
+            "fit",
             "executor",
             "workers",
             "fewest_workers",

@@ -93,8 +93,9 @@ def start(
     if own_process and layers.config.executor == "local":
         set_up_process()  # before torch is imported
     since = time.monotonic()
+    left = retry_errors or overwrite or not folder.is_finished()
     with contextlib.ExitStack() as started:
-        plan, executor = planned(layers, folder, terminal, started, anew=retry_errors or overwrite)
+        plan, executor = planned(layers, folder, terminal, started, left=left)
         return carry_out(
             plan,
             folder,
@@ -109,11 +110,11 @@ def start(
 
 
 def planned(
-    layers: Layers, folder: ResultsFolder, terminal: Console, started: contextlib.ExitStack, *, anew: bool = False
+    layers: Layers, folder: ResultsFolder, terminal: Console, started: contextlib.ExitStack, *, left: bool = True
 ) -> tuple[Plan, Executor]:
     """The plan of a run, and what will execute it; that starts while the plan is made, and ends with a stack.
 
-    `anew` says that a finished run has something left to do.
+    `left` says whether images are left to do.
 
     Raises:
         OodrayError: the request is wrong; if so, nearly always before anything was started.
@@ -125,11 +126,9 @@ def planned(
     executor = started.enter_context(executor_of(layers.config))
 
     def make_plan() -> Plan:
-        return complete(request, lambda line: note(terminal, line))
+        return complete(request, lambda line: note(terminal, line), executor.expect)
 
-    if folder.is_finished() and not anew:
-        return make_plan(), executor
-    return executor.start_beside(make_plan), executor
+    return (executor.start_beside(make_plan) if left else make_plan()), executor
 
 
 def carry_out(

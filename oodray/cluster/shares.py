@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+
+_GPU_DEVICES = ("nvidia*", "nvhost*", "nvgpu*", "nvmap", "dxg", "kfd")
+"""NVIDIA's driver, that of its small boards, Windows' Linux, and AMD's driver, in this order."""
 
 
 def usable_cores() -> int:
@@ -56,6 +60,11 @@ def gpus_here() -> int:
     there = sum(1 for _ in Path("/proc/driver/nvidia/gpus").glob("*"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
+
+
+def may_have_gpu() -> bool:
+    """Whether torch has to be asked for a GPU: a Linux without a device of any kind that torch computes on has none."""
+    return sys.platform != "linux" or any(found for kind in _GPU_DEVICES for found in Path("/dev").glob(kind))
 
 
 def fitting(offered: float, wanted: float) -> int:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 from oodray.config import RunConfig, build_config, check_settings, preset, with_texts
 from oodray.datasets.layouts import Layout, get_layout
-from oodray.errors import ConfigError
-from oodray.method.settings import SCORES
+from oodray.scores.fitted.folder import Fit
+from oodray.scores.registry import check_names
 from oodray.settings import Settings
-from oodray.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -42,16 +41,5 @@ def read_layers(options: Settings, from_file: Settings | None = None) -> Layers:
     layout = get_layout(named.dataset)
     published = preset(named.dataset)
     config = build_config(published, from_file or {}, given)
-    scores = check_scores(config.scores)
+    scores = check_names(config.scores, None if config.fit is None else Fit(config.fit))
     return Layers(layout, published, {**(from_file or {}), **given}, replace(config, scores=scores))
-
-
-def check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:
-    """The scores asked for, in their own order; all where none is.
-
-    Raises:
-        ConfigError: naming one that is not known.
-    """
-    for unknown in (score for score in scores if score not in SCORES):
-        raise ConfigError(f"unknown score {unknown!r}; {did_you_mean(unknown, SCORES, what='known')}")
-    return tuple(score for score in SCORES if score in scores) if scores else SCORES

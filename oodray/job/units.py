@@ -21,6 +21,7 @@ from oodray.records import (
     Int32,
     IsRecord,
     RgbPixels,
+    UInt16Pixels,
     from_arrow,
     table_of,
     to_arrow,
@@ -84,12 +85,13 @@ class ClusterMap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreMap:
-    """A pixel score at image size."""
+    """A pixel score at image size, as the keys of its scale, see `oodray.metrics.scales`."""
 
     score: str
+    scale: str
     height: Int32
     width: Int32
-    values: Float16Pixels
+    keys: UInt16Pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

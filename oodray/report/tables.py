@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from oodray.analysis.sweep import Sweep
     from oodray.datasets.layouts import Layout
     from oodray.method.rule import Rule
+    from oodray.metrics.evaluation import ScoreMetrics
     from oodray.results.status import Speed, Status
     from oodray.storage.place import Place
+
+TOLD_TIE = 0.01
+"""Ties that hold a larger share of the labelled pixels are told below a table of metrics."""
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
@@ -183,8 +187,18 @@ def _caption(evaluation: Evaluation, convention: Convention) -> Text:
     share = f"{evaluation.scores[0].pixels_ood / labelled:.2%} of {labelled:,} labelled pixels OoD"
     setting = f"; {_rule(evaluation.rule)}" if evaluation.rule else ""
     interval = " In brackets: 95% confidence intervals, from images drawn anew." if _has_intervals(evaluation) else ""
-    text = f"{_images(evaluation)}, {share}{setting}.\n{conventions_text(convention)}{interval}"
+    ties = _ties(evaluation.of(convention))
+    text = f"{_images(evaluation)}, {share}{setting}.\n{conventions_text(convention)}{interval}{ties}"
     return Text(text, overflow="fold")
+
+
+def _ties(scores: Sequence[ScoreMetrics]) -> str:
+    """The scores of which a hundredth of the pixels or more have one value: their curves have a corner there."""
+    large = [metrics for metrics in scores if metrics.largest_tie is not None and metrics.largest_tie > TOLD_TIE]
+    if not large:
+        return ""
+    ties = ", ".join(f"{metrics.score} {metrics.largest_tie:.1%}" for metrics in large)
+    return f"\nLargest tie, the share of the labelled pixels that have one value: {ties}."
 
 
 def _has_intervals(evaluation: Evaluation) -> bool:

@@ -85,7 +85,7 @@ def start_or_continue(
         return finished
     if not folder.run.exists():
         raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
-    _refuse_another_run(folder, identity)
+    refuse_another(folder.path, "run", folder.read_run()["identity"], identity)
     check_parts(folder, manifest, finished)
     if not _holds(folder.manifest, manifest):
         write_manifest(manifest, folder.manifest)
@@ -168,13 +168,23 @@ def _failed_images(folder: ResultsFolder, units: frozenset[int]) -> frozenset[st
     return frozenset(row["image_id"] for rows in tables for row in rows if row["status"] == ERROR)
 
 
-def _refuse_another_run(folder: ResultsFolder, identity: Mapping[str, Any]) -> None:
-    before = folder.read_run()["identity"]
+def refuse_another(path: Place, what: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to continue, or to take, what has another identity.
+
+    Args:
+        path: of the folder that holds it.
+        what: a word for it, such as "run".
+        before: its identity.
+        identity: the one that is asked for.
+
+    Raises:
+        ResultsError: naming what is different.
+    """
     changed = [name for name in identity if before.get(name) != identity[name]]
     if changed:
         details = "; ".join(_difference(name, before.get(name), identity[name]) for name in changed)
         raise ResultsError(
-            f"{folder.path} holds a run with other settings: {details}. "
+            f"{path} holds a {what} with other settings: {details}. "
             "Choose another --out, or pass --overwrite to start anew"
         )
 

@@ -333,6 +333,7 @@ class Deadly(fakes.Colours):
 """
 
 
+@pytest.mark.soak
 def test_a_worker_that_dies_is_replaced(
     clean: Run, on_ray: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,11 +16,12 @@ from oodray import Segmentation
 from oodray.job.units import ClusterMap, DecodedImage, SegmentedImage
 from oodray.job.worker import Worker
 from oodray.method.kmeans import cluster_features, kmeans_seed
-from oodray.method.scores import pixel_scores
 from oodray.method.settings import MethodSettings
 from oodray.models.loading import load_segmenter
 from oodray.models.source import ModelSource
 from oodray.records import extended
+from oodray.scores.maps import pixel_maps
+from oodray.scores.registry import pixel_scores
 
 
 def worker(network: str = "colours", method: MethodSettings = METHOD) -> Worker:
@@ -71,13 +72,15 @@ class TestWorker:
         pixels = random_pixels(0, 160, 208)  # enough cells for other seeds to find other clusters
         [image] = segment([decoded_image("a", pixels)], method=method)
         found = fakes.Colours().segment_one(pixels)
-        scores = pixel_scores(found.logits, 160, 208, method.scores)
+        scores = pixel_scores(method.scores)
+        maps = pixel_maps(found.logits, 160, 208, scores).scores
         assert image.score_maps is not None
         assert {(found.score, found.height, found.width) for found in image.score_maps} == {
             (name, 160, 208) for name in method.scores
         }
-        for of_score in image.score_maps:
-            np.testing.assert_array_equal(of_score.values, scores[of_score.score], strict=True)
+        for score, of_score in zip(scores, image.score_maps, strict=True):
+            assert of_score.scale == score.scale.name
+            np.testing.assert_array_equal(of_score.keys, score.scale.keys(maps[score.name]), strict=True)
         assert image.cluster_maps is not None
         for k, of_k in zip(method.ks, image.cluster_maps, strict=True):
             seed = kmeans_seed(5, "a", k)

@@ -22,7 +22,9 @@ from oodray.errors import OodrayError, RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteAttemptLog
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
+from oodray.job.gathering import Gathering
 from oodray.job.pipeline import Job, Result, stages_of
+from oodray.job.plan import LoadNetwork
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import DecodedImage, SegmentedImage, UnitDone, pack, pack_done, unpack, unpack_done
@@ -70,6 +72,9 @@ class RayExecutor:
             self._session.begin()
             return result.result()
 
+    def expect(self, load: LoadNetwork) -> None:
+        """Its workers load the network."""
+
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""
         self._session.begin()
@@ -99,7 +104,14 @@ class DecodeTask:
 class WorkerActor:
     """The second stage as an actor of Ray's, which loads the network when it starts."""
 
-    def __init__(self, load: Callable[[], Segmenter], threads: int, settings: MethodSettings, guard: Guard) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Segmenter],
+        threads: int,
+        settings: MethodSettings,
+        guard: Guard,
+        gathering: Gathering | None = None,
+    ) -> None:
         set_up_process()
         import torch
 
@@ -109,7 +121,7 @@ class WorkerActor:
         self.worker: Worker | None = None
         self.failure: Exception | None = None
         try:
-            self.worker = Worker(load(), settings, guard)
+            self.worker = Worker(load(), settings, guard, gathering)
         except Exception as error:
             # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
             self.failure = error
@@ -179,7 +191,7 @@ def _graph(job: Job, pool: Pool) -> ray.data.Dataset:
     units = {"batch_size": 1, "batch_format": "pyarrow"}
     tasks = units | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
     resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
-    of_workers = (stages.load, stages.threads, stages.settings, stages.guard)
+    of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering)
     graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
         .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **units, **resources)
