@@ -84,7 +84,8 @@ class Session:
                     _start_local(self._local_cpus)
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            raise RunError(f"cannot {where}: {str(error).rstrip('. \n')}. {_advice(error, self._address)}") from error
+            reason = str(error).rstrip(". \n")
+            raise RunError(f"cannot {where}: {reason}. {_advice(error, self._address)}") from error
 
     def __exit__(self, *error: object) -> None:
         ray = sys.modules.get("ray")
