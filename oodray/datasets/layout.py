@@ -21,6 +21,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", "
 CAMERA = "_leftImg8bit"
 """How Cityscapes and LostAndFound end the names of their images."""
 
+_OF_SYSTEMS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"})
 _FILES_OF_A_RUN = frozenset({"run.json", "manifest.parquet"})
 
 Pair = tuple[Place, Place | None]
@@ -152,7 +153,7 @@ class Layout(ABC):
 
 
 def image_files(folder: Place, *, recursive: bool = False) -> list[Place]:
-    """Image files in a folder, told by suffix, sorted; without hidden files and folders; links are followed.
+    """Image files in a folder, told by suffix, sorted; links are followed. What is hidden or a system keeps is none.
 
     A folder below it that holds a `run.json` and a `manifest.parquet` is a results folder of oodray and is left out:
     the pictures that `oodray show` draws there are no images of the dataset. One that may not be read, such as the
@@ -204,7 +205,7 @@ def _walk(folder: Place, recursive: bool, above: frozenset[Place]) -> Iterator[P
     if real in above:  # a link back to a folder on the way here
         return
     try:
-        entries = [(path, is_dir) for path, is_dir in listing(folder) if not path.name.startswith(".")]
+        entries = [(path, is_dir) for path, is_dir in listing(folder) if not _is_of_the_system(path.name)]
     except PermissionError:
         if not above:  # the folder that was asked for
             raise
@@ -218,6 +219,11 @@ def _walk(folder: Place, recursive: bool, above: frozenset[Place]) -> Iterator[P
                 yield from _walk(path, recursive, above | {real})
         else:
             yield path
+
+
+def _is_of_the_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or one in which a system keeps its own: thumbnails, what was deleted."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def _is_folder(path: Place) -> bool:

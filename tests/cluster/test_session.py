@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -190,6 +191,32 @@ def test_a_long_path_of_a_socket_has_a_remedy(fake_ray: FakeRay) -> None:
         pass
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_of_another_user_has_a_remedy(number: int, fake_ray: FakeRay) -> None:
+    """On a machine that several share, /tmp/ray belongs to the first who started a Ray."""
+    fake_ray.failure = OSError(number, os.strerror(number), "/tmp/ray")
+    with pytest.raises(RunError, match="RAY_TMPDIR=DIR names another"), connected():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "reason", "remedy"),
+    [
+        (
+            "auto",
+            "Could not find any running Ray instance. Please see ..",
+            r"Please see\. Start one with `ray start --head`",
+        ),
+        (None, "Timed out waiting for file /tmp/ray/s/port", "Is there room in the folder of that file"),
+    ],
+)
+def test_further_errors_have_a_remedy(address: str | None, reason: str, remedy: str, fake_ray: FakeRay) -> None:
+    fake_ray.failure = ConnectionError(reason)
+    with pytest.raises(RunError, match=remedy) as refused, connected(address):
+        pass
+    assert "token" not in str(refused.value)
+
+
 class TestSession:
     def test_one_that_never_began_has_nothing_to_end(self, fake_ray: FakeRay) -> None:
         with Session():
@@ -229,7 +256,7 @@ class TestSession:
 
     def test_a_cluster_that_cannot_be_joined_says_so(self, fake_ray: FakeRay) -> None:
         fake_ray.failure = RuntimeError("Version mismatch: 1 and 2\n")
-        problem = "cannot join the Ray cluster at 10.0.0.1:6379: Version mismatch: 1 and 2\nStart oodray with the Ray"
+        problem = "cannot join the Ray cluster at 10.0.0.1:6379: Version mismatch: 1 and 2. Start oodray with the Ray"
         with Session("10.0.0.1:6379") as session, pytest.raises(RunError, match=problem):
             session.begin()
         assert fake_ray.calls == ["init", "shutdown"]
