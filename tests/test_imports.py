@@ -30,6 +30,7 @@ STEPS = (
     {"analysis"},
     {"training", "job"},
     {"report"},
+    {"export"},
     {"api"},
     {"cli"},
     {"__main__"},
@@ -51,7 +52,7 @@ HEAVY = {
 }
 
 HOMES = {
-    "ray": {"cluster", "analysis", "job"},
+    "ray": {"cluster", "analysis", "job", "export"},
     "mmseg": {"models", "training"},
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
@@ -67,8 +68,13 @@ HOMES = {
     "cv2": {"models"},
     "filelock": {"models", "results"},
     "pandas": {"results", "report"},
-    "pyarrow": {"records", "storage", "datasets", "results", "analysis", "job", "report"},
-    "PIL": {"datasets", "report"},
+    "pyarrow": {"records", "storage", "datasets", "results", "analysis", "job", "report", "export"},
+    "PIL": {"datasets", "report", "export"},
+    "h5py": {"datasets", "export"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "matplotlib": {"report"},
+    "scipy": {"report", "export"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "yaml": {"config"},

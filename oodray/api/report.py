@@ -15,9 +15,9 @@ from oodray.storage.place import Place, storage_path
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oodray.results.stored_image import StoredImage
     from oodray.report.page.cards import MapSource
     from oodray.report.page.pictures import Maps
+    from oodray.results.stored_image import StoredImage
 
 PAGE = "report.html"
 """Name of the page in the results folder."""

@@ -13,10 +13,10 @@ from oodray.report.terminal import console, note
 def export(
     out: Out,
     to: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to; none of its other files is changed.")],
-    format: Annotated[  # noqa: A002 it is the option's name
+    format: Annotated[
         str,
         typer.Option(
-            help="png, coco, yolo-seg, labelme, geojson, fiftyone, smiyc, fishyscapes, ade-ood or hf; see docs/report.md."
+            help="png, coco, yolo-seg, labelme, geojson, fiftyone, smiyc, fishyscapes, ade-ood or hf: docs/report.md."
         ),
     ],
     score: Annotated[

@@ -81,7 +81,10 @@ class YoloSeg(Format):
     def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:
         """`images.txt`, which lists the images, and `data.yaml`."""
         yield "images.txt", "".join(f"{record['file']}\n" for record in records).encode()
-        yield "data.yaml", f"# Written by oodray {oodray.__version__}.\ntrain: images.txt\nval: images.txt\nnames:\n  0: {CLASS}\n".encode()
+        yield (
+            "data.yaml",
+            f"# Written by oodray {oodray.__version__}.\ntrain: images.txt\nval: images.txt\nnames:\n  0: {CLASS}\n".encode(),
+        )
 
 
 class Labelme(Format):

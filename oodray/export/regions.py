@@ -136,4 +136,3 @@ def _corners(ring: Ring) -> Ring:
         if not (ring[index - 1][0] == x == ring[(index + 1) % count][0])
         and not (ring[index - 1][1] == y == ring[(index + 1) % count][1])
     ]
-

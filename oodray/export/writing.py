@@ -20,7 +20,7 @@ from oodray.export.format import ExportedImage
 from oodray.export.formats import get_format
 from oodray.method.rule import Rule
 from oodray.results.folder import ResultsFolder, write_json
-from oodray.results.maps import score_map
+from oodray.results.maps import require_map, score_map
 from oodray.results.stored_image import COLUMNS, StoredImage, stored_images
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, is_inside, storage_path
@@ -85,6 +85,7 @@ def export_run(
     """
     chosen, rule = get_format(format_name), folder.clustering_rule()
     job = _Job(folder, storage_path(to), format_name, score if chosen.needs_score else "ratio", rule)
+    require_map(folder, job.score)
     files = CountedFiles.of(folder)
     _claim(job)
     images = written = count = 0
@@ -181,5 +182,3 @@ def _refuse_foreign(target: Place, path: str, ours: Iterable[str]) -> None:
 def _read_log(place: Place) -> dict[str, Any]:
     empty: dict[str, Any] = {"files": [], "images": [], "records": [], "done": False}
     return empty | json.loads(place.read_text("utf-8")) if place.exists() else empty
-
-

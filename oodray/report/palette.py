@@ -7,7 +7,6 @@ Beyond them a map relies on its numbers.
 from __future__ import annotations
 
 import colorsys
-
 from typing import Any
 
 import numpy as np

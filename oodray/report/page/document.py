@@ -240,11 +240,11 @@ def _with_code(text: str) -> Markup:
     from markupsafe import Markup, escape
 
     parts = [escape(part) for part in text.split("`")]
-    return Markup("").join(Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)
+    )
 
 
 def _percent(share: float | None, digits: int = 2) -> str:
     """A share in percent; a dash where it is of nothing."""
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}"  # noqa: PLR0124 NaN
-
-
