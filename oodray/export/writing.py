@@ -66,7 +66,7 @@ def export_run(
     format_name: str,
     *,
     score: str = "ratio",
-    on_images: Callable[[int], None] = lambda images: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> Exported:
     """Write what a run found as files of other programs, or continue to.
 

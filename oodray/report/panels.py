@@ -50,7 +50,7 @@ class ImageResult:
 
 def panels_of(result: ImageResult) -> list[Panel]:
     """The panels of an image, in the order of the sheet."""
-    label = [] if isinstance(result.label, str) else [_label_panel(result, result.label)]
+    label = [] if isinstance(result.label, str) else [_label_panel(result.label)]
     return [_image_panel(result), _mask_panel(result), *label, _clusters_panel(result), _ratio_panel(result)]
 
 
@@ -71,7 +71,7 @@ def _image_panel(result: ImageResult) -> Panel:
     return Panel("image", picture, swatches(entries, picture.width))
 
 
-def _label_panel(result: ImageResult, label: NDArray[np.uint8]) -> Panel:
+def _label_panel(label: NDArray[np.uint8]) -> Panel:
     colours_of_labels = np.zeros((256, 3), np.uint8)
     colours_of_labels[[IN_DISTRIBUTION, OOD, IGNORE]] = IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR
     legend = [(IN_DISTRIBUTION_COLOUR, "in-distribution"), (OOD_COLOUR, "OoD"), (IGNORE_COLOUR, "ignore")]

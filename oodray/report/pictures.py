@@ -50,7 +50,7 @@ def write_pictures(
     folder: ResultsFolder,
     image_id: str | None = None,
     choice: Choice = EITHER_END,
-    on_picture: Callable[[Place], None] = lambda path: None,
+    on_picture: Callable[[Place], None] = lambda _: None,
 ) -> list[Place]:
     """Draw images of a run with their masks, labels, clusters and ratios: `OUT/pictures/IMAGE_ID.png` for each.
 
