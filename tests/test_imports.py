@@ -31,6 +31,7 @@ STEPS = (
     {"analysis"},
     {"training", "job"},
     {"report"},
+    {"export"},
     {"api"},
     {"cli"},
     {"__main__"},
@@ -52,7 +53,7 @@ HEAVY = {
 }
 
 HOMES = {
-    "ray": {"cluster", "analysis", "job"},
+    "ray": {"cluster", "analysis", "job", "export"},
     "mmseg": {"models", "training"},
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
@@ -69,8 +70,13 @@ HOMES = {
     "cv2": {"models"},
     "filelock": {"models", "results"},
     "pandas": {"results", "report"},
-    "pyarrow": {"records", "storage", "datasets", "results", "analysis", "job", "report"},
-    "PIL": {"datasets", "report"},
+    "pyarrow": {"records", "storage", "datasets", "results", "analysis", "job", "report", "export"},
+    "PIL": {"datasets", "report", "export"},
+    "h5py": {"datasets", "export"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "matplotlib": {"report"},
+    "scipy": {"report", "export"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "yaml": {"yaml_text"},
