@@ -124,4 +124,5 @@ class Gatherer:
             )
         table = np.zeros(_CODE_COUNT, np.int16)  # what is no class does not count
         table[list(codes)] = np.arange(len(codes))
-        return table[decode_codes(read_bytes(image.label_uri))]
+        classes: NDArray[np.int16] = table[decode_codes(read_bytes(image.label_uri))]
+        return classes
