@@ -83,6 +83,15 @@ def image_facts(files: CountedFiles, rule: Rule | None) -> list[ImageFacts]:
     return [facts for table in files.tables(columns) for facts in _facts(table, rule)]
 
 
+def found_in_images(files: CountedFiles) -> list[ImageFacts]:
+    """The images that are done as `image_facts` has them, without what needs tallies: labels and scores.
+
+    Raises:
+        ResultsError: a file cannot be read.
+    """
+    return [ImageFacts(**row) for table in files.tables([*_PLAIN]) for row in table.to_pylist()]
+
+
 def _facts(table: pa.Table, rule: Rule | None) -> Iterator[ImageFacts]:
     rows = table.select([*_PLAIN, *_SECONDS]).to_pylist()
     judged = np.zeros((4, len(rows)), np.int64) if rule is None else _judged(table["clusters"], len(rows), rule)

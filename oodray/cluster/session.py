@@ -37,6 +37,9 @@ _REMEDIES = {
 _TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables by which a user decides on tokens."""
 
+_NOT_NEEDED = ("start_monitor", "start_log_monitor", "start_api_server")
+"""What starts the autoscaler, the process that sends logs to the driver, and that of the dashboard, which is off."""
+
 
 class Session:
     """Ray, until the end of a `with` block: the one that runs, a cluster, or a Ray of its own on this machine.
@@ -160,19 +163,35 @@ def _require_listener(address: str) -> None:
 
 def _start_local(wanted: int) -> None:
     import ray
-    from ray._private import ray_constants
 
     cpus = max(LOCAL_CPUS, usable_cores(), wanted)
     # Logical CPUs only decide how many tasks run at once. The dashboard stays off, and its port closed.
-    # Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster.
-    clusters = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    with for_one_machine():
         ray.init(
             address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
         )
+
+
+@contextlib.contextmanager
+def for_one_machine() -> Iterator[None]:
+    """Have `ray.init` start what a Ray of one machine needs, for which Ray has no switch.
+
+    Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster. And it
+    starts processes of which nobody asks anything there, and waits for the last of them: a third of its start.
+    """
+    from ray._private import ray_constants
+    from ray._private.node import Node
+
+    kept = [(Node, name, getattr(Node, name)) for name in _NOT_NEEDED if hasattr(Node, name)]
+    kept.append((ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER))
+    for _, name, _ in kept[:-1]:
+        setattr(Node, name, lambda *_, **__: None)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        for owner, name, value in kept:
+            setattr(owner, name, value)
 
 
 @contextlib.contextmanager

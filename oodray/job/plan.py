@@ -326,6 +326,10 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     config = layers.config
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
+    if config.tau_auto:
+        if config.fit is None:
+            raise ConfigError("--tau auto takes the tau of a fit: pass --fit FIT, see `oodray fit --help`")
+        return Fit(config.fit).tau, ()
     if model.tau is not None:
         return model.tau, ()
     if config.tau is None:

@@ -18,7 +18,7 @@ from oodray.cluster.session import Session
 from oodray.cluster.shared_storage import check_shared_storage
 from oodray.config import RunConfig
 from oodray.datasets.manifest import LARGEST_UNIT, ListedImage
-from oodray.errors import OodrayError, RunError
+from oodray.errors import OodrayError, RequestError, RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteAttemptLog
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
@@ -87,6 +87,10 @@ class RayExecutor:
             for batch in _graph(job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, RequestError):
+                # What keeps the network from starting is the same error in every process.
+                raise type(cause)(_without_advice(str(cause))) from error
             raise RunError(f"the run stopped: {_reason(error)}. {next_step(error)}") from error
 
 
@@ -173,7 +177,7 @@ def _scheduled(job: Job, on_start: Callable[[str], None]) -> Pool:
     """The workers for a job, of which `on_start` hears; every machine has been asked whether it sees the files."""
     plan, units, machines = job.plan, len(job.units()), nodes()
     pool = choose_pool(plan.config, plan.device, units, machines)
-    check_shared_storage(plan.places(), job.folder, machines)
+    check_shared_storage(plan.places(), job.folder.path, job.folder.run, machines)
     batch_size, weights_bytes = plan.config.batch_size, plan.weights_bytes()
     on_start(describe(pool, units, machines, batch_size=batch_size, weights_bytes=weights_bytes))
     return pool
@@ -205,8 +209,12 @@ def _reason(error: RayError) -> str:
     cause = getattr(error, "cause", None)
     known = cause is None or isinstance(cause, OodrayError)
     text = str(cause or error) if known else f"{type(cause).__name__}: {cause}"
-    # To every message Ray adds advice on settings of its own.
-    return text.partition("\nFailed to apply UDF")[0].rstrip(".")
+    return _without_advice(text).rstrip(".")
+
+
+def _without_advice(message: str) -> str:
+    """Without what Ray adds to every message: advice on settings of its own."""
+    return message.partition("\nFailed to apply UDF")[0]
 
 
 def _configure(context: Any, config: RunConfig) -> None:

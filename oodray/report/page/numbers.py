@@ -17,7 +17,7 @@ from oodray.method.rule import Rule, as_decimals, exceeded
 from oodray.metrics.evaluation import Totals
 from oodray.metrics.points import CurvePoints, curve_points, ratio_histogram, tally_histogram
 from oodray.metrics.tally import Tally, first_key_at_least
-from oodray.report.page.charts import Chart, curve_charts, heat_map_chart, histogram_chart
+from oodray.report.page.charts import Chart, Plane, curve_charts, heat_map_chart, histogram_chart
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
 
@@ -130,7 +130,9 @@ def _settings(
     else:
         what, grids = "pixels called OoD", {k: _area(files, k, request.taus_used(), ood_ratios) for k in request.ks}
     charts = [
-        heat_map_chart(f"settings-{k}", f"K = {k}", what, rule if k == rule.k else None, taus, ood_ratios, values)
+        heat_map_chart(
+            f"settings-{k}", f"K = {k}", Plane(what, taus, ood_ratios, values), rule if k == rule.k else None
+        )
         for k, values in sorted(grids.items(), key=lambda item: (item[0] != rule.k, item[0]))
     ]
     return charts, best

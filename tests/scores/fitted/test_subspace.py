@@ -47,7 +47,7 @@ def test_neco_standardizes_both_parts() -> None:
 
     def share(f: np.ndarray) -> np.ndarray:
         turned = pca.transform(f)
-        return np.linalg.norm(turned[:, :16], axis=1) / np.linalg.norm(turned, axis=1)
+        return np.linalg.norm(turned[:, :12], axis=1) / np.linalg.norm(turned, axis=1)
 
     known = share(bank.features.astype(np.float64))
     lse = np.stack([one.maps().lse for one in found]).astype(np.float64)
