@@ -24,7 +24,7 @@ from oodray.datasets.findings import (
     Repacking,
     WrongCount,
 )
-from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, storage_oddities
+from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, read_label, storage_oddities
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
@@ -78,6 +78,7 @@ class CheckReport:
 class _Inspection:
     """What could be read of one sample; labels are those of a sample without findings, storage is how it is stored."""
 
+    labelled: bool = True
     size: tuple[int, int] | None = None
     codes: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
@@ -96,6 +97,7 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
     sizes: Counter[tuple[int, int]] = Counter()
     without_ood, hidden = [], []
     storage: Counter[str] = Counter()
+    labelled = 0
     warning = count_warning(layout, samples)
     for sample in samples:
         inspection = _inspect(sample, layout.label_codes)
@@ -104,7 +106,8 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         total.labels.update(inspection.labels)
         total.findings += inspection.findings
         storage.update(inspection.storage)
-        if sample.label_uri is None or set(inspection.labels) == {IGNORE}:
+        labelled += inspection.labelled
+        if not inspection.labelled or set(inspection.labels) == {IGNORE}:
             hidden.append(sample.image_id)
         elif inspection.labels and layout.label_codes.ood and not inspection.labels[OOD]:
             without_ood.append(sample.image_id)
@@ -113,7 +116,7 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         root=root,
         images=len(samples),
         published=layout.images,
-        labelled=sum(sample.label_uri is not None for sample in samples),
+        labelled=labelled,
         sizes=sizes,
         codes=total.codes,
         labels=total.labels,
@@ -136,12 +139,14 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
 def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
     inspection = _Inspection()
     codes = None
-    if sample.label_uri is not None:
-        try:
-            codes = decode_codes(read_bytes(sample.label_uri))
+    try:
+        label = read_label(sample.label_uri)
+        inspection.labelled = label is not None
+        if label is not None:
+            codes = decode_codes(label)
             inspection.codes = _pixels(codes)
-        except ImageError as error:
-            inspection.findings.append(BrokenSample(sample.image_id, str(error)))
+    except ImageError as error:
+        inspection.findings.append(BrokenSample(sample.image_id, str(error)))
     try:
         _inspect_image(inspection, read_bytes(sample.image_uri), None if codes is None else codes.shape)
     except ImageError as error:

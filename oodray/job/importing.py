@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_image, decode_label, read_bytes
+from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
 from oodray.datasets.layouts import Layout, get_layout
 from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, manifest_digest
 from oodray.datasets.orientation import exif_orientation, upright
@@ -124,12 +124,13 @@ def _imported(request: Import, listed: ListedImage) -> ResultRow:
     if path is None:
         raise ImageError(f"no score map below {request.folder} is named after this image")
     scores = read_scores(path)
-    if listed.label_uri is None:
+    label = read_label(listed.label_uri)
+    if label is None:
         data = read_bytes(listed.image_uri)
         image = upright(decode_image(data), exif_orientation(data), None).pixels
         labels = np.full((image.shape[0], image.shape[1]), IGNORE, np.uint8)
     else:
-        labels = decode_label(read_bytes(listed.label_uri), request.layout.label_codes)
+        labels = decode_label(label, request.layout.label_codes)
     height, width = labels.shape[0], labels.shape[1]
     values = _rounded(path, _resized(path, scores, (height, width), request.resize))
     tally = Tally.of(score_keys(values), labels)

@@ -40,6 +40,9 @@ def read_layers(options: Settings, from_file: Settings | None = None) -> Layers:
     given = check_settings(with_lists({k: v for k, v in options.items() if v is not None}), source="the options")
     named = build_config(from_file or {}, given)
     layout = get_layout(named.dataset)
+    split = given.get("split") or (from_file or {}).get("split")
+    if split is not None:
+        layout = layout.of_split(split)
     published = preset(named.dataset)
     config = build_config(published, from_file or {}, given)
     scores = check_scores(config.scores)

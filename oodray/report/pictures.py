@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes
+from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes, read_label
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
@@ -121,10 +121,11 @@ def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
 
 def _label(row: dict[str, Any]) -> NDArray[np.uint8] | str:
     """The label, or why there is none."""
-    if row["label_uri"] is None:
-        return "no label"
     try:
-        label = decode_label(read_bytes(row["label_uri"]), get_layout(row["dataset"]).label_codes)
+        data = read_label(row["label_uri"])
+        if data is None:
+            return "no label"
+        label = decode_label(data, get_layout(row["dataset"]).label_codes)
     except ImageError:
         return "no label: file not readable"
     return label if label.shape == (row["height"], row["width"]) else "no label: size has changed"

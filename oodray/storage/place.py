@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol, Self
 
 from oodray.storage.remote import RemotePlace, is_remote
+
+REQUESTS_AT_ONCE = 32
+"""Requests to an object store under way at a time, where there are many to make."""
 
 
 class FileStatus(Protocol):
@@ -112,6 +116,15 @@ def storage_path(place: str | Place) -> Place:
     return RemotePlace.named(name) if is_remote(name) else Path(name).expanduser().absolute()
 
 
+def open_seekable(place: Place) -> BinaryIO:
+    """The content of a file, of which parts are read: of an object in a store, only these are asked for.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return place.open_seekable() if isinstance(place, RemotePlace) else place.open("rb")
+
+
 def listing(folder: Place) -> list[tuple[Place, bool]]:
     """What lies in a folder, and whether it is a folder itself; links count as what they lead to.
 
@@ -123,6 +136,14 @@ def listing(folder: Place) -> list[tuple[Place, bool]]:
     # os.scandir tells folders from files without a question for each, which is slow on a network drive.
     with os.scandir(str(folder)) as found:
         return [(Path(entry), entry.is_dir()) for entry in found]
+
+
+def listings(folders: Sequence[Place]) -> list[list[tuple[Place, bool]]]:
+    """The `listing` of each of some folders: in an object store, of many at a time."""
+    if len(folders) < 2 or not isinstance(folders[0], RemotePlace):
+        return [listing(folder) for folder in folders]
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+        return list(threads.map(listing, folders))
 
 
 def remove_folder(folder: Place) -> None:
