@@ -22,6 +22,7 @@ from oodray.method.rule import Rule
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, first_key_at_least
 from oodray.results.cells import Clusters, clusters_of
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import pieces
 from oodray.results.rows import OK
 from oodray.storage.atomic import replacing
 
@@ -97,7 +98,7 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
         ResultsError: if the folder holds no results.
     """
     k = folder.clustering_rule().k
-    files = CountedFiles(folder.parts())
+    files = CountedFiles(pieces(folder.parts()))
     confidence, images, failed = _confidence(files, k)
     if confidence.pixels(OOD):
         share = confidence.pixels(OOD) / confidence.pixels()

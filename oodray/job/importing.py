@@ -22,6 +22,7 @@ from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
 from oodray.job.finisher import unit_done
+from oodray.job.pipeline import UNITS_OF_A_SLICE
 from oodray.job.units import UnitDone
 from oodray.metrics.tally import IGNORE, Tally, score_keys
 from oodray.records import extended
@@ -29,6 +30,7 @@ from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
+from oodray.results.waves import close_waves, open_waves, remove_closed_parts
 from oodray.storage.place import Place, storage_path
 
 RESIZES = ("nearest", "bilinear")
@@ -103,10 +105,15 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         "imported": {"folder": str(request.folder), "resize": request.resize},
     }
     finished = start_or_continue(folder, request.manifest, request.identity(), description)
-    for unit, images in what_is_left(folder, request.manifest, finished).by_unit().items():
-        rows = [_row(request, image) for image in images]
-        write_part(folder, unit, rows)
-        on_unit(unit_done(rows))
+    left = what_is_left(folder, request.manifest, finished)
+    open_waves(folder, request.manifest, left.units)
+    for slice_of_units in left.slices(UNITS_OF_A_SLICE):
+        for unit, images in slice_of_units.items():
+            rows = [_row(request, image) for image in images]
+            write_part(folder, unit, rows)
+            on_unit(unit_done(rows))
+    close_waves(folder)
+    remove_closed_parts(folder)
 
 
 def _row(request: Import, listed: ListedImage) -> ResultRow:

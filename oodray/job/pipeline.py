@@ -26,6 +26,9 @@ from oodray.models.source import ModelSource
 from oodray.results.continuing import Left
 from oodray.results.folder import ResultsFolder
 
+UNITS_OF_A_SLICE = 1024
+"""Units of a manifest that exist as objects at a time."""
+
 Result = TypeVar("Result")
 
 
@@ -43,9 +46,13 @@ class Job:
     folder: ResultsFolder
     left: Left
 
-    def units(self) -> dict[int, list[ListedImage]]:
-        """The images to compute, by unit."""
-        return self.left.by_unit()
+    def units(self) -> int:
+        """How many units there are to compute."""
+        return len(self.left.units)
+
+    def slices(self, units: int = UNITS_OF_A_SLICE) -> Iterator[list[list[ListedImage]]]:
+        """The images to compute, unit by unit, so many units at a time."""
+        return (list(images.values()) for images in self.left.slices(units))
 
 
 class Executor(Protocol):

@@ -17,7 +17,7 @@ from oodray.report.sheet import compose
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
 from oodray.results.one_image import unknown_image
-from oodray.results.reading import read_rows
+from oodray.results.reading import read_rows, read_unit
 from oodray.results.rows import OK
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, is_inside
@@ -71,7 +71,7 @@ def _found(folder: ResultsFolder, index: pd.DataFrame, image_id: str) -> tuple[i
 
 
 def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Place:
-    table = read_rows([folder.part(unit)], [*_SHOWN, "clusters"])
+    table = read_unit(folder, unit, [*_SHOWN, "clusters"])
     table = table.take([table["image_id"].to_pylist().index(image_id)])
     row = table.select(_SHOWN).to_pylist()[0]
     sheet = compose(image_id, _details(row, rule), panels_of(_image_result(row, table["clusters"], rule)))
