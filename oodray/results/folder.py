@@ -63,8 +63,11 @@ class ResultsFolder:
         return next((wave for wave in self.waves() if unit in wave), None)
 
     def is_open(self, wave: Wave) -> bool:
-        """Whether the units of a wave have files of their own: its name is a link to their folder."""
-        return (self.results / wave.name).is_symlink()
+        """Whether the units of a wave have files of their own: its name is a link to their folder.
+
+        In a copy that was made along links it is a folder itself.
+        """
+        return (self.results / wave.name).is_dir()
 
     def file_of(self, unit: int) -> Place | None:
         """The file with the rows of a unit, its own or that of its wave; None where there is none."""

@@ -13,6 +13,7 @@ In an object store there are no links, and units keep files of their own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -41,6 +42,9 @@ IMAGES_OF_A_WAVE = 4096
 
 LABELLED_IMAGES_OF_A_WAVE = 1024
 """The same where images have labels, and with them tallies of 100 to 300 KB."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""What a drive without links answers where one is made."""
 
 ROWS_OF_A_GROUP = 64
 """Images of a row group of a file: what is read, and held in memory, at once."""
@@ -74,8 +78,10 @@ def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) 
     wanted, there = set(units), folder.waves()
     with _write_errors(folder):
         for wave in waves_of(manifest):
-            if not any(other.first <= wave.last and wave.first <= other.last for other in there):
-                _link(folder, wave)
+            if any(other.first <= wave.last and wave.first <= other.last for other in there):
+                continue
+            if not _link(folder, wave):
+                return
         for wave in there:
             if not folder.is_open(wave) and any(unit in wanted for unit in range(wave.first, wave.last + 1)):
                 _open_again(folder, wave)
@@ -115,7 +121,10 @@ def remove_waves(folder: ResultsFolder) -> None:
         OSError: one cannot be removed.
     """
     for wave in folder.waves():
-        (folder.results / wave.name).unlink(missing_ok=True)
+        path = _on_disk(folder.results / wave.name)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
     remove_closed_parts(folder)
 
 
@@ -171,6 +180,8 @@ def _parts(folder: ResultsFolder, wave: Wave) -> list[Place]:
 
 
 def _close(folder: ResultsFolder, wave: Wave, parts: list[Place]) -> None:
+    if not (folder.results / wave.name).is_symlink():
+        _link_copied(folder, wave)
     with replacing(folder.results / wave.name) as temporary:
         _join(parts, wave, temporary)
     _flush_names(folder.results)
@@ -200,13 +211,31 @@ def _write_group(writer: pq.ParquetWriter, group: list[pa.Table]) -> None:
     group.clear()
 
 
-def _link(folder: ResultsFolder, wave: Wave) -> None:
-    """Make the link of a wave to the folder of its parts; it takes the place of a file, if there is one."""
+def _link(folder: ResultsFolder, wave: Wave) -> bool:
+    """Make the link of a wave to the folder of its parts; it takes the place of a file, if there is one.
+
+    Gives False where a drive has no links: as in an object store, units then keep files of their own.
+    """
     hidden, target = _on_disk(folder.results / wave.folder_name), _on_disk(folder.results / wave.name)
     hidden.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    temporary.symlink_to(hidden.name)
+    try:
+        temporary.symlink_to(hidden.name)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        hidden.rmdir()
+        return False
     temporary.replace(target)
+    return True
+
+
+def _link_copied(folder: ResultsFolder, wave: Wave) -> None:
+    """In a copy that was made along links, make the folder of the parts what it was."""
+    hidden = _on_disk(folder.results / wave.folder_name)
+    shutil.rmtree(hidden, ignore_errors=True)
+    _on_disk(folder.results / wave.name).replace(hidden)
+    _link(folder, wave)
 
 
 def _open_again(folder: ResultsFolder, wave: Wave) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import random
 import shutil
@@ -191,6 +192,34 @@ class TestClosing:
         manifest = read_manifest(folder.manifest)
         with pytest.raises(ResultsError, match=r"holds 8 images, and units 4 to 7 of this run have 7"):
             check_parts(folder, manifest.filter(pa.array([name != "009" for name in manifest["image_id"].to_pylist()])))
+
+    def test_a_copy_along_links_is_gone_on_with(
+        self, written: ResultsFolder, folder: ResultsFolder, tmp_path: Path
+    ) -> None:
+        opened(folder)
+        folder.part(5).unlink()
+        copy = ResultsFolder(shutil.copytree(on_disk(folder.path), tmp_path / "copy"))
+        assert not any((copy.results / name).is_symlink() for name in NAMES)
+        assert finished_units(copy) == set(range(UNITS)) - {5}
+        write_part(copy, 5, records(written, 5))
+        assert seen_by_pandas(copy) == ALL
+        close_waves(copy)
+        remove_closed_parts(copy)
+        assert names(copy) == NAMES
+        assert read_rows(copy.parts()).equals(read_rows(written.parts()))
+        start_anew(ResultsFolder(shutil.copytree(on_disk(opened(copy).path), tmp_path / "another")))
+        assert list((tmp_path / "another/results").iterdir()) == []
+
+    def test_where_a_drive_has_no_links_units_keep_their_files(
+        self, written: ResultsFolder, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "symlink_to", refuse)
+        before = names(folder)
+        closed(folder)
+        assert names(folder) == before
 
     def test_to_start_anew_removes_them(self, folder: ResultsFolder) -> None:
         closed(folder)
