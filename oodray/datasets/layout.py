@@ -5,22 +5,25 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
+from oodray.datasets.remarks import remark
 from oodray.errors import DatasetError
-from oodray.storage.place import Place, is_inside, listings, path_inside, storage_path
+from oodray.storage.place import Place, concurrently, is_inside, listing, path_inside, storage_path
 from oodray.storage.remote import is_remote
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
 
 CAMERA = "_leftImg8bit"
 """How Cityscapes and LostAndFound end the names of their images."""
 
+_OF_SYSTEMS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"})
 _FILES_OF_A_RUN = frozenset({"run.json", "manifest.parquet"})
 
 Pair = tuple[Place, Place | None]
@@ -62,6 +65,7 @@ class Layout:
         label_codes: the meaning of the codes in its label files; no code is OoD in an in-distribution set.
         size: height and width that its images all have, None where they differ or none was published.
         ood_percent: known share of OoD pixels among those that count, in percent, None where none is known.
+        white_is_ood: the name of a layout that is the same but for masks of 0 and 255, whose white is OoD.
         drawn: whether `prepare` makes the dataset, so that it need not be there.
     """
 
@@ -75,6 +79,7 @@ class Layout:
     label_codes: ClassVar[LabelCodes]
     size: ClassVar[tuple[int, int] | None] = None
     ood_percent: ClassVar[float | None] = None
+    white_is_ood: ClassVar[str | None] = None
     drawn: ClassVar[bool] = False
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -164,15 +169,29 @@ class Layout:
 
 
 def image_files(folder: Place, *, recursive: bool = False) -> list[Place]:
-    """Image files in a folder, told by suffix, see `files_named`."""
+    """Image files in a folder, told by suffix, sorted; links are followed. What is hidden or a system keeps is none.
+
+    A folder below it that holds a `run.json` and a `manifest.parquet` is a results folder of oodray and is left out:
+    the pictures that `oodray show` draws there are no images of the dataset. One that may not be read, such as the
+    `lost+found` of a drive, is left out with a remark.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
     return files_named(is_image_name, folder, recursive=recursive)
 
 
-def files_named(wanted: Callable[[str], bool], folder: Place, *, recursive: bool = False) -> list[Place]:
-    """Files in a folder by name, sorted; without hidden files and folders; links are followed.
+def all_files(folder: Place) -> list[Place]:
+    """As `image_files` with all folders below, but files of any kind.
 
-    A folder below it that holds a `run.json` and a `manifest.parquet` is a results folder of oodray and is left out:
-    the pictures that `oodray show` draws there are no images of the dataset.
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    return files_named(lambda _: True, folder, recursive=True)
+
+
+def files_named(wanted: Callable[[str], bool], folder: Place, *, recursive: bool = False) -> list[Place]:
+    """As `image_files`, but files whose name is wanted.
 
     Raises:
         OSError: a folder cannot be read.
@@ -182,15 +201,12 @@ def files_named(wanted: Callable[[str], bool], folder: Place, *, recursive: bool
     level = [(folder, frozenset[Place]())]
     while level:
         below = []
-        for (inside, above), content in zip(level, listings([inside for inside, _ in level]), strict=True):
-            entries = [(path, is_dir) for path, is_dir in content if not path.name.startswith(".")]
-            if above and _FILES_OF_A_RUN.issubset(path.name for path, _ in entries):
-                continue
+        contents = concurrently(lambda inside: _content(*inside), level, is_remote(folder))
+        for (inside, above), entries in zip(level, contents, strict=True):
             found += [path for path, is_dir in entries if not is_dir and wanted(path.name)]
-            real = inside.resolve()
-            folders = (path for path, is_dir in entries if is_dir and recursive)
+            way = above | {inside.resolve()}
             # Not along a link back to a folder on the way here.
-            below += [(path, above | {real}) for path in folders if path.resolve() not in above | {real}]
+            below += [(path, way) for path, is_dir in entries if is_dir and recursive and path.resolve() not in way]
         level = below
     return sorted(found)
 
@@ -219,6 +235,23 @@ def frame_name(image: Place) -> str:
     '01_a_000000_000010'
     """
     return image.stem.removesuffix(CAMERA)
+
+
+def _content(folder: Place, above: frozenset[Place]) -> list[tuple[Place, bool]]:
+    """What lies in a folder that has some above it; nothing where it is a results folder, or may not be read."""
+    try:
+        entries = [(path, is_dir) for path, is_dir in listing(folder) if not _is_of_the_system(path.name)]
+    except PermissionError:
+        if not above:  # the folder that was asked for
+            raise
+        remark(f"{folder} may not be read: what is in it is left out. `chmod -R a+rX {folder}` lets everybody read it")
+        return []
+    return [] if above and _FILES_OF_A_RUN.issubset(path.name for path, _ in entries) else entries
+
+
+def _is_of_the_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or one in which a system keeps its own: thumbnails, what was deleted."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def _is_folder(path: Place) -> bool:
@@ -282,5 +315,10 @@ def valid_uri(path: Place) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
+        if sys.getfilesystemencoding() != "utf-8":
+            raise DatasetError(
+                f"this process reads file names as {sys.getfilesystemencoding()}, so it cannot read {text!a}: "
+                "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+            ) from None
         raise DatasetError(f"the file name {text!r} is not valid UTF-8; rename it") from None
     return text

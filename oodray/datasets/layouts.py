@@ -10,7 +10,7 @@ from oodray.datasets.image_list import ImageList
 from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, CamVidKnown, Cityscapes
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
-from oodray.datasets.own import Demo, DemoValidation, Folder
+from oodray.datasets.own import Demo, DemoValidation, Folder, FolderWhiteOod
 from oodray.datasets.webdataset import WebDataset
 from oodray.errors import DatasetError
 from oodray.spelling import did_you_mean
@@ -23,6 +23,7 @@ LAYOUTS: dict[str, Layout] = {
         Demo(),
         DemoValidation(),
         Folder(),
+        FolderWhiteOod(),
         ImageList(),
         WebDataset(),
         HfParquet(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar
@@ -14,7 +13,7 @@ from oodray.datasets.layout import USUAL_CODES, Layout, Sample, files_named, ref
 from oodray.datasets.members import Lost, Member, member_of
 from oodray.errors import DatasetError, ImageError
 from oodray.spelling import did_you_mean
-from oodray.storage.place import REQUESTS_AT_ONCE, Place, path_inside
+from oodray.storage.place import Place, concurrently, path_inside
 from oodray.storage.remote import is_remote
 
 Listed = tuple[str, Member, Member | None]
@@ -58,9 +57,7 @@ class Shards(Layout, ABC):
         folder, shards = self._shards(root)
         if not allow_outside:
             refuse_outside(folder, map(str, shards))
-        # They are read bit by bit, so the wait is for the drive or the store.
-        with ThreadPoolExecutor(REQUESTS_AT_ONCE if is_remote(root) else 1) as threads:
-            of_shards = list(threads.map(lambda shard: self._samples(folder, shard), shards))
+        of_shards = concurrently(lambda shard: self._samples(folder, shard), shards, is_remote(root))
         samples = [sample for of_shard in of_shards for sample in of_shard]
         lost = [member for member in (member_of(sample.image_uri) for sample in samples) if isinstance(member, Lost)]
         if len(lost) == len(samples):

@@ -24,7 +24,8 @@ from oodray.errors import ConfigError, ImageError
 from oodray.job.finisher import unit_done
 from oodray.job.pipeline import UNITS_OF_A_SLICE
 from oodray.job.units import UnitDone
-from oodray.metrics.tally import IGNORE, Tally, score_keys
+from oodray.metrics.scales import Float32
+from oodray.metrics.tally import IGNORE
 from oodray.records import extended
 from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
@@ -36,7 +37,10 @@ from oodray.storage.place import Place, storage_path
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""
 
-_LARGEST = float(np.finfo(np.float16).max)
+SCALE = Float32()
+"""Of the keys: scores are not rounded further than to float32, as a ranking of others is to be kept as it is."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Import:
             "imported_from": str(self.folder),
             "score": self.score,
             "resize": self.resize,
+            "scale": SCALE.name,
         }
 
 
@@ -140,7 +145,6 @@ def _imported(request: Import, listed: ListedImage) -> ResultRow:
         labels = decode_label(label, request.layout.label_codes)
     height, width = labels.shape[0], labels.shape[1]
     values = _rounded(path, _resized(path, scores, (height, width), request.resize))
-    tally = Tally.of(score_keys(values), labels)
     return extended(
         ResultRow,
         listed,
@@ -149,7 +153,7 @@ def _imported(request: Import, listed: ListedImage) -> ResultRow:
         width=width,
         image_score=float(values.max()),
         clusters=[],
-        tallies=[ScoreTally.of(request.score, tally)],
+        tallies=[ScoreTally.of(request.score, SCALE.name, SCALE.keys(values), labels)],
     )
 
 
@@ -171,13 +175,13 @@ def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str 
     return np.asarray(interpolate(tensor, size, mode=mode)[0, 0].numpy())
 
 
-def _rounded(path: Path, scores: NDArray[Any]) -> NDArray[np.float16]:
-    """The scores as float16, which tallies count exactly."""
+def _rounded(path: Path, scores: NDArray[Any]) -> NDArray[np.float32]:
+    """The scores as float32, which tallies count exactly."""
     if np.abs(scores).max() > _LARGEST:
         raise ImageError(
-            f"{path} holds scores beyond {_LARGEST:g}, the largest float16; divide all of them by a number"
+            f"{path} holds scores beyond {_LARGEST:g}, the largest float32; divide all of them by a number"
         )
-    return scores.astype(np.float16) + np.float16(0)  # -0 becomes +0
+    return scores.astype(np.float32)
 
 
 def missing_warning(request: Import) -> str | None:

@@ -144,6 +144,15 @@ class ResultsFolder:
                 f"{self.run} does not say with which K, tau and T it ran; choose another folder"
             ) from error
 
+    def score_names(self) -> list[str]:
+        """The scores of the run, as its tallies name them.
+
+        Raises:
+            ResultsError: if this is no results folder.
+        """
+        content = self.read_run()
+        return list(content.get("scores", content["config"].get("scores", ())))
+
     def clustering_rule(self) -> Rule:
         """The rule of a run that clustered.
 

@@ -73,6 +73,11 @@ class RowGroup:
     path: Place
     group: int
 
+    @property
+    def stem(self) -> str:
+        """A name for what is made of it."""
+        return f"{self.path.stem}-{self.group:04d}"
+
 
 @dataclass(frozen=True)
 class ClosedWave:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal, Protocol, Self
+from typing import BinaryIO, Literal, Protocol, Self, TypeVar
 
 from oodray.storage.remote import RemotePlace, is_remote
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 REQUESTS_AT_ONCE = 32
 """Requests to an object store under way at a time, where there are many to make."""
@@ -135,15 +139,25 @@ def listing(folder: Place) -> list[tuple[Place, bool]]:
         return [*folder.listing()]
     # os.scandir tells folders from files without a question for each, which is slow on a network drive.
     with os.scandir(str(folder)) as found:
-        return [(Path(entry), entry.is_dir()) for entry in found]
+        return [(Path(entry), _is_folder(entry)) for entry in found]
 
 
-def listings(folders: Sequence[Place]) -> list[list[tuple[Place, bool]]]:
-    """The `listing` of each of some folders: in an object store, of many at a time."""
-    if len(folders) < 2 or not isinstance(folders[0], RemotePlace):
-        return [listing(folder) for folder in folders]
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder; a link to where one may not look counts as a file, which then cannot be read."""
+    try:
+        return entry.is_dir()
+    except PermissionError:
+        return False
+
+
+def concurrently(work: Callable[[Item], Result], items: Sequence[Item], in_store: bool) -> list[Result]:
+    """What some work makes of each item: of many at a time where it waits for an object store."""
+    if len(items) < 2 or not in_store:
+        return [work(item) for item in items]
+    # What is noticed meanwhile reaches whoever listens, see `oodray.datasets.remarks`.
+    context = copy_context()
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-        return list(threads.map(listing, folders))
+        return list(threads.map(lambda item: context.copy().run(work, item), items))
 
 
 def remove_folder(folder: Place) -> None:

@@ -197,6 +197,7 @@ def test_names_are_the_keys() -> None:
             "list",
             "webdataset",
             "hf-parquet",
+            "folder-255",
             "road-anomaly",
             "ade-ood",
             "road-anomaly-21",
