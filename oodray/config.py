@@ -36,8 +36,13 @@ class RunConfig:
     root: Annotated[
         str | None,
         About(
-            "The dataset's own folder", unset="dataset/ in the results folder, for the demo alone, which draws itself"
+            "The dataset's own folder; for --dataset list the list, a file",
+            unset="dataset/ in the results folder, for the demo alone, which draws itself",
         ),
+    ] = None
+    split: Annotated[
+        str | None,
+        About("Split of --dataset hf-parquet or webdataset, as its files name it, such as test", unset="all files"),
     ] = None
     allow_outside_root: Annotated[
         bool,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from oodray.datasets.jpeg_end import NO_END, with_end
+from oodray.datasets.members import Member, TarMember, member_of
 from oodray.datasets.png_chunks import without_texts
 from oodray.datasets.tiff_kinds import SIGNATURES as TIFF_SIGNATURES
 from oodray.datasets.tiff_kinds import tiff_kind
@@ -112,11 +113,17 @@ class LabelCodes:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Contents of the file at a path, on a disk or in an object store.
+    """Contents of the file at a path, on a disk or in an object store, or inside of a file there.
 
     Raises:
         ImageError: it cannot be read, is a pipe or a device, or has more than `MAX_BYTES`.
     """
+    member = member_of(uri)
+    if member is not None:
+        data = _read_member(uri, member)
+        if data is None:
+            raise ImageError(f"cannot read {uri}: it is empty there")
+        return data
     try:
         if is_remote(uri):
             return _read_remote(storage_path(uri))
@@ -129,6 +136,26 @@ def read_bytes(uri: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"cannot read {uri}: {reason}") from error
+
+
+def read_label(uri: str | None) -> bytes | None:
+    """Contents of a label file; None where an image has no label, as in a table some may have none.
+
+    Raises:
+        ImageError: as `read_bytes`.
+    """
+    if uri is None:
+        return None
+    member = member_of(uri)
+    return read_bytes(uri) if member is None else _read_member(uri, member)
+
+
+def _read_member(uri: str, member: Member) -> bytes | None:
+    if isinstance(member, TarMember):
+        _refuse_large(uri, member.size)
+    data = member.read()
+    _refuse_large(uri, len(data or b""))
+    return data
 
 
 def _read_remote(path: Place) -> bytes:

@@ -23,6 +23,7 @@ from oodray.errors import ConfigError, DatasetError, OodrayError, ResultsError, 
 from oodray.job import finisher
 from oodray.job.executors.local import LocalExecutor
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 from oodray.scores.fitted import parts
 from oodray.scores.fitted.bank import priorities_of
 from oodray.scores.fitted.folder import FitFolder
@@ -164,7 +165,7 @@ def test_a_fit_that_was_stopped_is_continued(
         with pytest.raises(KeyboardInterrupt):
             start("stopped")
     assert not (tmp_path / "stopped/fit.json").exists()
-    done = ResultsFolder(tmp_path / "stopped/parts").finished_units()
+    done = finished_units(ResultsFolder(tmp_path / "stopped/parts"))
     assert len(done) >= after
     with pytest.raises(ResultsError, match="is not finished: run its `oodray fit` command again"):
         Fit(tmp_path / "stopped")
