@@ -159,6 +159,10 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = 16
+    # Not an option: `oodray calibrate` and `oodray fit` take tau from images that may have no label.
+    exact_counts: Annotated[
+        bool, About("Whether images without a label are counted by every key; else by 256 bins", commands=())
+    ] = False
     batch_size: Annotated[int, About("Images of one size that the network sees at once", whole(1))] = 1
     threads: Annotated[
         int, About("CPU threads of each worker; their number can change the last bit of a float", whole(1))

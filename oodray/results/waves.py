@@ -29,10 +29,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oodray.errors import RunError
-from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.encoding import rows_writer, write_rows
+from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows, row_groups
-from oodray.results.rows import RESULT_SCHEMA
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
@@ -192,7 +192,7 @@ def _join(parts: list[Place], wave: Wave, target: Path) -> None:
     times = [part.stat().st_mtime for part in parts]
     rows_of_parts = []
     group: list[pa.Table] = []
-    with pq.ParquetWriter(target, RESULT_SCHEMA, compression="zstd") as writer:
+    with rows_writer(target) as writer:
         for part in parts:
             group.append(read_rows([part]))
             rows_of_parts.append(group[-1].num_rows)
@@ -244,7 +244,7 @@ def _open_again(folder: ResultsFolder, wave: Wave) -> None:
     for table in row_groups(folder.results / wave.name):
         for unit in pc.unique(table["unit"]).to_pylist():
             rows = table.filter(pc.equal(table["unit"], unit))
-            write_table(rows.combine_chunks(), folder.results / wave.folder_name / part_name(unit))
+            write_rows(rows.combine_chunks(), folder.results / wave.folder_name / part_name(unit))
     _link(folder, wave)
 
 
