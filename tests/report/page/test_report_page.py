@@ -46,6 +46,9 @@ class Page(HTMLParser):
         elif self._script:
             self.scripts[self._script] = json.loads(data)
 
+    def handle_endtag(self, tag: str) -> None:
+        self._script = None
+
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
