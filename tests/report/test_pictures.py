@@ -13,7 +13,9 @@ from PIL import Image
 from places import on_disk
 from small_run import SmallRun, marked_label
 
-from oodray.errors import ResultsError, RunError
+from oodray.errors import DatasetError, ResultsError, RunError
+from oodray.report.outline import LINE
+from oodray.report.palette import colours as cluster_colours
 from oodray.report.panels import (
     IGNORE_COLOUR,
     IN_DISTRIBUTION_COLOUR,
@@ -23,8 +25,6 @@ from oodray.report.panels import (
     heat_colours,
     panels_of,
 )
-from oodray.report.outline import LINE
-from oodray.report.palette import colours as cluster_colours
 from oodray.report.pictures import EXTREMES, Choice, write_pictures
 from oodray.report.sheet import (
     GAP,
@@ -204,7 +204,7 @@ def test_without_an_id_the_extremes(small_run: SmallRun) -> None:
     assert drawn() == []
     assert EXTREMES == 3
     assert [path.stem for path in write_pictures(folder)] == ["b", "d", "e", "a", "c"]
-    with pytest.raises(ResultsError, match="has a label: which are worst is not known"):
+    with pytest.raises(DatasetError, match="has a label, so which are worst is not known"):
         drawn(worst=True)
 
 
