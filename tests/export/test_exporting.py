@@ -74,7 +74,8 @@ def test_png(clean: Run, tmp_path: Path) -> None:
             assert (text["score"], text["low"], text["high"]) == ("ratio", "0.0", "1.0")
             levels = np.asarray(picture, np.float64)
         assert np.abs(levels / 65535 - opened.score_map(image_id, "ratio")).max() < 1e-5
-        assert Image.open(tmp_path / f"{image_id}_overlay.jpg").size == mask.shape[::-1]
+        with Image.open(tmp_path / f"{image_id}_overlay.jpg") as overlay:
+            assert overlay.size == mask.shape[::-1]
 
 
 def test_coco(clean: Run, tmp_path: Path) -> None:
