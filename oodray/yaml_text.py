@@ -39,8 +39,12 @@ def load_yaml(text: str) -> Any:
             return loader.get_single_data()
         finally:
             loader.dispose()
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+    except (RecursionError, ValueError):
+        raise
+    except Exception as error:  # PyYAML's own, and what it raises of a tag whose value is none: `!!timestamp x`
+        raise ValueError(
+            str(error) if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: {error}"
+        ) from error
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 from oodray.cluster.shares import usable_cores
 from oodray.cluster.signals import kept
@@ -182,6 +182,7 @@ def for_one_machine() -> Iterator[None]:
     from ray._private import ray_constants
     from ray._private.node import Node
 
+    kept: list[tuple[Any, str, Any]]
     kept = [(Node, name, getattr(Node, name)) for name in _NOT_NEEDED if hasattr(Node, name)]
     kept.append((ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER))
     for _, name, _ in kept[:-1]:

@@ -125,4 +125,7 @@ class Gatherer:
         table = np.zeros(_CODE_COUNT, np.int16)  # what is no class does not count
         table[list(codes)] = np.arange(len(codes))
         data = read_label(image.label_uri)
-        return None if data is None else table[decode_codes(data)]
+        if data is None:
+            return None
+        classes: NDArray[np.int16] = table[decode_codes(data)]
+        return classes

@@ -196,10 +196,11 @@ def complete(
     dtype = choose_dtype(config.dtype, model, device.kind)
     with ThreadPoolExecutor(1, "draw") as thread:
         # From here on nothing refuses the request any more.
-        drawn = thread.submit(draw_images, layout, request.root) if request.manifest is None else None
+        drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
         on_network(network_of(model, device.kind, dtype))
         sha256 = model.weights_sha256()
         manifest = drawn.result() if drawn else request.manifest
+        assert manifest is not None, "images that are not listed are drawn"
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),

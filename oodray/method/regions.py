@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,7 +72,7 @@ def _layout(height: int, width: int, k: int) -> tuple[int, int]:
     # Cells as high as wide come first, but never at the price of half of the cells.
     def unlike_a_square(layout: tuple[int, int]) -> float:
         rows, columns = layout
-        return abs(np.log((height / rows) / (width / columns)))
+        return abs(math.log((height / rows) / (width / columns)))
 
     enough = [layout for layout in fits if layout[0] * layout[1] > 0.8 * max(rows * columns for rows, columns in fits)]
     return min(enough, key=unlike_a_square)

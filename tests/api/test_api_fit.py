@@ -84,7 +84,7 @@ def at_centres(counts: NDArray[np.bool_], height: int, width: int) -> NDArray[np
     """Of pixels those at the centres of a grid: half a step from its edge, and whole steps from there."""
     rows = np.floor((np.arange(height) + 0.5) * counts.shape[0] / height).astype(int)
     columns = np.floor((np.arange(width) + 0.5) * counts.shape[1] / width).astype(int)
-    return counts[rows][:, columns]
+    return np.asarray(counts[rows][:, columns])
 
 
 def same_bytes(first: Path, second: Path) -> bool:
@@ -328,7 +328,7 @@ class WithHead(fakes.Colours):
     def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
         found = super().segment_one(image)
         rgb = torch.from_numpy(image).permute(2, 0, 1) / 255
-        seen = torch.nn.functional.adaptive_avg_pool2d(rgb, tuple(found.logits.shape[1:]))
+        seen = torch.nn.functional.adaptive_avg_pool2d(rgb, (found.logits.shape[1], found.logits.shape[2]))
         return WithInput(found.logits, found.features, seen)
 
     def head(self, features: torch.Tensor) -> torch.Tensor:

@@ -70,7 +70,7 @@ class TestClusteringBeside:
         images.insert(2, undecoded_image("broken"))
         method = replace(METHOD, batch_size=batch_size)
         with ThreadPoolExecutor(1) as thread:
-            beside = Worker(worker(network).segmenter, method, None, thread)
+            beside = Worker(worker(network).segmenter, method, beside=thread)
             begun = [beside.begin(images[:4]), beside.begin(images[4:])]
             found = [pending.get() for unit in begun for pending in unit]
         expected = segment(images, network, method)
@@ -88,9 +88,14 @@ class TestClusteringBeside:
                 return super().segment(images)
 
         with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(1) as caller:
-            thread.submit(lambda: (at_work.set(), may_end.wait(60)))
+
+            def hold() -> None:
+                at_work.set()
+                may_end.wait(60)
+
+            thread.submit(hold)
             at_work.wait(60)
-            beside = Worker(Watching(), METHOD, None, thread)
+            beside = Worker(Watching(), METHOD, beside=thread)
             [first] = beside.begin([decoded_image("a", IMAGE)])
             second = caller.submit(beside.begin, [decoded_image("b", IMAGE), decoded_image("c", IMAGE)])
             try:
