@@ -24,8 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oodray.errors import RunError
@@ -59,10 +59,10 @@ def waves_of(manifest: pa.Table) -> list[Wave]:
     if not manifest.num_rows:
         return []
     units = manifest["unit"]
-    size = pc.sum(pc.equal(units, units[0])).as_py()
+    size = int(np.count_nonzero(units.to_numpy() == units[0].as_py()))
     has_labels = manifest["label_uri"].null_count < manifest.num_rows
     count = max(1, (LABELLED_IMAGES_OF_A_WAVE if has_labels else IMAGES_OF_A_WAVE) // size)
-    last = pc.max(units).as_py()
+    last = int(units.to_numpy().max())
     return [Wave(first, min(first + count - 1, last)) for first in range(0, last + 1, count)]
 
 
@@ -242,8 +242,9 @@ def _open_again(folder: ResultsFolder, wave: Wave) -> None:
     """Give the units of a closed wave files of their own."""
     shutil.rmtree(str(folder.results / wave.folder_name), ignore_errors=True)
     for table in row_groups(folder.results / wave.name):
-        for unit in pc.unique(table["unit"]).to_pylist():
-            rows = table.filter(pc.equal(table["unit"], unit))
+        units = table["unit"].to_numpy()
+        for unit in np.unique(units).tolist():
+            rows = table.filter(pa.array(units == unit))
             write_rows(rows.combine_chunks(), folder.results / wave.folder_name / part_name(unit))
     _link(folder, wave)
 
