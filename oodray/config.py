@@ -18,6 +18,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 EXECUTORS = ("ray", "local")
 
+REGIONS = ("kmeans", "slic", "grid")
+
 KNN_METRICS = ("euclidean", "cosine")
 
 RUN_ONLY = ("run",)
@@ -34,8 +36,13 @@ class RunConfig:
     root: Annotated[
         str | None,
         About(
-            "The dataset's own folder", unset="dataset/ in the results folder, for the demo alone, which draws itself"
+            "The dataset's own folder; for --dataset list the list, a file",
+            unset="dataset/ in the results folder, for the demo alone, which draws itself",
         ),
+    ] = None
+    split: Annotated[
+        str | None,
+        About("Split of --dataset hf-parquet or webdataset, as its files name it, such as test", unset="all files"),
     ] = None
     allow_outside_root: Annotated[
         bool,
@@ -95,6 +102,15 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = 0.3
+    regions: Annotated[
+        str,
+        About(
+            "What pixels are judged by: kmeans, the clusters of the paper; slic, superpixels; grid, rectangles. --k is "
+            "their number",
+            one_of(REGIONS),
+            commands=RUN_ONLY,
+        ),
+    ] = "kmeans"
     seed: Annotated[int, About("Seed of the K-Means", whole(0, 2**32 - 1))] = 0
     normalize_features: Annotated[
         bool, About("L2-normalise features before clustering", option="--normalize-features/--raw-features")

@@ -138,7 +138,7 @@ class TestReadSettings:
             ("road-anomaly", "got a str"),
             (b"\xff\xfe\xff", "cannot read the config file"),
             ("ood_ratios: 0.4", "unknown key 'ood_ratios' in .*run.yaml; did you mean 'ood_ratio'?"),
-            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, allow_outside_root, model"),
+            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, split, allow_outside_root, model"),
             ("5: 1", "unknown key 5 in"),
         ],
     )

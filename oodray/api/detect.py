@@ -92,6 +92,7 @@ def detect(
     kmeans_backend: str = RunConfig.kmeans_backend,
     n_init: int = RunConfig.n_init,
     confidence_bits: int = RunConfig.confidence_bits,
+    regions: str = RunConfig.regions,
     threads: int = RunConfig.threads,
     fit: str | os.PathLike[str] | None = None,
     knn_metric: str = RunConfig.knn_metric,
@@ -118,6 +119,7 @@ def detect(
         kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
         n_init: restarts of the K-Means.
         confidence_bits: of the keys that confidences are counted by; 16 is exact.
+        regions: `"kmeans"`, `"slic"` or `"grid"`: what takes the place of the clusters.
         threads: CPU threads of PyTorch meanwhile; they can change the last bit of a float.
         fit: the folder of a fit, for scores that need statistics, see `oodray.fit`; without a list of scores, all that
             it holds are given, too.
@@ -152,6 +154,7 @@ def detect(
             "n_init": n_init,
             "confidence_bits": confidence_bits,
             "threads": threads,
+            "regions": regions,
             "fit": None if fit is None else os.fspath(fit),
             "knn_metric": knn_metric,
         },
@@ -167,7 +170,8 @@ def detect(
         classes = predicted_classes(segmentation.per_pixel, *decoded.size)
     found = _judged(segmented, settings, classes, config.scores)
     order = [*names_of(config.scores, settings.search_path), *(score.name for score in own)]
-    return replace(found, scores={name: (found.scores | maps.scores)[name] for name in order})
+    pixels = {score.name: maps.of(score, found.clusters) for score in asked}
+    return replace(found, scores={name: (found.scores | pixels)[name] for name in order})
 
 
 def _checked(net: Any) -> Segmenter | Segmentation:

@@ -46,11 +46,11 @@ class ByTally:
 
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """See `Ranking`."""
-        return totals.scores[self.score].scores()[::-1]
+        return totals.scores[self.score].labelled().scores()[::-1]
 
     def entries(self, totals: Totals) -> Entries:
         """See `Ranking`."""
-        found = totals.scores[self.score]
+        found = totals.scores[self.score].labelled()
         return -found.keys.astype(np.float64), found.ood, found.ind
 
     def largest_tie(self, totals: Totals) -> float | None:

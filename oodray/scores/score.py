@@ -48,8 +48,8 @@ class Score(ABC):
         needs: which of `NEEDS`.
     """
 
-    name: ClassVar[str]
-    help: ClassVar[str]
+    name: str
+    help: str
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def __repr__(self) -> str:
@@ -69,6 +69,20 @@ class PixelScore(Score):
     @abstractmethod
     def pixels(self, strip: Strip) -> Tensor:
         """The score of each pixel of a strip of the image: `(rows, width)`, floating."""
+
+    @property
+    def source(self) -> PixelScore:
+        """The score that `pixels` computes: itself, or the one that a pooled score pools."""
+        return self
+
+    def pool(self, values: NDArray[np.float32], regions: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ARG002
+        """The score of every pixel from those of `source`, where it is pooled over regions.
+
+        Args:
+            values: `(height, width)`, those of `source`.
+            regions: `(height, width)` uint8, the region of each pixel.
+        """
+        return values
 
     def finish(self, values: Tensor, classes: Tensor) -> Tensor:  # noqa: ARG002
         """The scores of the whole image, `(height, width)`, where they depend on those of other pixels.

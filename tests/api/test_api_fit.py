@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from oodray.errors import ConfigError, DatasetError, OodrayError, ResultsError, 
 from oodray.job import finisher
 from oodray.job.executors.local import LocalExecutor
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 from oodray.scores.fitted import parts
 from oodray.scores.fitted.bank import priorities_of
 from oodray.scores.fitted.folder import FitFolder
@@ -82,7 +84,7 @@ def at_centres(counts: NDArray[np.bool_], height: int, width: int) -> NDArray[np
     """Of pixels those at the centres of a grid: half a step from its edge, and whole steps from there."""
     rows = np.floor((np.arange(height) + 0.5) * counts.shape[0] / height).astype(int)
     columns = np.floor((np.arange(width) + 0.5) * counts.shape[1] / width).astype(int)
-    return counts[rows][:, columns]
+    return np.asarray(counts[rows][:, columns])
 
 
 def same_bytes(first: Path, second: Path) -> bool:
@@ -163,7 +165,7 @@ def test_a_fit_that_was_stopped_is_continued(
         with pytest.raises(KeyboardInterrupt):
             start("stopped")
     assert not (tmp_path / "stopped/fit.json").exists()
-    done = ResultsFolder(tmp_path / "stopped/parts").finished_units()
+    done = finished_units(ResultsFolder(tmp_path / "stopped/parts"))
     assert len(done) >= after
     with pytest.raises(ResultsError, match="is not finished: run its `oodray fit` command again"):
         Fit(tmp_path / "stopped")
@@ -313,14 +315,21 @@ def test_fewer_vectors_than_asked_for_are_said(start: Start, capsys: pytest.Capt
     )
 
 
+@dataclass(frozen=True)
+class WithInput(Segmentation):
+    """With what the last layer saw."""
+
+    head_input: torch.Tensor | None = None
+
+
 class WithHead(fakes.Colours):
     """A network that offers its last layer: it sees the coarse colours at a quarter of the size."""
 
     def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
         found = super().segment_one(image)
         rgb = torch.from_numpy(image).permute(2, 0, 1) / 255
-        seen = torch.nn.functional.adaptive_avg_pool2d(rgb, tuple(found.logits.shape[1:]))
-        return Segmentation(found.logits, found.features, head_input=seen)
+        seen = torch.nn.functional.adaptive_avg_pool2d(rgb, (found.logits.shape[1], found.logits.shape[2]))
+        return WithInput(found.logits, found.features, seen)
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
         return torch.einsum("kc,chw->khw", fakes.WEIGHTS, features) + fakes.BIAS[:, None, None]

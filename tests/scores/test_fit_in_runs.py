@@ -55,7 +55,7 @@ def test_a_run_has_the_scores_of_the_fit(fit: Fit, tiny_dataset: Path, tmp_path:
     assert [metrics["score"] for metrics in run.metrics.to_dict("records")] == [*DEFAULT_SCORES, *fit.names]
     [row] = [row for row in read_rows(ResultsFolder(run.out).parts()).to_pylist() if row["image_id"].endswith("03")]
     net = oodray.load(MODEL)
-    found = oodray.detect(row["image_uri"], net, image_id=row["image_id"], fit=fit.folder.path, tau="auto")
+    found = oodray.detect(row["image_uri"], net, image_id=row["image_id"], fit=str(fit.folder.path), tau="auto")
     assert found.tau == fit.tau
     assert list(found.scores) == [*DEFAULT_SCORES, *fit.names]
     for tally in row["tallies"]:
@@ -67,8 +67,8 @@ def test_a_run_has_the_scores_of_the_fit(fit: Fit, tiny_dataset: Path, tmp_path:
 def test_neighbours_may_be_those_by_direction(fit: Fit) -> None:
     image = np.random.default_rng(1).integers(0, 256, (64, 96, 3)).astype(np.uint8)
     net = oodray.load(MODEL)
-    plain = oodray.detect(image, net, fit=fit.folder.path, scores=["knn", "cdnp"])
-    cosine = oodray.detect(image, net, fit=fit.folder.path, scores=["knn", "cdnp"], knn_metric="cosine")
+    plain = oodray.detect(image, net, fit=str(fit.folder.path), scores=["knn", "cdnp"])
+    cosine = oodray.detect(image, net, fit=str(fit.folder.path), scores=["knn", "cdnp"], knn_metric="cosine")
     assert np.array_equal(plain.scores["cdnp"], cosine.scores["cdnp"])
     assert not np.allclose(plain.scores["knn"], cosine.scores["knn"])
     features = net.segment([image])[0].features.double().flatten(1).T.numpy()
