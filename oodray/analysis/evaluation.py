@@ -17,7 +17,8 @@ from oodray.method.rule import Rule
 from oodray.metrics.bootstrap import with_intervals
 from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.metrics.curves import OperatingPoint
-from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate, evaluate_images
+from oodray.metrics.by_image import ByImage
+from oodray.metrics.evaluation import RankedPixels, ScoreMetrics, Totals
 from oodray.results.folder import ResultsFolder, write_json, write_table
 
 _COLUMNS: list[tuple[str, pa.DataType]] = [
@@ -60,6 +61,8 @@ class Evaluation:
         mask: what the mask achieves.
         left: images that the run has not done yet.
         conventions: those of the metrics, in order.
+        blurred: whether score maps were blurred before they were counted.
+        exact: whether all scores were counted as float32.
     """
 
     rule: Rule | None
@@ -69,6 +72,8 @@ class Evaluation:
     mask: OperatingPoint
     left: int = 0
     conventions: tuple[Convention, ...] = (DEFAULT,)
+    blurred: bool = False
+    exact: bool = False
 
     def of(self, convention: Convention) -> list[ScoreMetrics]:
         """The metrics under one of the conventions."""
@@ -134,32 +139,57 @@ def measure_run(
     totals = total(files, rule, on_ray=on_ray)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
     scores = folder.score_names() if totals.images else []  # else there is nothing to rank
-    images = list(image_totals(files, rule)) if resamples or any(map(_by_image, asked)) else []
     return Evaluation(
         rule=rule,
         images=totals.images,
         failed=totals.failed,
-        scores=[
-            metrics for convention in asked for metrics in _measured(totals, images, scores, convention, resamples)
-        ],
+        scores=_measured(files, rule, totals, scores, asked, resamples),
         mask=totals.mask(),
         left=read_manifest(folder.manifest).num_rows - totals.images - totals.failed,
         conventions=asked,
+        blurred=_is_blurred(folder),
+        exact=rule is None,
     )
 
 
+def _is_blurred(folder: ResultsFolder) -> bool:
+    content = folder.read_run()
+    return bool(content["config"].get("blur") or content.get("imported", {}).get("blur"))
+
+
 def _measured(
-    totals: Totals, images: Sequence[Totals], scores: Sequence[str], convention: Convention, resamples: int
+    files: CountedFiles,
+    rule: Rule | None,
+    totals: Totals,
+    scores: Sequence[str],
+    conventions: Sequence[Convention],
+    resamples: int,
 ) -> list[ScoreMetrics]:
-    """The metrics of each score under a convention; `images` are needed by some conventions and by intervals."""
-    by_image = _by_image(convention)
-    found = evaluate_images(images, scores, convention) if by_image else evaluate(totals, scores, convention)
-    return [with_intervals(metrics, images, convention, resamples) for metrics in found] if resamples else found
-
-
-def _by_image(convention: Convention) -> bool:
-    """Whether a convention needs the counts of each image."""
-    return convention.pooling == "image" or convention.lacking != "keep"
+    """The metrics of each score under each convention; images are read again, one by one, for those that need them."""
+    pixels = {score: RankedPixels.of(totals, score) for score in scores}
+    by_image = {
+        (convention, score): ByImage(score, convention, totals)
+        for convention in conventions
+        if convention.by_image
+        for score in scores
+    }
+    held: list[Totals] = []
+    for image in image_totals(files, rule) if resamples or by_image else ():
+        for found in by_image.values():
+            found.add(image)
+        if resamples:
+            held.append(image)
+    metrics = [
+        by_image[convention, score].metrics() if convention.by_image else pixels[score].metrics(convention)
+        for convention in conventions
+        for score in scores
+    ]
+    if not resamples:
+        return metrics
+    count = len(scores)
+    return [
+        with_intervals(found, held, conventions[place // count], resamples) for place, found in enumerate(metrics)
+    ]
 
 
 def _setting(folder: ResultsFolder, rule: Rule | None) -> dict[str, Any]:

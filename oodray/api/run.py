@@ -233,7 +233,8 @@ def conventions(like: str | Iterable[str] | None, rules: Mapping[str, Any]) -> l
     Raises:
         ConfigError: no such evaluator is known, or a rule cannot have its value.
     """
-    from oodray.metrics.conventions import like_evaluator, make_convention
+    from oodray.metrics.conventions import make_convention
+    from oodray.metrics.evaluators import like_evaluator
 
     found = [like_evaluator(name) for name in ([like] if isinstance(like, str) else like or [])]
     return found if all(value is None for value in rules.values()) else [*found, make_convention(rules)]

@@ -16,7 +16,8 @@ def compare(
 ) -> None:
     """Put runs side by side, by dataset, with what the paper printed as cited rows."""
     from oodray.analysis.comparison import compare_runs
-    from oodray.metrics.conventions import DEFAULT, like_evaluator
+    from oodray.metrics.conventions import DEFAULT
+    from oodray.metrics.evaluators import like_evaluator
     from oodray.report.comparison import comparison_tables
     from oodray.results.folder import ResultsFolder
 

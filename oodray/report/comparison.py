@@ -33,7 +33,9 @@ def _table(dataset: str, runs: Sequence[Compared], convention: Convention) -> Ta
             numbers = map(percent, (metrics.ap, metrics.fpr95, metrics.auroc))
             table.add_row(Text(name), Text(metrics.score), *numbers)
         table.add_section()
-    notes = [*map(_note, runs, names), *_different(runs), conventions_text(convention)]
+    blurred, exact = (all(getattr(run.evaluation, name) for run in runs) for name in ("blurred", "exact"))
+    rules = conventions_text(convention, blurred=blurred, exact=exact)
+    notes = [*map(_note, runs, names), *_different(runs), rules]
     if dataset in TABLES:
         cited, rows = TABLES[dataset]
         for row in rows:

@@ -188,7 +188,7 @@ def _caption(evaluation: Evaluation, convention: Convention) -> Text:
     setting = f"; {_rule(evaluation.rule)}" if evaluation.rule else ""
     interval = " In brackets: 95% confidence intervals, from images drawn anew." if _has_intervals(evaluation) else ""
     ties = _ties(evaluation.of(convention))
-    text = f"{_images(evaluation)}, {share}{setting}.\n{conventions_text(convention)}{interval}{ties}"
+    text = f"{_images(evaluation)}, {share}{setting}.\n{conventions_text(convention, blurred=evaluation.blurred, exact=evaluation.exact)}{interval}{ties}"
     return Text(text, overflow="fold")
 
 
