@@ -45,6 +45,7 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "sklearn",
+    "scipy",
     "cuml",
     "triton",
     "numba",
@@ -58,6 +59,7 @@ HOMES = {
     "mmcv": {"models"},
     "torch": {"scores", "method", "models", "training", "cluster", "job", "api", "doctor"},
     "sklearn": {"method"},
+    "scipy": {"metrics", "scores", "datasets"},
     "cuml": {"method"},
     "triton": {"models"},
     "numba": {"metrics", "models"},
@@ -194,9 +196,11 @@ def test_packages_stay_in_their_rooms(package: str) -> None:
     assert [f"{at.where} imports {package}" for at in found if at.room not in HOMES[package]] == []
 
 
-def test_metrics_need_numpy_and_one_compiled_loop() -> None:
+def test_metrics_need_numpy_one_compiled_loop_and_connected_regions() -> None:
     third_party = {found.package for found in ALL if found.room == "metrics"} - set(sys.stdlib_module_names)
-    assert third_party == {"numpy", "numba", "oodray"}
+    assert third_party == {"numpy", "numba", "scipy", "oodray"}
+    at_once = {found.package for found in ALL if found.room == "metrics" and not found.lazy} - {"oodray"}
+    assert at_once & {"scipy"} == set()
 
 
 def test_the_method_needs_numpy_and_torch_alone() -> None:

@@ -31,6 +31,8 @@ class ResultsFolder:
         self.results = self.path / "results"
         self.metrics = self.path / "metrics.parquet"
         self.metrics_json = self.path / "metrics.json"
+        self.components = self.path / "components.parquet"
+        self.components_summary = self.path / "components_summary.parquet"
         self.sweep = self.path / "sweep.parquet"
         self.heat_maps = self.path / "sweep"
         self.pictures = self.path / "pictures"
