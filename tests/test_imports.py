@@ -19,7 +19,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records"},
+    {"storage", "settings", "ranges", "records", "yaml_text"},
     {"config"},
     {"metrics"},
     {"scores"},
@@ -58,7 +58,7 @@ HOMES = {
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
     "torch": {"scores", "method", "models", "training", "cluster", "job", "api", "doctor"},
-    "sklearn": {"method"},
+    "sklearn": {"method", "scores"},
     "scipy": {"metrics", "scores", "datasets"},
     "cuml": {"method"},
     "triton": {"models"},
@@ -66,7 +66,7 @@ HOMES = {
     "transformers": {"models"},
     "huggingface_hub": {"models"},
     "llvmlite": {"models"},
-    "safetensors": {"models"},
+    "safetensors": {"models", "scores"},
     "cv2": {"models"},
     "filelock": {"models", "results"},
     "pandas": {"results", "report"},
@@ -74,7 +74,7 @@ HOMES = {
     "PIL": {"datasets", "report"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
-    "yaml": {"config"},
+    "yaml": {"yaml_text"},
 }
 
 

@@ -15,7 +15,10 @@ from oodray.cli.calibrate import calibrate
 from oodray.cli.compare import compare
 from oodray.cli.doctor import doctor
 from oodray.cli.evaluate import evaluate
+from oodray.cli.export import export
+from oodray.cli.fit import fit
 from oodray.cli.import_scores import import_scores
+from oodray.cli.report import report
 from oodray.cli.run import run
 from oodray.cli.show import show
 from oodray.cli.status import status
@@ -30,7 +33,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, calibrate, evaluate, sweep, import_scores, compare, status, show, doctor):
+for command in (
+    run,
+    calibrate,
+    fit,
+    evaluate,
+    sweep,
+    import_scores,
+    compare,
+    status,
+    show,
+    report,
+    export,
+    doctor,
+):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")

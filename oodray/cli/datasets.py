@@ -22,6 +22,7 @@ def datasets(context: typer.Context) -> None:
     from oodray.report.tables import datasets_table
 
     console().print(datasets_table(LAYOUTS.values()))
+    typer.echo("Images may have any of the suffixes that `folder` lists, whatever stands here, in any case.")
 
 
 @app.command()

@@ -17,17 +17,21 @@ from oodray.datasets.findings import (
     Finding,
     HiddenLabels,
     MixedRepackings,
+    Noticed,
     Oddity,
     OddShare,
     OddSizes,
     OddStorage,
     Repacking,
+    WhiteMasks,
     WrongCount,
 )
-from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, storage_oddities
+from oodray.datasets.images import LabelCodes, decode_codes, decode_with_warning, read_bytes, storage_oddities
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
+from oodray.datasets.remarks import remarks
+from oodray.datasets.white_masks import are_white_masks, meaning_of_white
 from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.storage.place import Place
@@ -91,7 +95,8 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
     Raises:
         DatasetError: the dataset is not there, or a link leads outside of `root`, unless `allow_outside`.
     """
-    samples = layout.find(root, allow_outside=allow_outside)
+    with remarks() as noticed:
+        samples = layout.find(root, allow_outside=allow_outside)
     total = _Inspection()
     sizes: Counter[tuple[int, int]] = Counter()
     without_ood, hidden = [], []
@@ -120,10 +125,13 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         without_ood=without_ood,
         findings=[
             *([WrongCount(warning)] if warning else []),
+            *(Noticed(remark.text) for remark in noticed if remark.wrong),
             *total.findings,
+            *_white_masks(layout, total.codes),
             *_absent_classes(total.labels, layout.label_codes),
         ],
         oddities=[
+            *(Noticed(remark.text) for remark in noticed if not remark.wrong),
             *_hidden_labels(hidden, len(samples)),
             *(OddStorage(images, what) for what, images in sorted(storage.items())),
             *_odd_sizes(layout, sizes),
@@ -155,10 +163,10 @@ def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
 
 
 def _inspect_image(inspection: _Inspection, data: bytes, label_size: tuple[int, ...] | None) -> None:
-    stored, orientation = decode_image(data), exif_orientation(data)
+    (stored, of_file), orientation = decode_with_warning(data), exif_orientation(data)
     pixels, _, warning = upright(stored, orientation, None if label_size is None else (label_size[0], label_size[1]))
     inspection.size = pixels.shape[0], pixels.shape[1]
-    inspection.storage = storage_oddities(data)
+    inspection.storage = [*storage_oddities(data), *([of_file] if of_file else [])]
     if warning is not None:
         inspection.storage.append("an EXIF orientation, applied although their labels fit without it as well")
     elif orientation != AS_STORED:
@@ -179,6 +187,10 @@ def _absent_classes(labels: Counter[int], codes: LabelCodes) -> list[Finding]:
     """Findings where there are labels, but not of each class that the dataset has."""
     expected = (IN_DISTRIBUTION, OOD) if codes.ood else (IN_DISTRIBUTION,)
     return [AbsentClass(label) for label in expected if labels and not labels[label]]
+
+
+def _white_masks(layout: Layout, codes: Counter[int]) -> list[Finding]:
+    return [WhiteMasks(meaning_of_white(layout))] if are_white_masks(layout, codes) else []
 
 
 def _hidden_labels(hidden: list[str], images: int) -> list[Oddity]:

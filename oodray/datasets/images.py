@@ -6,6 +6,7 @@ Whatever the bytes are, decoding gives an array or an `ImageError` with a messag
 from __future__ import annotations
 
 import io
+import logging
 import os
 import stat
 import warnings
@@ -19,6 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from oodray.datasets.jpeg_end import NO_END, with_end
+from oodray.datasets.png_chunks import without_texts
+from oodray.datasets.tiff_kinds import SIGNATURES as TIFF_SIGNATURES
+from oodray.datasets.tiff_kinds import tiff_kind
 from oodray.errors import ImageError
 from oodray.metrics.curves import MAX_CLUSTER_PIXELS
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
@@ -35,10 +40,14 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """What image files may be; nothing else is tried, whatever they are called."""
 
 _LABEL_FORMATS = ("PNG", "BMP", "TIFF")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", *TIFF_SIGNATURES)
+_CONVERT = "oodray takes 1, 3 or 4 channels of 8 or 16 bits: convert it, with a range of brightness that you choose"
 _CODE_COUNT = 65536
 _UNKNOWN = 254
 _MOST_CODES_NAMED = 5
+
+# What Pillow logs of a file is in the error that it raises, too.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -147,23 +156,44 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     >>> decode_image(encode_png(np.array([[0, 90, 255]], np.uint8))).tolist()
     [[[0, 0, 0], [90, 90, 90], [255, 255, 255]]]
     """
+    return decode_with_warning(data)[0]
+
+
+def decode_with_warning(data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+    """As `decode_image`, and what is wrong with the file although all pixels are there.
+
+    Raises:
+        ImageError: as `decode_image` does.
+    """
     with _image_errors("image", data):
-        image = _load("image", data)
-        if image.mode in ("I", "F"):
-            raise ImageError("the image has 32 bits per value; convert it to 8 or 16 bits first")
-        if image.mode.startswith("I;16"):
-            grey = (np.asarray(image) >> 8).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.array(image.convert("RGB"))
+        try:
+            return _rgb(data), None
+        except OSError:
+            whole = with_end(data)
+            if whole is None:
+                raise
+        return _rgb(whole), NO_END
+
+
+def _rgb(data: bytes) -> NDArray[np.uint8]:
+    image = _load("image", data)
+    tiff = tiff_kind(data)
+    odd = tiff and tiff.no_brightness()
+    if odd or image.mode in ("I", "F", "LAB"):
+        raise ImageError(f"the image is a TIFF of {odd or 'an unknown kind'}; {_CONVERT}")
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
 
 
 def storage_oddities(data: bytes) -> list[str]:
     """What is unusual in how a sound image file stores its pixels: tools differ in what they make of it."""
-    with _image_errors("image", data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _image_errors("image", data), Image.open(io.BytesIO(without_texts(data)), formats=FORMATS) as image:
         found = []
         if image.format == "WEBP":
             found.append("WebP, which older tools cannot read")
-        if "A" in image.getbands():
+        if image.mode != "LAB" and "A" in image.getbands():
             found.append("an alpha channel, which is dropped")
         if "gamma" in image.info:
             found.append("a gamma chunk, which some tools apply; oodray takes the pixels as they are stored")
@@ -246,14 +276,23 @@ def _image_errors(what: str, data: bytes) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"there is not enough memory to decode the {what} ({len(data)} bytes of file)") from error
     except Exception as error:  # hostile bytes: OSError, SyntaxError, struct.error, OverflowError, ...
+        tiff = tiff_kind(data)
+        odd = tiff and tiff.not_decoded()
+        if odd:
+            raise ImageError(f"the {what} is a TIFF of {odd}; {_CONVERT}") from error
         raise ImageError(f"the {what} is damaged or cut short ({type(error).__name__}: {error})") from error
 
 
 def _load(what: str, data: bytes) -> Image.Image:
     """The decoded first frame; its size is checked before its pixels are decoded."""
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = Image.open(io.BytesIO(without_texts(data)), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{_too_large(what)}: it is {image.width}x{image.height}")
+    if what == "label" and not image.mode.startswith("I") and ";16" in str(image.tile):
+        raise ImageError(
+            "the label has several channels of 16 bits each, of which the lower 8 would be lost; give it as a single "
+            "channel of integers"
+        )
     image.load()
     return image
 
@@ -278,6 +317,10 @@ def _why_unidentified(data: bytes) -> str:
         return "file is a web page, not an image; open it to see why the download failed"
     if text.startswith(b"version https://git-lfs"):
         return "file is a Git LFS pointer; run `git lfs pull` to fetch the image itself"
+    tiff = tiff_kind(data)
+    odd = tiff and tiff.not_decoded()
+    if odd:
+        return f"is a TIFF of {odd}; {_CONVERT}"
     if data.startswith(_SIGNATURES):
         return f"has an unreadable header; it is damaged or cut short ({len(data)} bytes)"
     return f"is not JPEG, PNG, WebP, BMP or TIFF; it begins with {data[:12]!r}"

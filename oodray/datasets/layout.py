@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
+from oodray.datasets.remarks import remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, is_inside, listing, path_inside, storage_path
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
 
 CAMERA = "_leftImg8bit"
@@ -59,6 +61,7 @@ class Layout(ABC):
         label_codes: the meaning of the codes in its label files; no code is OoD in an in-distribution set.
         size: height and width that its images all have, None where they differ or none was published.
         ood_percent: known share of OoD pixels among those that count, in percent, None where none is known.
+        white_is_ood: the name of a layout that is the same but for masks of 0 and 255, whose white is OoD.
         drawn: whether `prepare` makes the dataset, so that it need not be there.
     """
 
@@ -72,6 +75,7 @@ class Layout(ABC):
     label_codes: ClassVar[LabelCodes]
     size: ClassVar[tuple[int, int] | None] = None
     ood_percent: ClassVar[float | None] = None
+    white_is_ood: ClassVar[str | None] = None
     drawn: ClassVar[bool] = False
 
     @abstractmethod
@@ -151,12 +155,22 @@ def image_files(folder: Place, *, recursive: bool = False) -> list[Place]:
     """Image files in a folder, told by suffix, sorted; without hidden files and folders; links are followed.
 
     A folder below it that holds a `run.json` and a `manifest.parquet` is a results folder of oodray and is left out:
-    the pictures that `oodray show` draws there are no images of the dataset.
+    the pictures that `oodray show` draws there are no images of the dataset. One that may not be read, such as the
+    `lost+found` of a drive, is left out with a remark.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    return sorted(_walk(folder, recursive, above=frozenset()))
+    return sorted(path for path in _walk(folder, recursive, above=frozenset()) if is_image_name(path.name))
+
+
+def all_files(folder: Place) -> list[Place]:
+    """As `image_files` with all folders below, but files of any kind.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    return sorted(_walk(folder, True, above=frozenset()))
 
 
 def mirrored(
@@ -189,14 +203,20 @@ def _walk(folder: Place, recursive: bool, above: frozenset[Place]) -> Iterator[P
     real = folder.resolve()
     if real in above:  # a link back to a folder on the way here
         return
-    entries = [(path, is_dir) for path, is_dir in listing(folder) if not path.name.startswith(".")]
+    try:
+        entries = [(path, is_dir) for path, is_dir in listing(folder) if not path.name.startswith(".")]
+    except PermissionError:
+        if not above:  # the folder that was asked for
+            raise
+        remark(f"{folder} may not be read: what is in it is left out. `chmod -R a+rX {folder}` lets everybody read it")
+        return
     if above and _FILES_OF_A_RUN.issubset(path.name for path, _ in entries):
         return
     for path, is_dir in entries:
         if is_dir:
             if recursive:
                 yield from _walk(path, recursive, above | {real})
-        elif is_image_name(path.name):
+        else:
             yield path
 
 
@@ -246,5 +266,10 @@ def _uri(path: Place) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
+        if sys.getfilesystemencoding() != "utf-8":
+            raise DatasetError(
+                f"this process reads file names as {sys.getfilesystemencoding()}, so it cannot read {text!a}: "
+                "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+            ) from None
         raise DatasetError(f"the file name {text!r} is not valid UTF-8; rename it") from None
     return text

@@ -8,7 +8,7 @@ from oodray.datasets.anomalies import AdeOod, RoadAnomaly, RoadAnomaly21, RoadOb
 from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, CamVidKnown, Cityscapes
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
-from oodray.datasets.own import Demo, DemoValidation, Folder
+from oodray.datasets.own import Demo, DemoValidation, Folder, FolderWhiteOod
 from oodray.errors import DatasetError
 from oodray.spelling import did_you_mean
 
@@ -20,6 +20,7 @@ LAYOUTS: dict[str, Layout] = {
         Demo(),
         DemoValidation(),
         Folder(),
+        FolderWhiteOod(),
         RoadAnomaly(),
         AdeOod(),
         RoadAnomaly21(),

@@ -53,15 +53,28 @@ def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) 
             `allow_outside`.
     """
     samples = layout.find(root, allow_outside=allow_outside)
-    size = min(LARGEST_UNIT, max(1, len(samples) // _WANTED_UNITS))
     columns: dict[str, Sequence[object]] = {
-        "unit": [row // size for row in range(len(samples))],
+        "unit": _units(len(samples)),
         "image_id": [sample.image_id for sample in samples],
         "dataset": [layout.name] * len(samples),
         "image_uri": [sample.image_uri for sample in samples],
         "label_uri": [sample.label_uri for sample in samples],
     }
     return pa.table(columns, schema=MANIFEST_SCHEMA)
+
+
+def draw_images(table: pa.Table, count: int, seed: int) -> pa.Table:
+    """The manifest of so many images of another, drawn at random; of all where there are no more.
+
+    An image is drawn by a hash of (seed, image_id): what else the dataset holds hardly changes which ones are.
+    """
+    if count >= table.num_rows:
+        return table
+    hashes = [hashlib.sha256(f"{seed}/{image_id}".encode()).digest() for image_id in image_ids(table)]
+    rows = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:count])
+    drawn = table.take(rows)
+    unit = MANIFEST_SCHEMA.get_field_index("unit")
+    return drawn.set_column(unit, MANIFEST_SCHEMA.field(unit), pa.array(_units(count), pa.int32()))
 
 
 def write_manifest(table: pa.Table, path: Place) -> None:
@@ -103,6 +116,11 @@ def read_manifest(path: Place) -> pa.Table:
 def image_ids(table: pa.Table) -> list[str]:
     """The id of every image of a manifest, in their order."""
     return cast("list[str]", table["image_id"].to_pylist())
+
+
+def _units(images: int) -> list[int]:
+    size = min(LARGEST_UNIT, max(1, images // _WANTED_UNITS))
+    return [row // size for row in range(images)]
 
 
 def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:

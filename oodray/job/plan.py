@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,26 @@ from oodray.cluster.device import choose_device
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.remarks import remarks
+from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import choose_dtype, dtype_warning
+from oodray.models.dtype import FLOAT32, choose_dtype, dtype_warning
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import Segmenter
 from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
-from oodray.scores.registry import names_of, pixel_scores, source_files
+from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.registry import is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
+
+LoadNetwork = partial[Segmenter]
+"""Loads a network; raises what keeps it from starting."""
 
 METHOD_VERSION = 5
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
@@ -78,6 +88,8 @@ class Plan:
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         if self.model.own_code is not None:
             places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
+        if self.config.fit is not None:
+            places["the fit"] = str(FitFolder(self.config.fit).fit)
         places |= {
             f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
         }
@@ -93,6 +105,7 @@ class Plan:
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
+            "fit_sha256": None if self.config.fit is None else Fit(self.config.fit).sha256(),
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -152,12 +165,22 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     model = resolve_network(layers)
     check_own_scores(layers.config)
     root = dataset_root(layers, folder)
-    manifest = list_images(layers, root)
-    return Request(layers, model, root, manifest, *choose_tau(layers, model))
+    with remarks() as noticed:
+        manifest = list_images(layers, root)
+    tau, warnings = choose_tau(layers, model)
+    of_labels = None if manifest is None else white_masks_warning(layers.layout, manifest["label_uri"].to_pylist())
+    found = (*(remark.text for remark in noticed), *([of_labels] if of_labels else []))
+    return Request(layers, model, root, manifest, tau, (*found, *warnings))
 
 
-def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) -> Plan:
+def complete(
+    request: Request,
+    on_wait: Callable[[str], None] = lambda _: None,
+    on_network: Callable[[LoadNetwork], None] = lambda _: None,
+) -> Plan:
     """Choose the device, draw what has to be drawn, and hash the weights.
+
+    `on_network` hears how the network is loaded, and may do so: images are drawn meanwhile.
 
     Only the device may need a cluster: `--wait` asks it for room, and where the device or cuML is an open question its
     nodes are asked.
@@ -170,8 +193,12 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
     wait_for_room(config, on_wait)
     device = choose_device(config)
     dtype = choose_dtype(config.dtype, model, device.kind)
-    manifest = draw_images(layout, request.root) if request.manifest is None else request.manifest
-    sha256 = model.weights_sha256()
+    with ThreadPoolExecutor(1, "draw") as thread:
+        # From here on nothing refuses the request any more.
+        drawn = thread.submit(draw_images, layout, request.root) if request.manifest is None else None
+        on_network(network_of(model, device.kind, dtype))
+        sha256 = model.weights_sha256()
+        manifest = drawn.result() if drawn else request.manifest
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
@@ -180,10 +207,11 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
-    return Plan(
+    plan = Plan(
         config=replace(
             config,
             root=str(request.root),
+            fit=None if config.fit is None else str(FitFolder(config.fit).path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -199,6 +227,9 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
     )
+    if config.fit is not None:
+        Fit(config.fit).require_network(network_identity(plan.identity()))
+    return plan
 
 
 def resolve_network(layers: Layers) -> ModelSource:
@@ -230,7 +261,8 @@ def check_own_scores(config: RunConfig) -> None:
     for score in config.scores:
         if config.root is not None:
             refuse_code_of_the_dataset(score, storage_path(config.root))
-    pixel_scores(config.scores, str(Path.cwd()))
+    own = [score for score in config.scores if is_own(score)]
+    pixel_scores(own, str(Path.cwd()))
     names_of(config.scores, str(Path.cwd()))
 
 
@@ -256,6 +288,11 @@ def list_images(layers: Layers, root: Place) -> pa.Table | None:
     if layers.layout.drawn:
         return None
     return build_manifest(layers.layout, root, allow_outside=layers.config.allow_outside_root)
+
+
+def network_of(model: ModelSource, device: str, dtype: str | None) -> LoadNetwork:
+    """What loads a network: small enough to be sent to every worker."""
+    return partial(load_segmenter, model, device, dtype or FLOAT32)
 
 
 def draw_images(layout: Layout, root: Place) -> pa.Table:

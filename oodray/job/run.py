@@ -25,7 +25,7 @@ def prepare(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) ->
     Raises:
         ResultsError: the folder holds another run; the message names what is different.
     """
-    finished = start_or_continue(folder, plan.manifest, plan.identity(), _description(plan))
+    finished = start_or_continue(folder, plan.manifest, plan.identity(), description(plan))
     return Job(plan, folder, what_is_left(folder, plan.manifest, finished, retry_errors=retry_errors))
 
 
@@ -69,7 +69,8 @@ def run(
     return evaluation
 
 
-def _description(plan: Plan) -> dict[str, Any]:
+def description(plan: Plan) -> dict[str, Any]:
+    """What `run.json` says of a run beside its identity."""
     return {
         "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
         "model": plan.model.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from oodray.config import RunConfig
 from oodray.metrics.tally import MAX_BITS, snap_threshold
-from oodray.scores.registry import are_pixel_scores
+from oodray.scores.registry import FitChoice, are_pixel_scores
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class MethodSettings:
         batch_size: images of one size that the network sees at once.
         confidence_bits: of the keys that the clusters' tallies count by.
         search_path: the folder to import scores of yours from.
+        fit: that scores are made of.
     """
 
     k: int
@@ -40,6 +41,7 @@ class MethodSettings:
     batch_size: int
     confidence_bits: int = MAX_BITS
     search_path: str | None = None
+    fit: FitChoice | None = None
 
     @classmethod
     def of(cls, config: RunConfig, search_path: str | None = None) -> MethodSettings:
@@ -58,4 +60,5 @@ class MethodSettings:
             batch_size=config.batch_size,
             confidence_bits=config.confidence_bits,
             search_path=search_path,
+            fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric),
         )

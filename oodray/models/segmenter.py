@@ -20,10 +20,13 @@ class Segmentation:
     Attributes:
         logits: `(C, h, w)`, class scores before softmax.
         features: `(D, h', w')`, the backbone's third stage, or whatever is to be clustered.
+        head_input: `(E, h'', w'')`, what the network's classifier saw, for scores that change it and classify again:
+            the segmenter then has a method `head`, from it to logits `(C, h'', w'')`. None where it offers neither.
     """
 
     logits: Tensor
     features: Tensor
+    head_input: Tensor | None = None
 
 
 @runtime_checkable
@@ -61,6 +64,8 @@ def check_segmentations(segmentations: list[Segmentation], images: int) -> list[
     for found in segmentations:
         _check_map("logits", found.logits)
         _check_map("features", found.features)
+        if found.head_input is not None:
+            _check_map("head_input", found.head_input)
     return segmentations
 
 

@@ -30,6 +30,9 @@ PACKAGES = (
     "numpy",
     "pyarrow",
     "scikit-learn",
+    "pillow",
+    "opencv-python",
+    "transformers",
 )
 """Packages whose versions `run.json` notes."""
 
@@ -82,12 +85,32 @@ def start_or_continue(
         return finished
     if not folder.run.exists():
         raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
-    _refuse_another_run(folder, identity)
+    refuse_another(folder.path, "run", folder.read_run()["identity"], identity)
     check_parts(folder, manifest, finished)
     if not _holds(folder.manifest, manifest):
         write_manifest(manifest, folder.manifest)
     folder.remove_leftovers()
     return finished
+
+
+def other_versions(folder: ResultsFolder) -> str | None:
+    """A warning where a run was begun with other versions of the packages that decide its numbers.
+
+    Raises:
+        ResultsError: `run.json` cannot be read.
+    """
+    begun = folder.read_run()
+    before, now = (
+        {"oodray": begun.get("oodray"), **begun.get("versions", {})},
+        {"oodray": oodray.__version__, **_versions()},
+    )
+    other = [f"{name} {before[name]}, now {now[name]}" for name in now if name in before and before[name] != now[name]]
+    if not other:
+        return None
+    return (
+        f"{folder.path} was begun with other versions: {'; '.join(other)}. What is left may differ from it in the last "
+        "digits, or in more; --overwrite starts anew"
+    )
 
 
 def what_is_left(
@@ -145,13 +168,23 @@ def _failed_images(folder: ResultsFolder, units: frozenset[int]) -> frozenset[st
     return frozenset(row["image_id"] for rows in tables for row in rows if row["status"] == ERROR)
 
 
-def _refuse_another_run(folder: ResultsFolder, identity: Mapping[str, Any]) -> None:
-    before = folder.read_run()["identity"]
+def refuse_another(path: Place, what: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to continue, or to take, what has another identity.
+
+    Args:
+        path: of the folder that holds it.
+        what: a word for it, such as "run".
+        before: its identity.
+        identity: the one that is asked for.
+
+    Raises:
+        ResultsError: naming what is different.
+    """
     changed = [name for name in identity if before.get(name) != identity[name]]
     if changed:
         details = "; ".join(_difference(name, before.get(name), identity[name]) for name in changed)
         raise ResultsError(
-            f"{folder.path} holds a run with other settings: {details}. "
+            f"{path} holds a {what} with other settings: {details}. "
             "Choose another --out, or pass --overwrite to start anew"
         )
 
@@ -181,8 +214,12 @@ def _made_by(identity: Mapping[str, Any]) -> dict[str, Any]:
         "oodray": oodray.__version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "identity": dict(identity),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

@@ -5,39 +5,63 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from oodray.errors import ConfigError
 from oodray.scores.clusters import MaskThenLogit, Ratio
+from oodray.scores.fitted.folder import Fit
+from oodray.scores.fitted.scores import FITTED, scores_of_fit
 from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp
 from oodray.scores.score import ClusterScore, PixelScore, Score
 from oodray.spelling import did_you_mean
 
-KNOWN: dict[str, type[Score]] = {
-    score.name: score for score in (Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen)
-}
+_CLASSES: tuple[type[Score], ...] = (Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen, *FITTED)
+KNOWN = {score.name: score for score in _CLASSES}
 """Every score by its name, in the order of tables."""
 
 DEFAULT_SCORES = ("ratio", "mask-then-logit", "max-logit", "msp", "entropy", "energy")
 """What is computed where nobody asks for anything."""
 
 
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The scores asked for, the known ones in their own order and then yours; the default ones where none is.
+@dataclass(frozen=True)
+class FitChoice:
+    """Which fit scores are made of, and how.
+
+    Attributes:
+        path: of the fit.
+        knn_metric: the metric of `knn`.
+        without_own: leave out the bank's vectors of the image that is scored.
+    """
+
+    path: str
+    knn_metric: str = "euclidean"
+    without_own: bool = False
+
+
+def check_names(names: Sequence[str], fit: Fit | None = None) -> tuple[str, ...]:
+    """The scores asked for, the known ones in their own order and then yours.
+
+    Where none is asked for: the default ones, and those that a fit holds.
 
     Raises:
-        ConfigError: naming one that is not known.
+        ConfigError: naming one that is not known, or that the fit does not hold, or that needs a fit where there is
+            none.
 
     >>> check_names(["energy", "my_scores:Margin", "ratio"]), check_names([]) == DEFAULT_SCORES
     (('ratio', 'energy', 'my_scores:Margin'), True)
     """
-    for unknown in (name for name in names if name not in KNOWN and not is_own(name)):
-        raise ConfigError(
-            f"unknown score {unknown!r}; {did_you_mean(unknown, KNOWN, what='known')}; "
-            "one of yours is named package.module:MyScore"
-        )
+    for name in names:
+        _check_known(name)
     if not names:
-        return DEFAULT_SCORES
+        return (*DEFAULT_SCORES, *(fit.names if fit else ()))
+    for name in (name for name in KNOWN if name in names and "fit" in KNOWN[name].needs):
+        if fit is None:
+            raise ConfigError(
+                f"the score {name} needs statistics of in-distribution images: `oodray fit --dataset NAME --root DIR "
+                "--model M --out FIT` makes them, then pass --fit FIT"
+            )
+        fit.require(name)
     return (*(name for name in KNOWN if name in names), *dict.fromkeys(name for name in names if is_own(name)))
 
 
@@ -62,7 +86,7 @@ def score_class(name: str, search_path: str | None = None) -> type[Score]:
         ConfigError: there is no such score, it cannot be imported, or it is no score of pixels.
     """
     if not is_own(name):
-        check_names([name])
+        _check_known(name)
         return KNOWN[name]
     module_name, _, class_name = name.partition(":")
     if search_path is not None and search_path not in sys.path:
@@ -97,14 +121,24 @@ def source_files(scores: Iterable[str], search_path: str | None) -> list[Path]:
     return [Path(file) for file in files if file is not None]
 
 
-def pixel_scores(scores: Iterable[str], search_path: str | None = None) -> list[PixelScore]:
+def pixel_scores(
+    scores: Iterable[str], search_path: str | None = None, fit: FitChoice | None = None
+) -> list[PixelScore]:
     """The scores among these that pixels have by themselves, ready to compute.
 
     Raises:
-        ConfigError: as `score_class`, or one of yours cannot be made without arguments.
+        ConfigError: as `score_class`, or one of yours cannot be made without arguments, or the fit does not hold one.
+        ResultsError: there is no fit.
     """
     classes = [(score, score_class(score, search_path)) for score in scores]
-    return [_made(score, found) for score, found in classes if issubclass(found, PixelScore)]
+    of_pixels = [(score, found) for score, found in classes if issubclass(found, PixelScore)]
+    fitted = [found for _, found in of_pixels if "fit" in found.needs]
+    made = {found.name: _made(score, found) for score, found in of_pixels if found not in fitted}
+    if fitted:
+        assert fit is not None, "scores that need a fit are refused where there is none"
+        of_fit = scores_of_fit(Fit(fit.path), fitted, knn_metric=fit.knn_metric, without_own=fit.without_own)
+        made |= {score.name: score for score in of_fit}
+    return [made[found.name] for _, found in of_pixels]
 
 
 def are_pixel_scores(scores: Iterable[str]) -> tuple[str, ...]:
@@ -120,6 +154,14 @@ def cluster_scores(scores: Iterable[str]) -> list[ClusterScore]:
     """The scores among these that pixels have by their clusters."""
     classes = [KNOWN[score] for score in scores if score in KNOWN]
     return [found() for found in classes if issubclass(found, ClusterScore)]
+
+
+def _check_known(name: str) -> None:
+    if name not in KNOWN and not is_own(name):
+        raise ConfigError(
+            f"unknown score {name!r}; {did_you_mean(name, KNOWN, what='known')}; "
+            "one of yours is named package.module:MyScore"
+        )
 
 
 def _made(score: str, found: type[PixelScore]) -> PixelScore:

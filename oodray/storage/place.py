@@ -122,7 +122,15 @@ def listing(folder: Place) -> list[tuple[Place, bool]]:
         return [*folder.listing()]
     # os.scandir tells folders from files without a question for each, which is slow on a network drive.
     with os.scandir(str(folder)) as found:
-        return [(Path(entry), entry.is_dir()) for entry in found]
+        return [(Path(entry), _is_folder(entry)) for entry in found]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder; a link to where one may not look counts as a file, which then cannot be read."""
+    try:
+        return entry.is_dir()
+    except PermissionError:
+        return False
 
 
 def remove_folder(folder: Place) -> None:

@@ -164,7 +164,7 @@ class TestSettings:
             ({"dataset": None}, ConfigError, "no dataset given"),
             ({"k": "5"}, ConfigError, "k in the options must be a whole number, got '5'"),
             ({"k": 0}, ConfigError, "k must be a whole number from 1 to 255, got 0"),
-            ({"workers": "2:16"}, ConfigError, "workers in the options must be a whole number"),
+            ({"workers": "two"}, ConfigError, "workers in the options: --workers must be a number"),
             ({"model": object()}, ConfigError, "model in the options must be a text"),
             ({"executor": "local", "workers": 2}, ConfigError, "--workers 2 does not go with --executor local"),
             ({"scores": "rato"}, ConfigError, "unknown score 'rato'; did you mean 'ratio'?"),

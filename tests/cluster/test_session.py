@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import ray
+from ray._private import ray_constants
 
 from oodray.cluster import session as session_module
 from oodray.cluster.session import Session, connected
@@ -102,6 +105,85 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     monkeypatch.setattr(ray, "shutdown", fake.shutdown)
     monkeypatch.setattr(session_module, "_require_listener", lambda address: None)
     return fake
+
+
+class TestToken:
+    """Ray writes a token to HOME unless it is given one."""
+
+    NAMES = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+
+    @pytest.fixture(autouse=True)
+    def home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        for name in self.NAMES:
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        return tmp_path
+
+    def tokens(self) -> list[str | None]:
+        return [os.environ.get(name) for name in self.NAMES]
+
+    def test_a_ray_of_our_own_has_one_that_ends_with_it(self, fake_ray: FakeRay) -> None:
+        with connected():
+            token, *others = self.tokens()
+            assert others == [None, None]
+            assert token is not None
+            assert len(token) == 64
+        assert self.tokens() == [None, None, None]
+
+    def test_it_ends_where_ray_cannot_start(self, fake_ray: FakeRay) -> None:
+        fake_ray.failure = OSError("no")
+        with pytest.raises(RunError, match="--executor local"), connected():
+            pass
+        assert self.tokens() == [None, None, None]
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_that_of_a_user_stays(self, name: str, fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(name, "token")
+        before = self.tokens()
+        with connected():
+            assert self.tokens() == before
+        assert self.tokens() == before
+
+    def test_that_of_a_home_stays(self, home: Path, fake_ray: FakeRay) -> None:
+        (home / ".ray").mkdir()
+        (home / ".ray/auth_token").write_text("token")
+        with connected():
+            assert self.tokens() == [None, None, None]
+
+    def test_a_cluster_is_joined_with_its_own(self, fake_ray: FakeRay) -> None:
+        with connected("10.0.0.1:6379"):
+            assert self.tokens() == [None, None, None]
+
+
+class TestUv:
+    """Ray's hook would start workers by the command line of `uv run`, and upload the working folder."""
+
+    @pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
+    def test_ray_starts_as_without_it(
+        self, address: str | None, fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+        seen: list[bool] = []
+        monkeypatch.setattr(ray, "init", lambda **_: seen.append(ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV))
+        with connected(address):
+            pass
+        assert seen == [False]
+        assert before is ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+
+    def test_who_asks_for_it_gets_it(self, fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "1")
+        monkeypatch.setattr(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", True)
+        seen: list[bool] = []
+        monkeypatch.setattr(ray, "init", lambda **_: seen.append(ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV))
+        with connected():
+            pass
+        assert seen == [True]
+
+
+def test_a_long_path_of_a_socket_has_a_remedy(fake_ray: FakeRay) -> None:
+    fake_ray.failure = ValueError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /t")
+    with pytest.raises(RunError, match="RAY_TMPDIR=/tmp"), connected():
+        pass
 
 
 class TestSession:

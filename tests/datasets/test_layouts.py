@@ -194,6 +194,7 @@ def test_names_are_the_keys() -> None:
             "demo",
             "demo-validation",
             "folder",
+            "folder-255",
             "road-anomaly",
             "ade-ood",
             "road-anomaly-21",

@@ -85,7 +85,13 @@ def test_each_name_has_its_executor() -> None:
 class TestBoth:
     """What the executors have in common: all that a run writes."""
 
-    @pytest.mark.parametrize("options", [{"batch_size": 3}, {"sweep_k": (3, 4), "confidence_bits": 12, "n_init": 1}])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            pytest.param({"batch_size": 3}, marks=pytest.mark.soak),
+            {"sweep_k": (3, 4), "confidence_bits": 12, "n_init": 1},
+        ],
+    )
     def test_they_write_the_same(
         self, start: Start, ray_session: None, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
     ) -> None:
@@ -103,7 +109,8 @@ class TestBoth:
         identities = [start(executor, executor=executor).plan.identity() for executor in EXECUTORS]
         assert identities[0] == identities[1]
 
-    @pytest.mark.parametrize("executors", [EXECUTORS, EXECUTORS[::-1]])
+    # A run that Ray began is continued in this process by test_interrupted.py and test_object_store.py, too.
+    @pytest.mark.parametrize("executors", [pytest.param(("ray", "local"), marks=pytest.mark.soak), ("local", "ray")])
     def test_what_one_began_the_other_continues(
         self, clean: Run, start: Start, ray_session: None, executors: tuple[str, str]
     ) -> None:

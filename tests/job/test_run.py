@@ -304,7 +304,9 @@ def test_a_network_that_does_not_start_ends_the_run_in_one_line(
         failing.go()
     problem = "the factory fakes:never_starts failed: RuntimeError: the licence server is down"
     if failing.plan.config.executor == "ray":
-        assert str(caught.value) == f"the run stopped: {problem}. Run the same command again to continue it"
+        assert (
+            str(caught.value) == f"the run stopped: {problem}. Once that is mended, the same command continues the run"
+        )
     else:
         assert str(caught.value) == problem
     assert capfd.readouterr() == ("", "")
@@ -331,6 +333,7 @@ class Deadly(fakes.Colours):
 """
 
 
+@pytest.mark.soak
 def test_a_worker_that_dies_is_replaced(
     clean: Run, on_ray: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from places import on_disk
 from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
-from oodray.results.continuing import Left, start_anew, start_or_continue, what_is_left
+from oodray.results.continuing import Left, other_versions, start_anew, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.reading import read_rows
@@ -34,6 +34,21 @@ def folder(tmp_path: Path) -> ResultsFolder:
 
 def go_on(folder: ResultsFolder, manifest: pa.Table) -> frozenset[int]:
     return start_or_continue(folder, manifest, identity={}, description={})
+
+
+def test_a_run_that_was_begun_with_other_versions_is_told(folder: ResultsFolder, tmp_path: Path) -> None:
+    begun = ResultsFolder(tmp_path / "new")
+    start_or_continue(begun, read_manifest(folder.manifest), identity={}, description={"config": {}})
+    assert other_versions(begun) is None
+    content = begun.read_run()
+    here = content["versions"]["numpy"]
+    begun.write_run(content | {"versions": {"numpy": "1.0", "torch": None}, "oodray": "0.0.1"})
+    warning = other_versions(begun)
+    assert warning is not None
+    assert f"numpy 1.0, now {here}" in warning
+    assert "oodray 0.0.1, now" in warning
+    assert "torch None, now" in warning
+    assert "python" not in warning  # of which the run says nothing
 
 
 def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:

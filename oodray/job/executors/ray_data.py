@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
 
+from oodray.cluster.failures import next_step
 from oodray.cluster.nodes import nodes
 from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
 from oodray.cluster.session import Session
@@ -21,7 +22,9 @@ from oodray.errors import OodrayError, RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteAttemptLog
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
+from oodray.job.gathering import Gathering
 from oodray.job.pipeline import Job, Result, stages_of
+from oodray.job.plan import LoadNetwork
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
 from oodray.job.telemetry import BusyShare
 from oodray.job.units import DecodedImage, SegmentedImage, UnitDone, pack, pack_done, unpack, unpack_done
@@ -69,6 +72,9 @@ class RayExecutor:
             self._session.begin()
             return result.result()
 
+    def expect(self, load: LoadNetwork) -> None:
+        """Its workers load the network."""
+
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""
         self._session.begin()
@@ -81,7 +87,7 @@ class RayExecutor:
             for batch in _graph(job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
-            raise RunError(f"the run stopped: {_reason(error)}. Run the same command again to continue it") from error
+            raise RunError(f"the run stopped: {_reason(error)}. {next_step(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,14 @@ class DecodeTask:
 class WorkerActor:
     """The second stage as an actor of Ray's, which loads the network when it starts."""
 
-    def __init__(self, load: Callable[[], Segmenter], threads: int, settings: MethodSettings, guard: Guard) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Segmenter],
+        threads: int,
+        settings: MethodSettings,
+        guard: Guard,
+        gathering: Gathering | None = None,
+    ) -> None:
         set_up_process()
         import torch
 
@@ -108,7 +121,7 @@ class WorkerActor:
         self.worker: Worker | None = None
         self.failure: Exception | None = None
         try:
-            self.worker = Worker(load(), settings, guard)
+            self.worker = Worker(load(), settings, guard, gathering)
         except Exception as error:
             # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
             self.failure = error
@@ -178,7 +191,7 @@ def _graph(job: Job, pool: Pool) -> ray.data.Dataset:
     units = {"batch_size": 1, "batch_format": "pyarrow"}
     tasks = units | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
     resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
-    of_workers = (stages.load, stages.threads, stages.settings, stages.guard)
+    of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering)
     graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
         .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **units, **resources)

@@ -193,7 +193,7 @@ def test_write_demo_repairs_one_file_and_touches_no_other(tmp_path: Path, name: 
 
 
 def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Image.Image, fp: Path, format: str) -> None:
+    def fail(self: Image.Image, fp: Path, **_: object) -> None:
         Path(fp).write_bytes(b"\x89PNG half")
         raise OSError("disk full")
 
