@@ -62,10 +62,7 @@ COMPONENTS_SCHEMA = pa.schema(
 SUMMARY_SCHEMA = pa.schema(
     [
         ("score", pa.string()),
-        *(
-            (name, pa.float64())
-            for name in ("threshold", "siou", "ppv", "f1_star", "tp_mean", "fn_mean", "fp_mean")
-        ),
+        *((name, pa.float64()) for name in ("threshold", "siou", "ppv", "f1_star", "tp_mean", "fn_mean", "fp_mean")),
         *((f"f1_{round(100 * level)}", pa.float64()) for level in LEVELS),
         *((f"found_{size}", pa.float64()) for size in SIZES),
         ("false_alarms_per_image", pa.float64()),
@@ -252,4 +249,3 @@ def _summary_columns(judged: Judged, images: int) -> dict[str, Any]:
     by_size = {f"found_{size}": share for size, share in metrics.found.items()}
     rest = {"false_alarms_per_image": metrics.false_alarms, "images": images}
     return {"score": judged.score, "threshold": judged.threshold} | plain | by_level | by_size | rest
-

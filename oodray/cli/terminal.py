@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from oodray.report.terminal import console, note
 
 if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
+    from oodray.results.folder import ResultsFolder
     from oodray.storage.place import Place
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
@@ -24,3 +26,10 @@ def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     for table in evaluation_tables(evaluation):
         terminal.print(table)
     note(terminal, f"results in {path}")
+
+
+def confirm_removal(folder: ResultsFolder) -> None:
+    """Where somebody can answer, ask before results are removed."""
+    files = len(folder.finished_units())
+    if files and sys.stdin.isatty():
+        typer.confirm(f"Remove the run in {folder.path}, {files} files?", abort=True, err=True)

@@ -79,9 +79,7 @@ class ByImage:
         whole = pool(self._frames)
         measures = measure_curve(Curve.of(whole.ood[::-1], whole.ind[::-1]), self.convention)
         threshold = float(whole.scores[::-1][measures.best]) if measures.best >= 0 and self._by_number else None
-        return score_metrics(
-            self.score, measures, self.convention, pixels=self._pixels_in_all(), threshold=threshold
-        )
+        return score_metrics(self.score, measures, self.convention, pixels=self._pixels_in_all(), threshold=threshold)
 
     def _pixels_in_all(self) -> tuple[int, int]:
         return sum(ood for ood, _ in self._pixels), sum(ind for _, ind in self._pixels)

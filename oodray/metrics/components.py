@@ -76,7 +76,9 @@ def limits_named(track: str) -> Limits:
         ConfigError: the name is none of `LIMITS`.
     """
     if track not in LIMITS:
-        raise ConfigError(f"no limits of components are known as {track!r}; {did_you_mean(track, LIMITS, what='known')}")
+        raise ConfigError(
+            f"no limits of components are known as {track!r}; {did_you_mean(track, LIMITS, what='known')}"
+        )
     return LIMITS[track]
 
 
@@ -226,9 +228,7 @@ def _without(regions: NDArray[np.int32], removed: NDArray[np.bool_]) -> NDArray[
     return np.asarray(kept[regions])
 
 
-def _components(
-    kind: str, sizes: NDArray[np.int64], values: NDArray[np.float64], boxes: list[Any]
-) -> list[Component]:
+def _components(kind: str, sizes: NDArray[np.int64], values: NDArray[np.float64], boxes: list[Any]) -> list[Component]:
     found = []
     for region in np.flatnonzero(sizes).tolist():
         rows, columns = boxes[region - 1]

@@ -21,8 +21,8 @@ from oodray.errors import DatasetError, ResultsError
 from oodray.job.units import SegmentedImage
 from oodray.method.rule import Rule
 from oodray.metrics.conventions import DEFAULT, Convention
-from oodray.metrics.evaluators import LIKE
 from oodray.metrics.evaluation import Totals
+from oodray.metrics.evaluators import LIKE
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.scores.registry import DEFAULT_SCORES as SCORES
