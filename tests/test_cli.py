@@ -44,6 +44,7 @@ COMMANDS = (
     "sweep",
     "import-scores",
     "compare",
+    "leaderboard",
     "status",
     "show",
     "datasets",

@@ -1,7 +1,8 @@
 """Metrics of connected regions of a run: of the mask of its rule, and of each score at one threshold.
 
-A score has to be there as a map. The mask and `ratio` are in the results, as PNGs of masks and of cluster ids; imported
-scores are read again from their files. The maps of other scores of a run are kept nowhere: they are left out, and named.
+A score has to be there as a map. The mask and `ratio` are in the results, as PNGs of masks and of cluster ids;
+imported scores are read again from their files. The maps of other scores of a run are kept nowhere: they are left out,
+and named.
 """
 
 from __future__ import annotations
@@ -138,10 +139,15 @@ def evaluate_components(
         for name in job.names()
     ]
     write_table(pa.Table.from_pylist([row.columns() for row in found], COMPONENTS_SCHEMA), folder.components)
-    summary = pa.Table.from_pylist([_summary_columns(row, images) for row in judged], SUMMARY_SCHEMA)
-    write_table(summary, folder.components_summary)
     left_out = [name for name in known if name not in scores and name != "mask-then-logit"]
-    return Report(judged, images, left_out)
+    report = Report(judged, images, left_out)
+    write_table(summary_table(report), folder.components_summary)
+    return report
+
+
+def summary_table(report: Report) -> pa.Table:
+    """A report as a table of `SUMMARY_SCHEMA`."""
+    return pa.Table.from_pylist([_summary_columns(row, report.images) for row in report.judged], SUMMARY_SCHEMA)
 
 
 @dataclass(frozen=True)

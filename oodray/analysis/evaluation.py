@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -75,6 +76,8 @@ class Evaluation:
         blurred: whether score maps were blurred before they were counted.
         exact: whether all scores were counted as float32.
         further: further numbers of each score, if they were asked for.
+        largest_ratio: the largest r_k of any cluster; None where there are no clusters.
+        lacking: images without an OoD or without an in-distribution pixel; None where nobody counted.
     """
 
     rule: Rule | None
@@ -87,6 +90,13 @@ class Evaluation:
     blurred: bool = False
     exact: bool = False
     further: dict[str, Further] | None = None
+    lacking: int | None = None
+    largest_ratio: float | None = None
+
+    @property
+    def mask_is_empty(self) -> bool:
+        """Whether the rule calls no cluster of any image OoD."""
+        return self.rule is not None and self.largest_ratio is not None and self.largest_ratio <= self.rule.ood_ratio
 
     def of(self, convention: Convention) -> list[ScoreMetrics]:
         """The metrics under one of the conventions."""
@@ -193,6 +203,8 @@ def measure_run(
         blurred=_is_blurred(folder),
         exact=rule is None,
         further=_further(files, rule, measured) if further else None,
+        lacking=measured.lacking if measured.by_image else None,
+        largest_ratio=float(np.max(totals.clusters[0] / totals.clusters[1])) if totals.clusters.size else None,
     )
 
 
@@ -217,6 +229,7 @@ class _Measured:
         }
         self.further = {score: FurtherNumbers(score, totals) for score in scores} if further else {}
         self.hold_ood: list[bool] = []
+        self.lacking = 0
         self._images: list[Totals] = []
 
     @property
@@ -228,8 +241,9 @@ class _Measured:
         """Take the counts of an image."""
         for found in (*self._by_image.values(), *self.further.values()):
             found.add(image)
-        if self.further:
-            self.hold_ood.append(image.labelled(next(iter(self.further)))[0] > 0)
+        pixels = image.labelled(next(iter(self._pooled)))
+        self.hold_ood.append(pixels[0] > 0)
+        self.lacking += not all(pixels)
         if self._resamples:
             self._images.append(image)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oodray.errors import ConfigError
 from oodray.report.terminal import console, note
 
 if TYPE_CHECKING:
@@ -33,3 +35,22 @@ def confirm_removal(folder: ResultsFolder) -> None:
     files = len(folder.finished_units())
     if files and sys.stdin.isatty():
         typer.confirm(f"Remove the run in {folder.path}, {files} files?", abort=True, err=True)
+
+
+def one_form(**asked: bool) -> str | None:
+    """Which of some forms of output was asked for.
+
+    Raises:
+        ConfigError: more than one.
+    """
+    chosen = [name for name, given in asked.items() if given]
+    if len(chosen) > 1:
+        raise ConfigError(f"--{chosen[0]} and --{chosen[1]} do not go together: pass one of them")
+    return chosen[0] if chosen else None
+
+
+def print_json(content: Any) -> None:
+    """Print plain values as JSON; NaN becomes null, as JSON has no word for it."""
+    from oodray.results.folder import without_nan
+
+    typer.echo(json.dumps(without_nan(content), indent=2, allow_nan=False))

@@ -1,7 +1,7 @@
 """Which file holds the score map of which image, in a folder that another method wrote.
 
-A file belongs to an image by its name: the image's id or the last part of it, its frame (without `_leftImg8bit`), or the
-name or number of its label as Fishyscapes counts them. Behind it stands nothing, or what an evaluator appends.
+A file belongs to an image by its name: the image's id or the last part of it, its frame (without `_leftImg8bit`), or
+the name or number of its label as Fishyscapes counts them. Behind it stands nothing, or what an evaluator appends.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _PLAIN_WORDS = frozenset(
     | {"scores", "test", "val", "validation"}
 )
 _MOST_OFFERED = 10
+_SHORT = 5  # letters that a part of a dataset's name may have by chance
 
 
 def find_score_files(
@@ -94,9 +95,8 @@ def method_name(folder: Path, dataset: str) -> str:
     plain = "".join(character for character in dataset.lower() if character.isalnum())
     for part in reversed(folder.parts[1:]):
         word = "".join(character for character in part.lower() if character.isalnum())
-        is_dataset = (
-            word in plain or plain in word or "track" in word or word.startswith(("fishyscapes", "lostandfound"))
-        )
+        known = plain in word or (len(word) > _SHORT and word in plain)
+        is_dataset = known or "track" in word or word.startswith(("fishyscapes", "lostandfound"))
         if part.lower() not in _PLAIN_WORDS and not is_dataset:
             return part
     return folder.name
@@ -113,8 +113,8 @@ def _refuse_several(folder: Path, found: Mapping[str, Sequence[Path]]) -> None:
     if len(inside) == len(files) and all((folder / method).is_dir() for method in methods):
         offered = ", ".join(methods[:_MOST_OFFERED]) + (", ..." if len(methods) > _MOST_OFFERED else "")
         raise DatasetError(
-            f"{folder} holds the score maps of several methods: {offered}; import them one by one, {folder / methods[0]} "
-            "to begin with"
+            f"{folder} holds the score maps of several methods: {offered}; import them one by one, "
+            f"{folder / methods[0]} to begin with"
         )
     raise DatasetError(f"two score maps belong to {image_id}: {files[0]} and {files[1]}; remove one of them")
 

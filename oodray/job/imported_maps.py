@@ -23,7 +23,7 @@ RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""
 
 CONFIDENCE = "_conf"
-"""How BRAVO ends the names of its maps: they hold shares that are high where a method is sure, so 1 - x is the score."""
+"""How BRAVO ends the names of its maps: their shares are high where a method is sure, so 1 - x is the score."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 

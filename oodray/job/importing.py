@@ -1,7 +1,7 @@
 """Scores of other methods, made a run of oodray: the same folder, tallies, metrics and tables.
 
-There is a row per image, with one tally: of the score, and no clusters. `run.json` says so under `imported`, and how the
-maps were read: what needs them again reads them the same way, with `oodray.job.imported_maps`.
+There is a row per image, with one tally: of the score, and no clusters. `run.json` says so under `imported`, and how
+the maps were read: what needs them again reads them the same way, with `oodray.job.imported_maps`.
 """
 
 from __future__ import annotations

@@ -96,17 +96,18 @@ class Curve:
         if rule == "nearest-last":
             return self._at_last_nearest(tpr)
         level = self._level(tpr)
-        if rule == ">=":
-            return float(alarms[np.searchsorted(found, _ceil(level))] / self.ind)
         above = int(np.searchsorted(found, _floor(level), side="right"))
-        if above == len(found):
-            return 1.0
-        if rule == ">":
-            return float(alarms[above] / self.ind)
-        low = found[above - 1] if above else found[0] * 0
-        start, end = before[above].item(), alarms[above].item()
-        share = (level - low.item()) / (found[above].item() - low.item())
-        return float((start + share * (end - start)) / self.ind.item())
+        if rule == ">=":
+            called = alarms[np.searchsorted(found, _ceil(level))]
+        elif above == len(found):
+            called = self.ind
+        elif rule == ">":
+            called = alarms[above]
+        else:
+            low = found[above - 1].item() if above else 0
+            share = (level - low) / (found[above].item() - low)
+            called = before[above].item() + share * (alarms[above].item() - before[above].item())
+        return float(called / int(self.ind) if self.found.dtype.kind in "iu" else called / self.ind)
 
     def _at_last_nearest(self, tpr: float) -> float:
         """The FPR at the last of the thresholds whose TPR is nearest, up to the first that finds all OoD pixels."""

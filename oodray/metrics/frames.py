@@ -41,8 +41,9 @@ class Frame:
 def in_quantile_bins(frame: Frame, *, rounding: bool = True) -> Frame:
     """A frame as SegmentMeIfYouCan bins it: its scores are the lower edges of bins.
 
-    Scores are rounded to float16, as its files hold them, unless they are but places in an order. The edges are the 384 quantiles, with equal steps, of the
-    OoD pixels' scores, as many of the others', and one beyond either end; a bin holds its lower edge.
+    Scores are rounded to float16, as its files hold them, unless they are but places in an order. The edges are the
+    384 quantiles, with equal steps, of the OoD pixels' scores, as many of the others', and one beyond either end; a
+    bin holds its lower edge.
 
     >>> frame = Frame(np.array([0.25, 0.5, 0.75, 1.0]), np.array([0, 0, 1, 3]), np.array([5, 1, 1, 0]))
     >>> binned = in_quantile_bins(frame)
