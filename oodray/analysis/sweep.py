@@ -24,8 +24,8 @@ from oodray.method.rule import check_ood_ratios, exceeded
 from oodray.metrics.cells import Cells
 from oodray.metrics.sweep import MAX_SETTINGS, ClusterGrid, Columns, best_settings, sweep, sweep_mask_then_logit
 from oodray.metrics.tally import IN_DISTRIBUTION, MAX_BITS, OOD, first_key_at_least, snap_threshold
-from oodray.results.cells import clusters_of
 from oodray.ranges import round_range
+from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
 
 _TAIL = 0.0005  # share of the confidences at either end that a sweep leaves out

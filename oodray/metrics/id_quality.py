@@ -27,8 +27,8 @@ class IdTally:
     """Counts of any number of images, for a network of C classes.
 
     Attributes:
-        confusion: `(2, C + 1, C)` int64: pixels outside and inside the mask, by true class, of which the last is OoD, and
-            by predicted class.
+        confusion: `(2, C + 1, C)` int64: pixels outside and inside the mask, by true class, of which the last is OoD,
+            and by predicted class.
         pixels: `(BINS + 1,)` int64, in-distribution pixels by bin of confidence, the largest probability.
         correct: `(BINS + 1,)` int64, those among them whose class is right.
         confidence: `(BINS + 1,)` float64, the sum of their confidences.

@@ -132,7 +132,7 @@ def _known(value: float) -> float | None:
 
 
 def _interval(low: float | None, high: float | None) -> Interval | None:
-    return None if low is None or high is None else (low, high)
+    return None if low is None or high is None or math.isnan(low) or math.isnan(high) else (low, high)
 
 
 def _names(runs: Sequence[Compared]) -> list[str]:

@@ -61,7 +61,9 @@ def test_calibration_is_that_of_its_definition() -> None:
     shares, classes, _ = together()
     confidence, right = shares.max(axis=0).astype(np.float64), shares.argmax(axis=0) == classes
     bins = np.digitize(shares.max(axis=0), np.linspace(0, 1, 16, dtype=np.float32))
-    error = sum(abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins))
+    error = sum(
+        abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)
+    )
     assert QUALITY.ece == pytest.approx(error)
     truth = np.eye(CLASSES)[classes].T
     assert QUALITY.brier == pytest.approx(np.square(shares.astype(np.float64) - truth).sum(axis=0).mean())
