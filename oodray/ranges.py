@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any
 
 from oodray.errors import ConfigError
 
 MAX_NUMBERS = 1_000_000
 
-SWEPT_TAUS, SWEPT_OOD_RATIOS = "-2:12:0.05", "0:1:0.01"
-"""What a sweep tries where it is not told otherwise."""
+SWEPT_OOD_RATIOS = "0:1:0.01"
+"""The values of T that a sweep tries where it is not told otherwise."""
 
 
 def decimal_range(text: str) -> list[float]:
@@ -48,6 +48,22 @@ def decimal_range(text: str) -> list[float]:
     if steps >= MAX_NUMBERS:
         raise ConfigError(f"{text!r} has {steps + 1:,} numbers, more than {MAX_NUMBERS:,}; use a larger step")
     return [float(start + index * step) for index in range(int(steps) + 1)]
+
+
+def round_range(low: float, high: float, most: int = 200) -> str:
+    """A range that covers two numbers in round steps, a 1, 2 or 5 of some decimal place, so that `most` are enough.
+
+    >>> round_range(-1.234, 16.3), round_range(0.501, 0.5049), round_range(3, 3)
+    ('-1.3:16.3:0.1', '0.501:0.5049:0.00002', '3:3:1')
+    """
+    lowest, highest = Decimal(repr(float(low))), Decimal(repr(float(high)))
+    if lowest >= highest:
+        return f"{low:g}:{low:g}:1"
+    wanted = (highest - lowest) / most
+    place = Decimal(1).scaleb(wanted.adjusted())
+    step = next(factor * place for factor in (1, 2, 5, 10) if factor * place >= wanted)
+    start, end = (lowest / step).to_integral_value(ROUND_FLOOR), (highest / step).to_integral_value(ROUND_CEILING)
+    return ":".join(f"{number.normalize():f}" for number in (start * step, end * step, step))
 
 
 def numbers(values: str | float | Iterable[float]) -> list[float]:

@@ -45,6 +45,7 @@ COMMANDS = (
     "sweep",
     "import-scores",
     "compare",
+    "leaderboard",
     "status",
     "show",
     "datasets",

@@ -46,6 +46,7 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "sklearn",
+    "scipy",
     "cuml",
     "triton",
     "numba",
@@ -57,9 +58,10 @@ HOMES = {
     "mmseg": {"models", "training"},
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
-    "torch": {"scores", "method", "models", "training", "cluster", "job", "api", "doctor"},
     "skimage": {"method"},
+    "torch": {"scores", "method", "models", "datasets", "training", "cluster", "job", "api", "doctor"},
     "sklearn": {"method", "scores"},
+    "scipy": {"metrics", "scores", "datasets", "report", "export"},
     "cuml": {"method"},
     "triton": {"models"},
     "numba": {"metrics", "models"},
@@ -201,9 +203,11 @@ def test_packages_stay_in_their_rooms(package: str) -> None:
     assert [f"{at.where} imports {package}" for at in found if at.room not in HOMES[package]] == []
 
 
-def test_metrics_need_numpy_and_one_compiled_loop() -> None:
+def test_metrics_need_numpy_one_compiled_loop_and_connected_regions() -> None:
     third_party = {found.package for found in ALL if found.room == "metrics"} - set(sys.stdlib_module_names)
-    assert third_party == {"numpy", "numba", "oodray"}
+    assert third_party == {"numpy", "numba", "scipy", "oodray"}
+    at_once = {found.package for found in ALL if found.room == "metrics" and not found.lazy} - {"oodray"}
+    assert at_once & {"scipy"} == set()
 
 
 def test_the_method_needs_numpy_and_torch_alone() -> None:

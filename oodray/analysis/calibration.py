@@ -121,7 +121,7 @@ def known_confidence(folder: ResultsFolder) -> tuple[Tally, int, int]:
         DatasetError: if pixels are labelled OoD, or none counts.
         ResultsError: if the folder holds no results.
     """
-    confidence, images, failed = _confidence(CountedFiles.of(folder), folder.clustering_rule().k)
+    confidence, images, failed = run_confidence(CountedFiles.of(folder), folder.clustering_rule().k)
     if confidence.pixels(OOD):
         share = confidence.pixels(OOD) / confidence.pixels()
         raise DatasetError(
@@ -157,7 +157,7 @@ def write_config(
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _confidence(files: CountedFiles, k: int) -> tuple[Tally, int, int]:
+def run_confidence(files: CountedFiles, k: int) -> tuple[Tally, int, int]:
     """The tally of confidence of all images, how many they are, and how many failed."""
     confidence, images, failed = Tally.sum(()), 0, 0
     for rows, clusters in _clusters(files):

@@ -14,7 +14,7 @@ import typer
 import oodray
 from oodray.cli import datasets, models
 from oodray.cli.calibrate import calibrate
-from oodray.cli.compare import compare
+from oodray.cli.compare import compare, leaderboard
 from oodray.cli.doctor import doctor
 from oodray.cli.evaluate import evaluate
 from oodray.cli.export import export
@@ -43,6 +43,7 @@ for command in (
     sweep,
     import_scores,
     compare,
+    leaderboard,
     status,
     show,
     report,

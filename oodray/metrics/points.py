@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.metrics.curves import Counts
+from oodray.metrics.curve import Counts
 from oodray.metrics.score_counts import ScoreCounts
 
 Floats = NDArray[np.float64]

@@ -30,6 +30,8 @@ class ResultsFolder:
         self.results = self.path / "results"
         self.metrics = self.path / "metrics.parquet"
         self.metrics_json = self.path / "metrics.json"
+        self.components = self.path / "components.parquet"
+        self.components_summary = self.path / "components_summary.parquet"
         self.sweep = self.path / "sweep.parquet"
         self.heat_maps = self.path / "sweep"
         self.pictures = self.path / "pictures"
@@ -185,14 +187,19 @@ def write_json(target: Place, content: Mapping[str, Any]) -> None:
     Raises:
         RunError: if it cannot be written.
     """
-    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+    text = json.dumps(without_nan(content), indent=2, allow_nan=False)
     with replacing(target) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Plain values with None for NaN.
+
+    >>> without_nan({"ap": [math.nan, 0.5]})
+    {'ap': [None, 0.5]}
+    """
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -14,7 +14,7 @@ from oodray.analysis.files import CountedFiles
 from oodray.analysis.sweep import make_request, sweep_run
 from oodray.errors import ResultsError
 from oodray.job.units import SegmentedImage
-from oodray.metrics.conventions import LIKE
+from oodray.metrics.evaluators import LIKE
 from oodray.results.folder import ResultsFolder
 from oodray.storage.place import Place
 

@@ -21,7 +21,8 @@ import oodray
 from oodray.analysis.evaluation import evaluate_run
 from oodray.api.run import Run, open_run
 from oodray.errors import ConfigError, ResultsError
-from oodray.metrics.conventions import LIKE, make_convention
+from oodray.metrics.conventions import make_convention
+from oodray.metrics.evaluators import LIKE
 from oodray.results.folder import ResultsFolder
 
 IMAGE = "images/03"
