@@ -78,7 +78,6 @@ HOMES = {
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "matplotlib": {"report"},
-    "scipy": {"report", "export"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "yaml": {"yaml_text"},

@@ -33,7 +33,7 @@ def sweep(
 ) -> None:
     """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
     from oodray.analysis.labels import refuse_without_labels
-        from oodray.analysis.sweep import edges, make_request, sweep_run, usual_taus
+    from oodray.analysis.sweep import edges, make_request, sweep_run, usual_taus
     from oodray.ranges import decimal_range
     from oodray.report.heat_map import write_heat_maps
     from oodray.report.tables import selection_table, sweep_table
