@@ -98,18 +98,8 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
     """
     k = folder.clustering_rule().k
     files = CountedFiles.of(folder)
-    confidence, images, failed = _confidence(files, k)
-    if confidence.pixels(OOD):
-        share = confidence.pixels(OOD) / confidence.pixels()
-        raise DatasetError(
-            f"{share:.2%} of the pixels are labelled OoD: tau comes from images that hold nothing unknown, "
-            "such as the validation images of what the network was trained on"
-        )
-    counting = IN_DISTRIBUTION if confidence.pixels(IN_DISTRIBUTION) else IGNORE
-    chosen = confidence.labels == counting
-    known = Tally.from_arrays(confidence.keys[chosen], confidence.labels[chosen], confidence.counts[chosen])
-    if not known.pixels():
-        raise DatasetError(f"{folder.path} holds no image to calibrate on: all {failed} failed")
+    known, images, failed = known_confidence(folder)
+    counting = int(known.labels[0])
     tau = known.quantile(quantile)
     calibration = Calibration(
         tau=tau,
@@ -122,6 +112,28 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
     )
     folder.write_run(folder.read_run() | {"calibration": asdict(calibration)})
     return calibration
+
+
+def known_confidence(folder: ResultsFolder) -> tuple[Tally, int, int]:
+    """The confidences of the pixels that count, of how many images they are, and how many failed.
+
+    Raises:
+        DatasetError: if pixels are labelled OoD, or none counts.
+        ResultsError: if the folder holds no results.
+    """
+    confidence, images, failed = _confidence(CountedFiles.of(folder), folder.clustering_rule().k)
+    if confidence.pixels(OOD):
+        share = confidence.pixels(OOD) / confidence.pixels()
+        raise DatasetError(
+            f"{share:.2%} of the pixels are labelled OoD: tau comes from images that hold nothing unknown, "
+            "such as the validation images of what the network was trained on"
+        )
+    counting = IN_DISTRIBUTION if confidence.pixels(IN_DISTRIBUTION) else IGNORE
+    chosen = confidence.labels == counting
+    known = Tally.from_arrays(confidence.keys[chosen], confidence.labels[chosen], confidence.counts[chosen])
+    if not known.pixels():
+        raise DatasetError(f"{folder.path} holds no image to calibrate on: all {failed} failed")
+    return known, images, failed
 
 
 def write_config(

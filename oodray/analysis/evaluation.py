@@ -35,6 +35,7 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("ap_rule", pa.string()),
     ("fpr95_rule", pa.string()),
     ("tie_rule", pa.string()),
+    ("largest_tie", pa.float64()),
     ("lacking", pa.string()),
     ("like", pa.string()),
     ("tpr", pa.float64()),
@@ -132,7 +133,7 @@ def measure_run(
     files = CountedFiles.of(folder)
     totals = total(files, rule, on_ray=on_ray)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
-    scores = folder.read_run()["config"]["scores"] if totals.images else []  # else there is nothing to rank
+    scores = folder.score_names() if totals.images else []  # else there is nothing to rank
     images = list(image_totals(files, rule)) if resamples or any(map(_by_image, asked)) else []
     return Evaluation(
         rule=rule,

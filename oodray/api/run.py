@@ -118,6 +118,20 @@ class Run:
         """
         return self._picture(image_id, "clusters_png")
 
+    def score_map(self, image_id: str, score: str) -> NDArray[np.float64]:
+        """The score of each pixel of an image, `(H, W)`; higher is more out of distribution.
+
+        Args:
+            image_id: as in `images`.
+            score: such as `"ratio"`, whose map follows from the stored clusters.
+
+        Raises:
+            ResultsError: the run does not store the map of this score, or as for `mask`.
+        """
+        from oodray.results.maps import score_map
+
+        return score_map(self._folder, image_id, score)
+
     def evaluate(
         self,
         like: str | Sequence[str] | None = None,

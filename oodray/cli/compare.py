@@ -16,11 +16,14 @@ def compare(
 ) -> None:
     """Put runs side by side, by dataset, with what the paper printed as cited rows."""
     from oodray.analysis.comparison import compare_runs
+    from oodray.analysis.labels import refuse_without_labels
     from oodray.metrics.conventions import DEFAULT, like_evaluator
     from oodray.report.comparison import comparison_tables
     from oodray.results.folder import ResultsFolder
 
     convention = DEFAULT if like is None else like_evaluator(like)
-    terminal = console()
-    for table in comparison_tables(compare_runs([ResultsFolder(out) for out in outs], convention), convention):
+    terminal, folders = console(), [ResultsFolder(out) for out in outs]
+    for folder in folders:
+        refuse_without_labels(folder, "there is nothing to compare")
+    for table in comparison_tables(compare_runs(folders, convention), convention):
         terminal.print(table)

@@ -42,6 +42,6 @@ def run(
 
 def _confirm_removal(folder: ResultsFolder) -> None:
     """Where somebody can answer, ask before results are removed."""
-    files = len(folder.finished_units())
+    files = len(folder.parts())
     if files and sys.stdin.isatty():
         typer.confirm(f"Remove the run in {folder.path}, {files} files?", abort=True, err=True)

@@ -29,6 +29,7 @@ def sweep(
     ] = None,
 ) -> None:
     """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
+    from oodray.analysis.labels import refuse_without_labels
     from oodray.analysis.sweep import make_request, sweep_run
     from oodray.ranges import decimal_range
     from oodray.report.heat_map import write_heat_maps
@@ -36,6 +37,7 @@ def sweep(
     from oodray.results.folder import ResultsFolder, write_table
 
     folder, terminal = ResultsFolder(out), console()
+    refuse_without_labels(folder, "there is no setting to choose")
     taus, ood_ratios = decimal_range(tau), decimal_range(ood_ratio)
     request = make_request(folder, taus, ood_ratios, with_mask_then_logit=with_mask_then_logit)
     if select_on is None:

@@ -80,7 +80,7 @@ class Finisher:
                 for cluster, tally in of_k.items()
             ],
             tallies=[
-                ScoreTally.of(found.score, Tally.of(score_keys(found.values), labels_of(image)))
+                ScoreTally.of(found.score, found.scale, found.keys, labels_of(image))
                 for found in image.score_maps or ()
             ],
         )

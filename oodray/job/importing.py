@@ -15,26 +15,32 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_image, decode_label, read_bytes
+from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
 from oodray.datasets.layouts import Layout, get_layout
 from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, manifest_digest
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_maps import find_score_files, read_scores
 from oodray.errors import ConfigError, ImageError
 from oodray.job.finisher import unit_done
+from oodray.job.pipeline import UNITS_OF_A_SLICE
 from oodray.job.units import UnitDone
-from oodray.metrics.tally import IGNORE, Tally, score_keys
+from oodray.metrics.scales import Float32
+from oodray.metrics.tally import IGNORE
 from oodray.records import extended
 from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
+from oodray.results.waves import close_waves, open_waves, remove_closed_parts
 from oodray.storage.place import Place, storage_path
 
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""
 
-_LARGEST = float(np.finfo(np.float16).max)
+SCALE = Float32()
+"""Of the keys: scores are not rounded further than to float32, as a ranking of others is to be kept as it is."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Import:
             "imported_from": str(self.folder),
             "score": self.score,
             "resize": self.resize,
+            "scale": SCALE.name,
         }
 
 
@@ -103,10 +110,15 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         "imported": {"folder": str(request.folder), "resize": request.resize},
     }
     finished = start_or_continue(folder, request.manifest, request.identity(), description)
-    for unit, images in what_is_left(folder, request.manifest, finished).by_unit().items():
-        rows = [_row(request, image) for image in images]
-        write_part(folder, unit, rows)
-        on_unit(unit_done(rows))
+    left = what_is_left(folder, request.manifest, finished)
+    open_waves(folder, request.manifest, left.units)
+    for slice_of_units in left.slices(UNITS_OF_A_SLICE):
+        for unit, images in slice_of_units.items():
+            rows = [_row(request, image) for image in images]
+            write_part(folder, unit, rows)
+            on_unit(unit_done(rows))
+    close_waves(folder)
+    remove_closed_parts(folder)
 
 
 def _row(request: Import, listed: ListedImage) -> ResultRow:
@@ -124,15 +136,15 @@ def _imported(request: Import, listed: ListedImage) -> ResultRow:
     if path is None:
         raise ImageError(f"no score map below {request.folder} is named after this image")
     scores = read_scores(path)
-    if listed.label_uri is None:
+    label = read_label(listed.label_uri)
+    if label is None:
         data = read_bytes(listed.image_uri)
         image = upright(decode_image(data), exif_orientation(data), None).pixels
         labels = np.full((image.shape[0], image.shape[1]), IGNORE, np.uint8)
     else:
-        labels = decode_label(read_bytes(listed.label_uri), request.layout.label_codes)
+        labels = decode_label(label, request.layout.label_codes)
     height, width = labels.shape[0], labels.shape[1]
     values = _rounded(path, _resized(path, scores, (height, width), request.resize))
-    tally = Tally.of(score_keys(values), labels)
     return extended(
         ResultRow,
         listed,
@@ -141,7 +153,7 @@ def _imported(request: Import, listed: ListedImage) -> ResultRow:
         width=width,
         image_score=float(values.max()),
         clusters=[],
-        tallies=[ScoreTally.of(request.score, tally)],
+        tallies=[ScoreTally.of(request.score, SCALE.name, SCALE.keys(values), labels)],
     )
 
 
@@ -163,13 +175,13 @@ def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str 
     return np.asarray(interpolate(tensor, size, mode=mode)[0, 0].numpy())
 
 
-def _rounded(path: Path, scores: NDArray[Any]) -> NDArray[np.float16]:
-    """The scores as float16, which tallies count exactly."""
+def _rounded(path: Path, scores: NDArray[Any]) -> NDArray[np.float32]:
+    """The scores as float32, which tallies count exactly."""
     if np.abs(scores).max() > _LARGEST:
         raise ImageError(
-            f"{path} holds scores beyond {_LARGEST:g}, the largest float16; divide all of them by a number"
+            f"{path} holds scores beyond {_LARGEST:g}, the largest float32; divide all of them by a number"
         )
-    return scores.astype(np.float16) + np.float16(0)  # -0 becomes +0
+    return scores.astype(np.float32)
 
 
 def missing_warning(request: Import) -> str | None:

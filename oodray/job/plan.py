@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,9 @@ from oodray.cluster.device import choose_device
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.members import file_of
+from oodray.datasets.remarks import remarks
+from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
@@ -26,13 +30,15 @@ from oodray.models.segmenter import Segmenter
 from oodray.models.source import ModelSource, resolve_model
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
+from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.registry import is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
 
 LoadNetwork = partial[Segmenter]
 """Loads a network; raises what keeps it from starting."""
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
 
 
@@ -50,6 +56,7 @@ class Plan:
         code_sha256: of the user's file that makes the network, None where a name does.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
+        search_path: the folder to import scores of yours from.
     """
 
     config: RunConfig
@@ -61,10 +68,15 @@ class Plan:
     code_sha256: str | None
     device: str
     warnings: tuple[str, ...]
+    search_path: str
 
     def method(self) -> MethodSettings:
         """The settings that the stages need."""
-        return MethodSettings.of(self.config)
+        return MethodSettings.of(self.config, self.search_path)
+
+    def score_names(self) -> tuple[str, ...]:
+        """How results name the scores."""
+        return names_of(self.config.scores, self.search_path)
 
     def weights_bytes(self) -> int | None:
         """Size of the weights on disk, None where a factory has its own."""
@@ -73,11 +85,19 @@ class Plan:
 
     def places(self) -> dict[str, str]:
         """What every machine that computes must see, by the name that a message gives it."""
-        places = {"--root": str(self.root), "the first image": self.manifest["image_uri"][0].as_py()}
+        places = {"--root": str(self.root), "the first image": file_of(self.manifest["image_uri"][0].as_py())}
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         if self.model.own_code is not None:
             places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
+        if self.config.fit is not None:
+            places["the fit"] = str(FitFolder(self.config.fit).fit)
+        places |= {
+            f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
+        }
         return places
+
+    def _own_scores(self) -> list[Path]:
+        return source_files(self.config.scores, self.search_path)
 
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
@@ -85,6 +105,8 @@ class Plan:
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
+            "scores_sha256": [file_sha256(path) for path in self._own_scores()],
+            "fit_sha256": None if self.config.fit is None else Fit(self.config.fit).sha256(),
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -142,9 +164,14 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     if folder.path.exists() and not folder.path.is_dir():
         raise ResultsError(f"--out {folder.path} is a file; name a folder")
     model = resolve_network(layers)
+    check_own_scores(layers.config)
     root = dataset_root(layers, folder)
-    manifest = list_images(layers, root)
-    return Request(layers, model, root, manifest, *choose_tau(layers, model))
+    with remarks() as noticed:
+        manifest = list_images(layers, root)
+    tau, warnings = choose_tau(layers, model)
+    of_labels = None if manifest is None else white_masks_warning(layers.layout, manifest["label_uri"].to_pylist())
+    found = (*(remark.text for remark in noticed), *([of_labels] if of_labels else []))
+    return Request(layers, model, root, manifest, tau, (*found, *warnings))
 
 
 def complete(
@@ -169,10 +196,11 @@ def complete(
     dtype = choose_dtype(config.dtype, model, device.kind)
     with ThreadPoolExecutor(1, "draw") as thread:
         # From here on nothing refuses the request any more.
-        listed = thread.submit(_images_of, request)
+        drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
         on_network(network_of(model, device.kind, dtype))
         sha256 = model.weights_sha256()
-        manifest = listed.result()
+        manifest = drawn.result() if drawn else request.manifest
+        assert manifest is not None, "images that are not listed are drawn"
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
@@ -181,10 +209,11 @@ def complete(
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
-    return Plan(
+    plan = Plan(
         config=replace(
             config,
             root=str(request.root),
+            fit=None if config.fit is None else str(FitFolder(config.fit).path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -198,7 +227,11 @@ def complete(
         code_sha256=None if model.code is None else file_sha256(model.code),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
+        search_path=str(Path.cwd()),
     )
+    if config.fit is not None:
+        Fit(config.fit).require_network(network_identity(plan.identity()))
+    return plan
 
 
 def resolve_network(layers: Layers) -> ModelSource:
@@ -219,6 +252,20 @@ def resolve_network(layers: Layers) -> ModelSource:
     if model.checkpoint is not None:
         refuse_wrong_file(model.checkpoint)
     return model
+
+
+def check_own_scores(config: RunConfig) -> None:
+    """Import the scores of yours, after their code was found to lie outside of the dataset's folder.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    for score in config.scores:
+        if config.root is not None:
+            refuse_code_of_the_dataset(score, storage_path(config.root))
+    own = [score for score in config.scores if is_own(score)]
+    pixel_scores(own, str(Path.cwd()))
+    names_of(config.scores, str(Path.cwd()))
 
 
 def dataset_root(layers: Layers, folder: ResultsFolder) -> Place:
@@ -243,10 +290,6 @@ def list_images(layers: Layers, root: Place) -> pa.Table | None:
     if layers.layout.drawn:
         return None
     return build_manifest(layers.layout, root, allow_outside=layers.config.allow_outside_root)
-
-
-def _images_of(request: Request) -> pa.Table:
-    return draw_images(request.layers.layout, request.root) if request.manifest is None else request.manifest
 
 
 def network_of(model: ModelSource, device: str, dtype: str | None) -> LoadNetwork:
@@ -285,6 +328,10 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     config = layers.config
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
+    if config.tau_auto:
+        if config.fit is None:
+            raise ConfigError("--tau auto takes the tau of a fit: pass --fit FIT, see `oodray fit --help`")
+        return Fit(config.fit).tau, ()
     if model.tau is not None:
         return model.tau, ()
     if config.tau is None:

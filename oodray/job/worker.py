@@ -6,18 +6,27 @@ What it sends on is `SegmentedImage` in `oodray.job.units`: confidence, cluster 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
+from oodray.job.gathering import Gathering
 from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
 from oodray.records import extended
+from oodray.scores.registry import pixel_scores
+from oodray.scores.score import Head, ImageFeatures, PixelScore
+
+if TYPE_CHECKING:
+    from oodray.scores.maps import PixelMaps
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,12 @@ class Worker:
         segmenter: the network.
         settings: of the method.
         guard: of the work on images.
-        beside: a thread that clusters a batch while the network sees the next one; None clusters it before. A guard
-            does not watch over that thread.
+        gathering: what is gathered of the images for a fit; None for a run.
+        beside: a thread that clusters a batch while the network sees the next one; None clusters it before, and so
+            does a fit. A guard does not watch over that thread.
+
+    Raises:
+        ConfigError: a score to fit needs what the network does not offer.
     """
 
     def __init__(
@@ -56,11 +69,15 @@ class Worker:
         segmenter: Segmenter,
         settings: MethodSettings,
         guard: Guard | None = None,
+        gathering: Gathering | None = None,
+        *,
         beside: ThreadPoolExecutor | None = None,
     ) -> None:
         self.segmenter, self.settings = segmenter, settings
+        self.gatherer = None if gathering is None else gathering.gatherer(segmenter)
+        self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit)
         self.guard = guard or unguarded()
-        self._beside = beside
+        self._beside = beside if gathering is None else None
         self._clustering: Future[list[SegmentedImage]] | None = None
 
     def __call__(self, images: list[DecodedImage]) -> list[SegmentedImage]:
@@ -74,7 +91,10 @@ class Worker:
         if healthy:
             for pending in self.guard.run("segment and cluster", healthy, self._segment, _given_up, self._batches):
                 begun[pending.image_id] = pending
-        return [begun[image.image_id] for image in images]
+        found = [begun[image.image_id] for image in images]
+        if self.gatherer is not None:
+            self.gatherer.write([pending.get() for pending in found])
+        return found
 
     def _batches(self, images: list[DecodedImage]) -> Iterator[list[DecodedImage]]:
         for _, same_size in groupby(sorted(images, key=_size), key=_size):
@@ -100,7 +120,9 @@ class Worker:
         self, images: list[DecodedImage], segmentations: list[Segmentation], seconds_segment: float
     ) -> list[Pending]:
         def cluster() -> list[SegmentedImage]:
-            found = cluster_images(images, segmentations, self.settings)
+            found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
+            if self.gatherer is not None:
+                found = [self._gathered(*pair) for pair in zip(found, segmentations, strict=True)]
             return [replace(image, seconds_segment=seconds_segment) for image in found]
 
         if self._beside is None:
@@ -109,11 +131,20 @@ class Worker:
             # The logits of one batch, and no more, wait in memory while the network makes others.
             wait([self._clustering])
         self._clustering = clustering = self._beside.submit(cluster)
-        return [Pending(image.image_id, partial(_found, clustering, index)) for index, image in enumerate(images)]
+        return [
+            Pending(image.image_id, lambda index=index: clustering.result()[index])  # type: ignore[misc]
+            for index, image in enumerate(images)
+        ]
 
-
-def _found(clustering: Future[list[SegmentedImage]], index: int) -> SegmentedImage:
-    return clustering.result()[index]
+    def _gathered(self, image: SegmentedImage, segmentation: Segmentation) -> SegmentedImage:
+        assert self.gatherer is not None, "asked for where there is one"
+        if image.error is not None:
+            return image
+        try:
+            self.gatherer.add(image, segmentation)
+        except Exception as error:
+            return replace(image, error=_failure("gathering statistics failed", error))
+        return image
 
 
 def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Segmentation]:
@@ -127,43 +158,97 @@ def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Seg
 
 
 def cluster_images(
-    images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
+    images: list[DecodedImage],
+    segmentations: list[Segmentation],
+    settings: MethodSettings,
+    scores: Sequence[PixelScore],
+    head: Head | None = None,
 ) -> list[SegmentedImage]:
-    """Confidence, pixel scores and clusters of images, from what a network said of them."""
+    """Confidence, pixel scores and clusters of images, from what a network said of them; `head` is its classifier."""
     start = time.perf_counter()
     try:
-        scored = [_scored(*pair, settings) for pair in zip(images, segmentations, strict=True)]
-        maps = _cluster_maps(images, segmentations, settings)
+        maps = [maps_of(*pair, scores, head) for pair in zip(images, segmentations, strict=True)]
+        clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = _failure("clustering failed", error)
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
-            replace(image, cluster_maps=of_image, seconds_cluster=seconds)
-            for image, of_image in zip(scored, maps, strict=True)
+            replace(_segmented(image, of_pixels, scores, of_clusters, settings.k), seconds_cluster=seconds)
+            for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
         ]
     if len(images) == 1:
         return [_failed(images[0], failure)]
     alone = zip(images, segmentations, strict=True)
-    return [done for image, seen in alone for done in cluster_images([image], [seen], settings)]
+    return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _scored(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> SegmentedImage:
-    from oodray.method.scores import pixel_scores
-
+def _segmented(
+    image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore], clusters: list[ClusterMap], k: int
+) -> SegmentedImage:
+    regions = regions_at_image_size(image, clusters, k)
     height, width = image.size
-    maps = pixel_scores(segmentation.logits, height, width, settings.scores)
     return extended(
         SegmentedImage,
         image,
-        confidence=maps.pop("confidence"),
-        score_maps=[ScoreMap(score=name, height=height, width=width, values=values) for name, values in maps.items()],
+        confidence=maps.confidence,
+        score_maps=[
+            ScoreMap(
+                score=score.name,
+                scale=score.scale.name,
+                height=height,
+                width=width,
+                keys=_keys(score, maps.of(score, regions)),
+            )
+            for score in scores
+        ],
+        cluster_maps=clusters,
     )
 
 
-def _cluster_maps(
+def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:
+    """The region of every pixel, `(height, width)`: of the number of clusters that gives the mask."""
+    from oodray.method.rule import upsample_nearest
+
+    return upsample_nearest(next(found.ids for found in clusters if found.k == k), *image.size)
+
+
+def head_of(segmenter: Segmenter) -> Head | None:
+    """The classifier of a network that offers it, see `oodray.Segmentation`."""
+    return getattr(segmenter, "head", None)
+
+
+def maps_of(
+    image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore], head: Head | None
+) -> PixelMaps:
+    """Confidence and scores of every pixel of an image.
+
+    Raises:
+        ImageError: a value is NaN or infinite.
+    """
+    from oodray.scores.maps import pixel_maps
+
+    segmentation.refuse_scores({score.name: score.needs for score in scores})
+    features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
+    return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+
+
+def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    try:
+        keys = score.scale.keys(values)
+    except ValueError as error:
+        raise ImageError(f"the score {score.name}: {error}") from None
+    if keys.dtype != np.uint16:
+        raise ImageError(f"the score {score.name} must have a scale of 16 bits, not {score.scale.name}")
+    return keys.astype(np.uint16, copy=False)
+
+
+def cluster_maps_of(
     images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
 ) -> list[list[ClusterMap]]:
+    """Of each image, the clusters of every K, on the grid of the features; or its regions, at the size of the image."""
+    if settings.regions != "kmeans":
+        return [[_regions(image, k, settings.regions) for k in settings.ks] for image in images]
     from oodray.method.kmeans import cluster_features, kmeans_seed
 
     found = cluster_features(
@@ -181,6 +266,12 @@ def _cluster_maps(
         ]
         for of_image in found
     ]
+
+
+def _regions(image: DecodedImage, k: int, kind: str) -> ClusterMap:
+    from oodray.method.regions import regions_of
+
+    return ClusterMap(k=k, height=image.size[0], width=image.size[1], ids=regions_of(kind, image.rgb, k))
 
 
 def _size(image: DecodedImage) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from oodray.metrics.conventions import Convention, measure
 from oodray.metrics.curves import Counts
 from oodray.metrics.evaluation import ScoreMetrics, Totals, measurable
-from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 
 LEVEL = 0.95
 """Share of the resampled values that lie in an interval."""
@@ -44,7 +43,7 @@ class ImageCounts:
     @classmethod
     def of(cls, images: Sequence[Totals], score: str) -> ImageCounts:
         """The counts of a score, by image."""
-        parts = [_entries(image, score) for image in images]
+        parts = [image.ranking(score).entries(image) for image in images]
         owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
         order, ood, ind = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         _, rank = np.unique(order, return_inverse=True)
@@ -120,22 +119,3 @@ def resampled(
 def _three(ood: Counts, ind: Counts, convention: Convention) -> tuple[float, float, float]:
     measures = measure(ood, ind, convention)
     return measures.ap, measures.fpr95, measures.auroc
-
-
-def _entries(image: Totals, score: str) -> tuple[NDArray[np.float64], Counts, Counts]:
-    """Of one image: a number in the order of the ranks, OoD and in-distribution pixels of each entry."""
-    if score == "ratio":
-        unsure, pixels, ood, ind = image.clusters
-        return -(unsure / pixels), ood, ind
-    if score == "mask-then-logit":
-        inside, outside = _tally_entries(image.inside), _tally_entries(image.outside)
-        order = np.concatenate([inside[0], outside[0] + KEY_COUNT])
-        return order, np.concatenate([inside[1], outside[1]]), np.concatenate([inside[2], outside[2]])
-    keys, ood, ind = _tally_entries(image.scores[score])
-    return -keys, ood, ind
-
-
-def _tally_entries(tally: Tally) -> tuple[NDArray[np.float64], Counts, Counts]:
-    labelled = (tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)
-    labels, counts = tally.labels[labelled], tally.counts[labelled]
-    return tally.keys[labelled].astype(np.float64), counts * (labels == OOD), counts * (labels == IN_DISTRIBUTION)

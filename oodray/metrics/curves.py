@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally, key_scores
+from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally
 
 Counts: TypeAlias = NDArray[np.int64]
 ApRule: TypeAlias = Literal["step", "trapezoid"]
@@ -160,17 +160,6 @@ def auroc(ood: Counts, ind: Counts) -> float:
     doubled = 2 * true_positives - ood  # twice the mean height of each trapezoid: TP before it + TP after it
     # Shares first: a product of two counts may not fit 64 bits.
     return float(np.sum((ind / ind.sum()) * (doubled / (2 * true_positives[-1]))))
-
-
-def score_counts(tally: Tally) -> tuple[Counts, Counts]:
-    """OoD and in-distribution pixels of a pixel score, higher = more anomalous."""
-    return _occupied(tally.dense(OOD)[::-1], tally.dense(IN_DISTRIBUTION)[::-1])
-
-
-def score_values(tally: Tally) -> NDArray[np.float64]:
-    """The distinct scores that `score_counts` counts, most anomalous first."""
-    labelled = np.unique(tally.keys[(tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)])[::-1]
-    return key_scores(np.ascontiguousarray(labelled)).astype(np.float64)
 
 
 def ratio_values(unsure: Counts, pixels: Counts) -> NDArray[np.float64]:

@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 
 from oodray.errors import DatasetError
 from oodray.metrics.conventions import DEFAULT, Convention, Measures, mean_measures, measure
-from oodray.metrics.curves import (
-    OperatingPoint,
-    mask_then_logit_counts,
-    operating_point,
-    ratio_counts,
-    ratio_values,
-    score_counts,
-    score_values,
-)
+from oodray.metrics.curves import OperatingPoint, operating_point
+from oodray.metrics.rankings import BY_CLUSTERS, ByTally, Ranking
+from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD, RunningTally, Tally
 
 TIE_RULE = "equal scores share one threshold"
@@ -41,7 +35,7 @@ class Totals:
     Attributes:
         images: images that were processed.
         failed: images that were not.
-        scores: tally of each pixel score.
+        scores: labelled pixels by key of each pixel score.
         inside: tally of confidence inside the masks.
         outside: the same outside them.
         clusters: `(4, c)`: unsure, all, OoD and in-distribution pixels of every cluster.
@@ -49,7 +43,7 @@ class Totals:
 
     images: int = 0
     failed: int = 0
-    scores: Mapping[str, Tally] = field(default_factory=dict)
+    scores: Mapping[str, ScoreCounts] = field(default_factory=dict)
     inside: Tally = field(default_factory=_nothing)
     outside: Tally = field(default_factory=_nothing)
     clusters: NDArray[np.int64] = field(default_factory=_no_clusters)
@@ -58,21 +52,21 @@ class Totals:
     def sum(parts: Iterable[Totals]) -> Totals:
         """All parts as one, taken one at a time: memory grows by 32 bytes a cluster, and by nothing else."""
         images, failed = 0, 0
-        scores: defaultdict[str, RunningTally] = defaultdict(RunningTally)
+        scores: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
         inside, outside = RunningTally(), RunningTally()
         clusters = [_no_clusters()]
         for part in parts:
             images += part.images
             failed += part.failed
-            for name, tally in part.scores.items():
-                scores[name].add(tally)
+            for name, counts in part.scores.items():
+                scores[name].add(counts)
             inside.add(part.inside)
             outside.add(part.outside)
             clusters.append(part.clusters)
         return Totals(
             images=images,
             failed=failed,
-            scores={name: total.tally() for name, total in scores.items()},
+            scores={name: running.total() for name, running in scores.items()},
             inside=inside.tally(),
             outside=outside.tally(),
             clusters=np.concatenate(clusters, axis=1),
@@ -87,29 +81,17 @@ class Totals:
             tn=self.outside.pixels(IN_DISTRIBUTION),
         )
 
+    def ranking(self, score: str) -> Ranking:
+        """How these counts rank pixels by a score.
+
+        Raises:
+            KeyError: if the score was not counted.
+        """
+        return ByTally(score) if score in self.scores else BY_CLUSTERS[score]
+
     def counts(self, score: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """OoD and in-distribution pixels by distinct value of a score, most anomalous first.
-
-        Raises:
-            KeyError: if the score was not counted.
-        """
-        if score == "ratio":
-            return ratio_counts(*self.clusters)
-        if score == "mask-then-logit":
-            return mask_then_logit_counts(self.inside, self.outside)
-        return score_counts(self.scores[score])
-
-    def values(self, score: str) -> NDArray[np.float64]:
-        """The distinct values that `counts` counts; nan for `mask-then-logit`, which ranks by two things at once.
-
-        Raises:
-            KeyError: if the score was not counted.
-        """
-        if score == "ratio":
-            return ratio_values(*self.clusters[:2])
-        if score == "mask-then-logit":
-            return np.full(len(self.counts(score)[0]), math.nan)
-        return score_values(self.scores[score])
+        """OoD and in-distribution pixels by distinct value of a score, most anomalous first; raises as `ranking`."""
+        return self.ranking(score).counts(self)
 
     def labelled(self, score: str) -> tuple[int, int]:
         """OoD and in-distribution pixels, all scores' being the same."""
@@ -122,8 +104,10 @@ class ScoreMetrics:
     """The curve metrics of one score over a dataset, as fractions, with the conventions that they follow.
 
     NaN where a class has no pixel. `best_f1_threshold` is the score from which on pixels are called OoD at the largest
-    F1; None for `mask-then-logit`, which ranks by two things, and for a mean over images. The `low` and `high` ends
-    are those of a 95 % confidence interval from a bootstrap over images, where one was asked for.
+    F1; None for `mask-then-logit`, which ranks by two things, and for a mean over images. `largest_tie` is the share of
+    the labelled pixels that have the value that most of them have; None for scores of clusters, whose values are few,
+    and for a mean over images. The `low` and `high` ends are those of a 95 % confidence interval from a bootstrap over
+    images, where one was asked for.
     """
 
     score: str
@@ -142,6 +126,7 @@ class ScoreMetrics:
     fpr95_rule: str = DEFAULT.fpr95_rule
     lacking: str = DEFAULT.lacking
     tie_rule: str = TIE_RULE
+    largest_tie: float | None = None
     ap_low: float | None = None
     ap_high: float | None = None
     fpr95_low: float | None = None
@@ -190,20 +175,28 @@ def _evaluate_score(images: Sequence[Totals], score: str, convention: Convention
 
 
 def _pooled(totals: Totals, score: str, convention: Convention) -> ScoreMetrics:
-    ood, ind = totals.counts(score)
+    ranking = totals.ranking(score)
+    ood, ind = ranking.counts(totals)
     measures = measure(ood, ind, convention)
-    threshold = math.nan if measures.best < 0 else float(totals.values(score)[measures.best])
+    threshold = math.nan if measures.best < 0 else float(ranking.values(totals)[measures.best])
     return _metrics(
         score,
         measures,
         convention,
         pixels=(int(ood.sum()), int(ind.sum())),
         threshold=None if math.isnan(threshold) else threshold,
+        largest_tie=ranking.largest_tie(totals),
     )
 
 
 def _metrics(
-    score: str, measures: Measures, convention: Convention, *, pixels: tuple[int, int], threshold: float | None = None
+    score: str,
+    measures: Measures,
+    convention: Convention,
+    *,
+    pixels: tuple[int, int],
+    threshold: float | None = None,
+    largest_tie: float | None = None,
 ) -> ScoreMetrics:
     return ScoreMetrics(
         score=score,
@@ -221,4 +214,5 @@ def _metrics(
         ap_rule=convention.ap_rule,
         fpr95_rule=convention.fpr95_rule,
         lacking=convention.lacking,
+        largest_tie=largest_tie,
     )

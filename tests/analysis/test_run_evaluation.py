@@ -20,11 +20,11 @@ from oodray.analysis.totals import total, total_here
 from oodray.errors import DatasetError, ResultsError
 from oodray.job.units import SegmentedImage
 from oodray.method.rule import Rule
-from oodray.method.settings import SCORES
 from oodray.metrics.conventions import DEFAULT, LIKE, Convention
 from oodray.metrics.evaluation import Totals
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
+from oodray.scores.registry import DEFAULT_SCORES as SCORES
 
 RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
 
@@ -41,10 +41,11 @@ def everything(folder: ResultsFolder) -> dict[str, object]:
 
 def plain(totals: Totals) -> dict[str, object]:
     """Totals as values that can be compared; the order of clusters says nothing."""
-    tallies = {**totals.scores, "inside": totals.inside, "outside": totals.outside}
+    tallies = {"inside": totals.inside, "outside": totals.outside}
     return {
         "images": (totals.images, totals.failed),
         "clusters": sorted(totals.clusters.T.tolist()),
+        "scores": {name: (t.keys.tolist(), t.ood.tolist(), t.ind.tolist()) for name, t in totals.scores.items()},
         "tallies": {name: (t.keys.tolist(), t.labels.tolist(), t.counts.tolist()) for name, t in tallies.items()},
     }
 

@@ -68,7 +68,12 @@ def test_one_machine_without_it_makes_all_take_torch_and_is_named(cluster: Clust
 
 def test_a_machine_without_a_device_of_a_gpu_needs_no_torch_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(asked.append("torch")) or True)
+
+    def is_available() -> bool:
+        asked.append("torch")
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
     monkeypatch.setattr(device, "may_have_gpu", lambda: False)
     assert choose_device(RunConfig("demo", executor="local")) == Device("cpu", "torch")
     assert asked == []

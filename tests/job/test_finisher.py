@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,18 +15,20 @@ from oodray.errors import ResultsError, RunError
 from oodray.job.attempts import ATTEMPTS, AttemptLog, Guard
 from oodray.job.finisher import Finisher
 from oodray.job.units import ClusterMap, UnitDone
-from oodray.metrics.tally import key_scores
+from oodray.metrics.scales import scale_named
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 from oodray.results.rows import RESULT_SCHEMA, ClusterRow, ScoreTally
 
 
 def tally_of(found: ClusterRow | ScoreTally) -> dict[tuple[float, int], int]:
     """A stored tally as pixels by (value, label)."""
-    values = key_scores(found.keys).astype(float).tolist()
+    scale = scale_named(found.scale if isinstance(found, ScoreTally) else None)
+    values = scale.scores(found.keys).tolist()
     return dict(zip(zip(values, found.labels.tolist(), strict=True), found.counts.tolist(), strict=True))
 
 
-def pixel_tally(values: NDArray[np.float16], labels: NDArray[np.uint8]) -> dict[tuple[float, int], int]:
+def pixel_tally(values: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> dict[tuple[float, int], int]:
     pairs = list(zip(values.astype(float).tolist(), labels.tolist(), strict=True))
     return {pair: pairs.count(pair) for pair in set(pairs)}
 
@@ -158,7 +161,7 @@ class TestFinisher:
         assert folder.parts() == []
         folder.write_run({"config": {}, "identity": orphan.identity})
         orphan(images)
-        assert folder.finished_units() == {0}
+        assert finished_units(folder) == {0}
 
     def test_a_folder_that_cannot_be_written_ends_the_run(self, tmp_path: Path) -> None:
         (tmp_path / "out").touch()

@@ -18,11 +18,12 @@ from oodray import Segmentation
 from oodray.job.units import ClusterMap, DecodedImage, SegmentedImage
 from oodray.job.worker import Worker
 from oodray.method.kmeans import cluster_features, kmeans_seed
-from oodray.method.scores import pixel_scores
 from oodray.method.settings import MethodSettings
 from oodray.models.loading import load_segmenter
 from oodray.models.source import ModelSource
 from oodray.records import extended
+from oodray.scores.maps import pixel_maps
+from oodray.scores.registry import pixel_scores
 
 
 def worker(network: str = "colours", method: MethodSettings = METHOD) -> Worker:
@@ -69,7 +70,7 @@ class TestClusteringBeside:
         images.insert(2, undecoded_image("broken"))
         method = replace(METHOD, batch_size=batch_size)
         with ThreadPoolExecutor(1) as thread:
-            beside = Worker(worker(network).segmenter, method, None, thread)
+            beside = Worker(worker(network).segmenter, method, beside=thread)
             begun = [beside.begin(images[:4]), beside.begin(images[4:])]
             found = [pending.get() for unit in begun for pending in unit]
         expected = segment(images, network, method)
@@ -87,9 +88,14 @@ class TestClusteringBeside:
                 return super().segment(images)
 
         with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(1) as caller:
-            thread.submit(lambda: (at_work.set(), may_end.wait(60)))
+
+            def hold() -> None:
+                at_work.set()
+                may_end.wait(60)
+
+            thread.submit(hold)
             at_work.wait(60)
-            beside = Worker(Watching(), METHOD, None, thread)
+            beside = Worker(Watching(), METHOD, beside=thread)
             [first] = beside.begin([decoded_image("a", IMAGE)])
             second = caller.submit(beside.begin, [decoded_image("b", IMAGE), decoded_image("c", IMAGE)])
             try:
@@ -117,13 +123,15 @@ class TestWorker:
         pixels = random_pixels(0, 160, 208)  # enough cells for other seeds to find other clusters
         [image] = segment([decoded_image("a", pixels)], method=method)
         found = fakes.Colours().segment_one(pixels)
-        scores = pixel_scores(found.logits, 160, 208, method.scores)
+        scores = pixel_scores(method.scores)
+        maps = pixel_maps(found.logits, 160, 208, scores).scores
         assert image.score_maps is not None
         assert {(found.score, found.height, found.width) for found in image.score_maps} == {
             (name, 160, 208) for name in method.scores
         }
-        for of_score in image.score_maps:
-            np.testing.assert_array_equal(of_score.values, scores[of_score.score], strict=True)
+        for score, of_score in zip(scores, image.score_maps, strict=True):
+            assert of_score.scale == score.scale.name
+            np.testing.assert_array_equal(of_score.keys, score.scale.keys(maps[score.name]), strict=True)
         assert image.cluster_maps is not None
         for k, of_k in zip(method.ks, image.cluster_maps, strict=True):
             seed = kmeans_seed(5, "a", k)
