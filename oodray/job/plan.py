@@ -197,10 +197,11 @@ def complete(
     dtype = choose_dtype(config.dtype, model, device.kind)
     with ThreadPoolExecutor(1, "draw") as thread:
         # From here on nothing refuses the request any more.
-        listed = thread.submit(_images_of, request)
+        drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
         on_network(network_of(model, device.kind, dtype))
         sha256 = model.weights_sha256()
-        manifest = listed.result()
+        manifest = drawn.result() if drawn else request.manifest
+        assert manifest is not None, "images that are not listed are drawn"
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
@@ -314,10 +315,6 @@ def list_images(layers: Layers, root: Place) -> pa.Table | None:
     if layers.layout.drawn:
         return None
     return build_manifest(layers.layout, root, allow_outside=layers.config.allow_outside_root)
-
-
-def _images_of(request: Request) -> pa.Table:
-    return draw_images(request.layers.layout, request.root) if request.manifest is None else request.manifest
 
 
 def network_of(model: ModelSource, device: str, dtype: str | None) -> LoadNetwork:

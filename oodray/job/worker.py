@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -132,11 +131,10 @@ class Worker:
             # The logits of one batch, and no more, wait in memory while the network makes others.
             wait([self._clustering])
         self._clustering = clustering = self._beside.submit(cluster)
-        return [Pending(image.image_id, partial(_found, clustering, index)) for index, image in enumerate(images)]
-
-
-def _found(clustering: Future[list[SegmentedImage]], index: int) -> SegmentedImage:
-    return clustering.result()[index]
+        return [
+            Pending(image.image_id, lambda index=index: clustering.result()[index])  # type: ignore[misc]
+            for index, image in enumerate(images)
+        ]
 
     def _gathered(self, image: SegmentedImage, segmentation: Segmentation) -> SegmentedImage:
         assert self.gatherer is not None, "asked for where there is one"

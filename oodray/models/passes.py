@@ -153,7 +153,7 @@ class _Means:
         """The means of all passes."""
         self.log_sum -= math.log(self.count)
         scores = {score.name: total / self.count for score, total in self.scores.items()}
-        entropy = torch.cat([Entropy().pixels(Strip(rows, {})) for rows in self.log_sum.split(_ROWS, dim=1)])
+        entropy = torch.cat([Entropy().pixels(Strip(rows, {})) for rows in torch.split(self.log_sum, _ROWS, dim=1)])
         scores["mutual-information"] = (entropy - self.entropy / self.count).clamp_(min=0)
         scores["energy"] = torch.zeros_like(entropy)
         return Segmentation(self.log_sum, self.features, scores=scores)

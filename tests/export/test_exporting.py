@@ -56,7 +56,7 @@ def test_exported_scores_measure_the_same(clean: Run, tiny_dataset: Path, tmp_pa
     pytest.importorskip("h5py")
     export_run(clean.folder, tmp_path / "export", name)
     out = ResultsFolder(tmp_path / "imported")
-    request = make_import("ade-ood", tiny_dataset, tmp_path / "export", score="ratio-map", resize=None)
+    request = make_import("ade-ood", tiny_dataset, tmp_path / "export", score="ratio-map")
     import_scores(request, out, lambda _: None)
     imported = open_run(out.path).metrics.set_index("score").loc["ratio-map"]
     ours = open_run(clean.folder.path).metrics.set_index("score").loc["ratio"]
