@@ -79,9 +79,7 @@ def weighing_at_most(frame: Frame, pixels: int) -> Frame:
     """
     total = int(frame.ood.sum() + frame.ind.sum())
     weight = min(1.0, pixels / total) if total else 1.0
-    ood: NDArray[np.float64] = frame.ood * weight
-    ind: NDArray[np.float64] = frame.ind * weight
-    return Frame(frame.scores, ood, ind)
+    return Frame(frame.scores, (frame.ood * weight).astype(np.float64), (frame.ind * weight).astype(np.float64))
 
 
 def pooled(frames: Sequence[Frame]) -> Frame:

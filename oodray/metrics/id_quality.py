@@ -87,8 +87,12 @@ class IdTally:
             np.sum([getattr(part, name) for part in parts], axis=0)
             for name in ("confusion", "pixels", "correct", "confidence")
         ]
+        confusion, pixels, correct, confidence = columns
         return IdTally(
-            *columns,
+            confusion,
+            pixels,
+            correct,
+            confidence,
             math.fsum(part.squares for part in parts),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,8 @@ CLASS_LOGITS = 2 * torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 def probabilities(net: Net, image: Image, size: tuple[int, int]) -> Tensor:
     logits = net.segment([image])[0].logits.double()
     resized: Tensor = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
-    return resized.softmax(0)
+    shares: Tensor = resized.softmax(0)
+    return shares
 
 
 def entropy(p: Tensor) -> Tensor:
