@@ -41,7 +41,7 @@ class About:
     check: Check | None = None
     unset: str | None = None
     identity: bool = True
-    commands: tuple[str, ...] = ("run", "calibrate")
+    commands: tuple[str, ...] = ("run", "calibrate", "fit")
     option: str | None = None
     from_text: Callable[[str], Settings] | None = None
     repeated: bool = False

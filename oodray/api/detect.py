@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oodray.config import RunConfig, check_settings
+from oodray.config import RunConfig, check_settings, with_texts
 from oodray.datasets.images import decode_image, read_bytes
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ConfigError, ImageError
 from oodray.job.finisher import cluster_maps_at_image_size, judged, tallies_of
-from oodray.job.layers import with_lists
 from oodray.job.units import DecodedImage, SegmentedImage
-from oodray.job.worker import cluster_maps_of, maps_of, segment_images
+from oodray.job.worker import cluster_maps_of, head_of, maps_of, segment_images
 from oodray.method.kmeans import resolve_backend
 from oodray.method.rule import ood_mask
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import first_key_at_least
+from oodray.models.network import Network
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
 from oodray.records import extended
+from oodray.scores.fitted.folder import Fit, network_identity
 from oodray.scores.maps import PixelMaps, predicted_classes
 from oodray.scores.registry import check_names, cluster_scores, names_of, pixel_scores
 from oodray.scores.score import ClusterMaps, PixelScore
@@ -82,7 +83,7 @@ def detect(
     net: Segmenter | Segmentation,
     *,
     k: int = RunConfig.k,
-    tau: float | None = None,
+    tau: float | str | None = None,
     ood_ratio: float = RunConfig.ood_ratio,
     scores: ScoresAsked | None = None,
     seed: int = RunConfig.seed,
@@ -91,7 +92,10 @@ def detect(
     kmeans_backend: str = RunConfig.kmeans_backend,
     n_init: int = RunConfig.n_init,
     confidence_bits: int = RunConfig.confidence_bits,
+    regions: str = RunConfig.regions,
     threads: int = RunConfig.threads,
+    fit: str | os.PathLike[str] | None = None,
+    knn_metric: str = RunConfig.knn_metric,
 ) -> Found:
     """Find what a network was never taught in an image.
 
@@ -104,7 +108,7 @@ def detect(
         net: a network, see `oodray.load`; or what a network of your own says of this image, as tensors or as arrays of
             numpy.
         k: the number of clusters.
-        tau: a pixel with a smaller confidence is unsure. None takes the network's own.
+        tau: a pixel with a smaller confidence is unsure. None takes the network's own, `"auto"` that of the fit.
         ood_ratio: T, a cluster with a larger share of unsure pixels is OoD.
         scores: the scores to give, as a list of names and of objects of your own, or as `"ratio,energy"`; None gives
             the default ones.
@@ -115,10 +119,15 @@ def detect(
         kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
         n_init: restarts of the K-Means.
         confidence_bits: of the keys that confidences are counted by; 16 is exact.
+        regions: `"kmeans"`, `"slic"` or `"grid"`: what takes the place of the clusters.
         threads: CPU threads of PyTorch meanwhile; they can change the last bit of a float.
+        fit: the folder of a fit, for scores that need statistics, see `oodray.fit`; without a list of scores, all that
+            it holds are given, too.
+        knn_metric: `"euclidean"` or `"cosine"`, of the score `knn`.
 
     Raises:
-        ConfigError: a setting is out of range, no tau is known, or `net` is no network.
+        ConfigError: a setting is out of range, no tau is known, `net` is no network, or the fit is of another one.
+        ResultsError: there is no fit.
         ImageError: the image cannot be read, or the network fails on it; or `net` has maps of another form.
 
     >>> import torch
@@ -145,6 +154,9 @@ def detect(
             "n_init": n_init,
             "confidence_bits": confidence_bits,
             "threads": threads,
+            "regions": regions,
+            "fit": None if fit is None else os.fspath(fit),
+            "knn_metric": knn_metric,
         },
     )
     if own and not names:
@@ -153,12 +165,13 @@ def detect(
     decoded = _decoded(image, image_id)
     with _threads(config.threads):
         segmentation = net if isinstance(net, Segmentation) else _segmentation(net, decoded)
-        asked = [*pixel_scores(settings.scores, settings.search_path), *own]
-        maps, segmented = _clustered(decoded, segmentation, settings, asked)
+        asked = [*pixel_scores(settings.scores, settings.search_path, settings.fit), *own]
+        maps, segmented = _clustered(decoded, segmentation, settings, asked, net)
         classes = predicted_classes(segmentation.per_pixel, *decoded.size)
     found = _judged(segmented, settings, classes, config.scores)
     order = [*names_of(config.scores, settings.search_path), *(score.name for score in own)]
-    return replace(found, scores={name: (found.scores | maps.scores)[name] for name in order})
+    pixels = {score.name: maps.of(score, found.clusters) for score in asked}
+    return replace(found, scores={name: (found.scores | pixels)[name] for name in order})
 
 
 def _checked(net: Any) -> Segmenter | Segmentation:
@@ -186,6 +199,10 @@ def _tensor(values: Any) -> Any:
 
 def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
     """The settings, checked as those of a run are."""
+    if given["tau"] == "auto":
+        if given["fit"] is None:
+            raise ConfigError('tau="auto" takes the tau of a fit: pass fit="FIT", see oodray.fit')
+        given = given | {"tau": Fit(given["fit"]).tau}
     tau = given["tau"] if given["tau"] is not None else getattr(net, "tau", None)
     if tau is None:
         name = getattr(net, "name", None)
@@ -193,11 +210,14 @@ def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
             f"no tau is known for {name or 'this network'}: pass tau=X, the confidence below which a pixel is unsure; "
             "`oodray calibrate` finds one on images that hold nothing unknown"
         )
-    checked = check_settings(with_lists(given | {"tau": tau}), source="the arguments")
+    checked = check_settings(with_texts(given | {"tau": tau}, source="the arguments"), source="the arguments")
     config = RunConfig(dataset="one image", **checked)
+    opened = None if config.fit is None else Fit(config.fit)
+    if opened is not None and isinstance(net, Network):
+        opened.require_network(network_identity(net.source.identity()))
     on = net.features.device.type if isinstance(net, Segmentation) else str(getattr(net, "device", "cpu"))
     backend = resolve_backend(config.kmeans_backend, on.partition(":")[0])
-    return replace(config, scores=check_names(config.scores), kmeans_backend=backend)
+    return replace(config, scores=check_names(config.scores, opened), kmeans_backend=backend)
 
 
 def _decoded(image: NDArray[np.uint8] | str | os.PathLike[str], image_id: str | None) -> DecodedImage:
@@ -244,11 +264,15 @@ def _segmentation(net: Segmenter, image: DecodedImage) -> Segmentation:
 
 
 def _clustered(
-    image: DecodedImage, segmentation: Segmentation, settings: MethodSettings, scores: Sequence[PixelScore]
+    image: DecodedImage,
+    segmentation: Segmentation,
+    settings: MethodSettings,
+    scores: Sequence[PixelScore],
+    net: Segmenter | Segmentation,
 ) -> tuple[PixelMaps, SegmentedImage]:
     """Confidence, scores and clusters of an image; a failure is that of the image, as in a run."""
     try:
-        maps = maps_of(image, segmentation, scores)
+        maps = maps_of(image, segmentation, scores, None if isinstance(net, Segmentation) else head_of(net))
         [clusters] = cluster_maps_of([image], [segmentation], settings)
     except ImageError:
         raise

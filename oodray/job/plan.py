@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,27 @@ from oodray.cluster.device import choose_device
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.members import file_of
+from oodray.datasets.remarks import remarks
+from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import choose_dtype, dtype_warning
-from oodray.models.segmenter import PASSES, QUERIES
+from oodray.models.dtype import FLOAT32, choose_dtype, dtype_warning
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import PASSES, QUERIES, Segmenter
 from oodray.models.source import ModelSource, PassSettings, resolve_models
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
-from oodray.scores.registry import KNOWN, names_of, pixel_scores, source_files
+from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
+
+LoadNetwork = partial[Segmenter]
+"""Loads a network; raises what keeps it from starting."""
 
 METHOD_VERSION = 5
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
@@ -75,10 +85,12 @@ class Plan:
 
     def places(self) -> dict[str, str]:
         """What every machine that computes must see, by the name that a message gives it."""
-        places = {"--root": str(self.root), "the first image": self.manifest["image_uri"][0].as_py()}
+        places = {"--root": str(self.root), "the first image": file_of(self.manifest["image_uri"][0].as_py())}
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         codes = [network.own_code for network in self.model.networks]
         places |= {f"the code {code.name}": str(code) for code in codes if code is not None}
+        if self.config.fit is not None:
+            places["the fit"] = str(FitFolder(self.config.fit).fit)
         places |= {
             f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
         }
@@ -95,6 +107,7 @@ class Plan:
             "features_sha256": self.model.features_sha256(),
             "members_sha256": [_member_sha256(member) for member in self.model.members],
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
+            "fit_sha256": None if self.config.fit is None else Fit(self.config.fit).sha256(),
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -154,12 +167,22 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     model = resolve_network(layers)
     check_own_scores(layers.config)
     root = dataset_root(layers, folder)
-    manifest = list_images(layers, root)
-    return Request(layers, model, root, manifest, *choose_tau(layers, model))
+    with remarks() as noticed:
+        manifest = list_images(layers, root)
+    tau, warnings = choose_tau(layers, model)
+    of_labels = None if manifest is None else white_masks_warning(layers.layout, manifest["label_uri"].to_pylist())
+    found = (*(remark.text for remark in noticed), *([of_labels] if of_labels else []))
+    return Request(layers, model, root, manifest, tau, (*found, *warnings))
 
 
-def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) -> Plan:
+def complete(
+    request: Request,
+    on_wait: Callable[[str], None] = lambda _: None,
+    on_network: Callable[[LoadNetwork], None] = lambda _: None,
+) -> Plan:
     """Choose the device, draw what has to be drawn, and hash the weights.
+
+    `on_network` hears how the network is loaded, and may do so: images are drawn meanwhile.
 
     Only the device may need a cluster: `--wait` asks it for room, and where the device or cuML is an open question its
     nodes are asked.
@@ -172,8 +195,13 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
     wait_for_room(config, on_wait)
     device = choose_device(config)
     dtype = choose_dtype(config.dtype, model, device.kind)
-    manifest = draw_images(layout, request.root) if request.manifest is None else request.manifest
-    sha256 = model.weights_sha256()
+    with ThreadPoolExecutor(1, "draw") as thread:
+        # From here on nothing refuses the request any more.
+        drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
+        on_network(network_of(model, device.kind, dtype))
+        sha256 = model.weights_sha256()
+        manifest = drawn.result() if drawn else request.manifest
+        assert manifest is not None, "images that are not listed are drawn"
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
@@ -182,10 +210,11 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
-    return Plan(
+    plan = Plan(
         config=replace(
             config,
             root=str(request.root),
+            fit=None if config.fit is None else str(FitFolder(config.fit).path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -201,6 +230,9 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
     )
+    if config.fit is not None:
+        Fit(config.fit).require_network(network_identity(plan.identity()))
+    return plan
 
 
 def resolve_network(layers: Layers) -> ModelSource:
@@ -255,7 +287,8 @@ def check_own_scores(config: RunConfig) -> None:
     for score in config.scores:
         if config.root is not None:
             refuse_code_of_the_dataset(score, storage_path(config.root))
-    pixel_scores(config.scores, str(Path.cwd()))
+    own = [score for score in config.scores if is_own(score)]
+    pixel_scores(own, str(Path.cwd()))
     names_of(config.scores, str(Path.cwd()))
 
 
@@ -281,6 +314,11 @@ def list_images(layers: Layers, root: Place) -> pa.Table | None:
     if layers.layout.drawn:
         return None
     return build_manifest(layers.layout, root, allow_outside=layers.config.allow_outside_root)
+
+
+def network_of(model: ModelSource, device: str, dtype: str | None) -> LoadNetwork:
+    """What loads a network: small enough to be sent to every worker."""
+    return partial(load_segmenter, model, device, dtype or FLOAT32)
 
 
 def draw_images(layout: Layout, root: Place) -> pa.Table:
@@ -319,6 +357,10 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     config = layers.config
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
+    if config.tau_auto:
+        if config.fit is None:
+            raise ConfigError("--tau auto takes the tau of a fit: pass --fit FIT, see `oodray fit --help`")
+        return Fit(config.fit).tau, ()
     if model.tau is not None:
         return model.tau, ()
     if model.several_passes:

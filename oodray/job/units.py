@@ -39,7 +39,7 @@ class ImageInTheStream(ListedImage):
         height: in pixels; None if it could not be decoded, as the following.
         width: in pixels.
         orientation: the EXIF orientation that was applied.
-        warning: what cannot be known about the orientation.
+        warning: what is wrong with the file although it could be read, or cannot be known about its orientation.
         label: a label for every pixel; None where the dataset has none.
         seconds_decode: that reading and decoding took.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from oodray.config import RunConfig
 from oodray.metrics.tally import MAX_BITS, snap_threshold
-from oodray.scores.registry import are_pixel_scores
+from oodray.scores.registry import FitChoice, are_pixel_scores
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,10 @@ class MethodSettings:
         scores: the pixel scores to compute, see `oodray.scores.registry`.
         batch_size: images of one size that the network sees at once.
         confidence_bits: of the keys that the clusters' tallies count by.
+        regions: what pixels are judged by, see `oodray.method.regions`: "kmeans", "slic" or "grid".
+        exact_counts: count every key of images without a label, too, where 256 bins of a score would do.
         search_path: the folder to import scores of yours from.
+        fit: that scores are made of.
     """
 
     k: int
@@ -39,7 +42,10 @@ class MethodSettings:
     scores: tuple[str, ...]
     batch_size: int
     confidence_bits: int = MAX_BITS
+    regions: str = "kmeans"
+    exact_counts: bool = True
     search_path: str | None = None
+    fit: FitChoice | None = None
 
     @classmethod
     def of(cls, config: RunConfig, search_path: str | None = None) -> MethodSettings:
@@ -57,5 +63,8 @@ class MethodSettings:
             scores=are_pixel_scores(config.scores),
             batch_size=config.batch_size,
             confidence_bits=config.confidence_bits,
+            regions=config.regions,
+            exact_counts=config.exact_counts or bool(config.sweep_k),
             search_path=search_path,
+            fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric),
         )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.errors import DatasetError
-from oodray.metrics.conventions import DEFAULT, Convention, Measures, mean_measures, measure
+from oodray.metrics.conventions import DEFAULT, Convention, Measures, measure_curve
+from oodray.metrics.curve import Curve
 from oodray.metrics.curves import OperatingPoint, operating_point
 from oodray.metrics.rankings import BY_CLUSTERS, ByTally, Ranking
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
@@ -51,26 +51,10 @@ class Totals:
     @staticmethod
     def sum(parts: Iterable[Totals]) -> Totals:
         """All parts as one, taken one at a time: memory grows by 32 bytes a cluster, and by nothing else."""
-        images, failed = 0, 0
-        scores: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
-        inside, outside = RunningTally(), RunningTally()
-        clusters = [_no_clusters()]
+        running = RunningTotals()
         for part in parts:
-            images += part.images
-            failed += part.failed
-            for name, counts in part.scores.items():
-                scores[name].add(counts)
-            inside.add(part.inside)
-            outside.add(part.outside)
-            clusters.append(part.clusters)
-        return Totals(
-            images=images,
-            failed=failed,
-            scores={name: running.total() for name, running in scores.items()},
-            inside=inside.tally(),
-            outside=outside.tally(),
-            clusters=np.concatenate(clusters, axis=1),
-        )
+            running.add(part)
+        return running.total()
 
     def mask(self) -> OperatingPoint:
         """What the masks achieve, pooled over the dataset."""
@@ -97,6 +81,41 @@ class Totals:
         """OoD and in-distribution pixels, all scores' being the same."""
         ood, ind = self.counts(score)
         return int(ood.sum()), int(ind.sum())
+
+
+class RunningTotals:
+    """A sum of totals that are added one after the other."""
+
+    def __init__(self) -> None:
+        self._images, self._failed = 0, 0
+        self._scores: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
+        self._inside, self._outside = RunningTally(), RunningTally()
+        self._clusters = [_no_clusters()]
+
+    def add(self, part: Totals) -> None:
+        """Add totals.
+
+        Raises:
+            ResultsError: the keys of a score are of two scales.
+        """
+        self._images += part.images
+        self._failed += part.failed
+        for name, counts in part.scores.items():
+            self._scores[name].add(counts)
+        self._inside.add(part.inside)
+        self._outside.add(part.outside)
+        self._clusters.append(part.clusters)
+
+    def total(self) -> Totals:
+        """The sum of what was added so far."""
+        return Totals(
+            images=self._images,
+            failed=self._failed,
+            scores={name: running.total() for name, running in self._scores.items()},
+            inside=self._inside.tally(),
+            outside=self._outside.tally(),
+            clusters=np.concatenate(self._clusters, axis=1),
+        )
 
 
 @dataclass(frozen=True)
@@ -137,59 +156,50 @@ class ScoreMetrics:
 
 def evaluate(totals: Totals, scores: Sequence[str], convention: Convention = DEFAULT) -> list[ScoreMetrics]:
     """The metrics of each score, the pixels of all images pooled."""
-    return [_pooled(totals, score, convention) for score in scores]
+    return [RankedPixels.of(totals, score).metrics(convention) for score in scores]
 
 
-def evaluate_images(images: Sequence[Totals], scores: Sequence[str], convention: Convention) -> list[ScoreMetrics]:
-    """The metrics of each score from the counts of each image, under any convention.
+@dataclass(frozen=True, eq=False)
+class RankedPixels:
+    """All pixels in the order of one score: their curve, from which any number of conventions are read.
 
-    Raises:
-        DatasetError: an image lacks a class, which the convention refuses.
+    Attributes:
+        score: its name.
+        curve: of the pixels.
+        values: the distinct scores, most anomalous first; nan where they are more than one number.
+        pixels: OoD and in-distribution pixels.
+        largest_tie: see `ScoreMetrics`.
     """
-    return [_evaluate_score(measurable(images, score, convention), score, convention) for score in scores]
 
+    score: str
+    curve: Curve
+    values: NDArray[np.float64]
+    pixels: tuple[int, int]
+    largest_tie: float | None = None
 
-def measurable(images: Sequence[Totals], score: str, convention: Convention) -> list[Totals]:
-    """The images that a convention measures.
+    @classmethod
+    def of(cls, totals: Totals, score: str) -> RankedPixels:
+        """The pixels of a dataset; raises as `Totals.ranking`."""
+        ranking = totals.ranking(score)
+        ood, ind = ranking.counts(totals)
+        pixels = int(ood.sum()), int(ind.sum())
+        return cls(score, Curve.of(ood, ind), ranking.values(totals), pixels, ranking.largest_tie(totals))
 
-    Raises:
-        DatasetError: an image lacks a class, which the convention refuses.
-    """
-    if convention.lacking == "keep":
-        return list(images)
-    complete = [image for image in images if all(image.labelled(score))]
-    if convention.lacking == "refuse" and len(complete) < len(images):
-        raise DatasetError(
-            f"{len(images) - len(complete)} of {len(images)} images lack an OoD or an in-distribution pixel; "
-            "--lacking drop leaves them out, --lacking keep keeps them"
+    def metrics(self, convention: Convention) -> ScoreMetrics:
+        """The metrics under a convention that does not need the images one by one."""
+        measures = measure_curve(self.curve, convention)
+        threshold = math.nan if measures.best < 0 else float(self.values[measures.best])
+        return score_metrics(
+            self.score,
+            measures,
+            convention,
+            pixels=self.pixels,
+            threshold=None if math.isnan(threshold) else threshold,
+            largest_tie=self.largest_tie,
         )
-    return complete
 
 
-def _evaluate_score(images: Sequence[Totals], score: str, convention: Convention) -> ScoreMetrics:
-    if convention.pooling == "dataset":
-        return _pooled(Totals.sum(images), score, convention)
-    measures = mean_measures(measure(*image.counts(score), convention) for image in images)
-    pixels = np.sum([image.labelled(score) for image in images], axis=0) if images else (0, 0)
-    return _metrics(score, measures, convention, pixels=(int(pixels[0]), int(pixels[1])))
-
-
-def _pooled(totals: Totals, score: str, convention: Convention) -> ScoreMetrics:
-    ranking = totals.ranking(score)
-    ood, ind = ranking.counts(totals)
-    measures = measure(ood, ind, convention)
-    threshold = math.nan if measures.best < 0 else float(ranking.values(totals)[measures.best])
-    return _metrics(
-        score,
-        measures,
-        convention,
-        pixels=(int(ood.sum()), int(ind.sum())),
-        threshold=None if math.isnan(threshold) else threshold,
-        largest_tie=ranking.largest_tie(totals),
-    )
-
-
-def _metrics(
+def score_metrics(
     score: str,
     measures: Measures,
     convention: Convention,
@@ -198,6 +208,7 @@ def _metrics(
     threshold: float | None = None,
     largest_tie: float | None = None,
 ) -> ScoreMetrics:
+    """Measures as the row of a table; `pixels` are the OoD and the in-distribution ones."""
     return ScoreMetrics(
         score=score,
         ap=measures.ap,

@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.metrics.curves import Counts, mask_then_logit_counts, ratio_counts, ratio_values
+from oodray.metrics.curve import Counts
+from oodray.metrics.curves import mask_then_logit_counts, ratio_counts, ratio_values
+from oodray.metrics.frames import Frame
 from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 
 if TYPE_CHECKING:
     from oodray.metrics.evaluation import Totals
 
-Entries = tuple[NDArray[np.float64], Counts, Counts]
-"""Numbers that ascend from the most anomalous on, and the OoD and in-distribution pixels of each; in any order."""
-
 
 class Ranking(Protocol):
-    """How pixels are ranked by one score."""
+    """How pixels are ranked by one score.
+
+    Attributes:
+        by_number: whether a pixel's rank is one number, rather than a place in an order.
+    """
+
+    by_number: bool
 
     def counts(self, totals: Totals) -> tuple[Counts, Counts]:
         """OoD and in-distribution pixels by distinct value of the score, most anomalous first."""
@@ -27,8 +32,8 @@ class Ranking(Protocol):
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """The distinct values that `counts` counts; nan where a value is more than one number."""
 
-    def entries(self, totals: Totals) -> Entries:
-        """What a bootstrap needs of one image: values that compare across images, each with its pixels."""
+    def frame(self, totals: Totals) -> Frame:
+        """The pixels of one image by score; by place in the order of all, where that is more than one number."""
 
     def largest_tie(self, totals: Totals) -> float | None:
         """The largest share of the labelled pixels that have one value; None where values are meant to be few."""
@@ -36,6 +41,8 @@ class Ranking(Protocol):
 
 class ByTally:
     """A score of pixels, by its own tally."""
+
+    by_number = True
 
     def __init__(self, score: str) -> None:
         self.score = score
@@ -46,12 +53,12 @@ class ByTally:
 
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """See `Ranking`."""
-        return totals.scores[self.score].scores()[::-1]
+        return totals.scores[self.score].labelled().scores()[::-1]
 
-    def entries(self, totals: Totals) -> Entries:
+    def frame(self, totals: Totals) -> Frame:
         """See `Ranking`."""
-        found = totals.scores[self.score]
-        return -found.keys.astype(np.float64), found.ood, found.ind
+        found = totals.scores[self.score].labelled()
+        return Frame(found.scores(), found.ood, found.ind)
 
     def largest_tie(self, totals: Totals) -> float | None:
         """See `Ranking`."""
@@ -61,6 +68,8 @@ class ByTally:
 class ByRatio:
     """`ratio`: r_k of the cluster that a pixel lies in (eq. 3)."""
 
+    by_number = True
+
     def counts(self, totals: Totals) -> tuple[Counts, Counts]:
         """See `Ranking`."""
         return ratio_counts(*totals.clusters)
@@ -69,10 +78,10 @@ class ByRatio:
         """See `Ranking`."""
         return ratio_values(*totals.clusters[:2])
 
-    def entries(self, totals: Totals) -> Entries:
+    def frame(self, totals: Totals) -> Frame:
         """See `Ranking`."""
-        unsure, pixels, ood, ind = totals.clusters
-        return -(unsure / pixels), ood, ind
+        ood, ind = self.counts(totals)
+        return Frame(self.values(totals)[::-1], ood[::-1], ind[::-1])
 
     def largest_tie(self, totals: Totals) -> float | None:  # noqa: ARG002
         """See `Ranking`."""
@@ -82,6 +91,8 @@ class ByRatio:
 class MaskThenLogit:
     """`mask-then-logit`: the pixels of the mask first, and both parts by falling max-logit."""
 
+    by_number = False
+
     def counts(self, totals: Totals) -> tuple[Counts, Counts]:
         """See `Ranking`."""
         return mask_then_logit_counts(totals.inside, totals.outside)
@@ -90,11 +101,10 @@ class MaskThenLogit:
         """See `Ranking`."""
         return np.full(len(self.counts(totals)[0]), math.nan)
 
-    def entries(self, totals: Totals) -> Entries:
+    def frame(self, totals: Totals) -> Frame:
         """See `Ranking`."""
-        inside, outside = _confidence_entries(totals.inside), _confidence_entries(totals.outside)
-        order = np.concatenate([inside[0], outside[0] + KEY_COUNT])
-        return order, np.concatenate([inside[1], outside[1]]), np.concatenate([inside[2], outside[2]])
+        parts = [_by_key(totals.outside, 0), _by_key(totals.inside, KEY_COUNT)]
+        return Frame(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "ood", "ind")))
 
     def largest_tie(self, totals: Totals) -> float | None:  # noqa: ARG002
         """See `Ranking`."""
@@ -105,7 +115,8 @@ BY_CLUSTERS: dict[str, Ranking] = {"ratio": ByRatio(), "mask-then-logit": MaskTh
 """The scores that rank a pixel by its cluster: they have no tally of their own."""
 
 
-def _confidence_entries(tally: Tally) -> Entries:
-    labelled = (tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)
-    labels, counts = tally.labels[labelled], tally.counts[labelled]
-    return tally.keys[labelled].astype(np.float64), counts * (labels == OOD), counts * (labels == IN_DISTRIBUTION)
+def _by_key(tally: Tally, start: int) -> Frame:
+    """Labelled pixels by falling confidence, at places that ascend from `start` on."""
+    ood, ind = tally.dense(OOD)[::-1], tally.dense(IN_DISTRIBUTION)[::-1]
+    places = np.flatnonzero((ood > 0) | (ind > 0))
+    return Frame((start + places).astype(np.float64), ood[places], ind[places])

@@ -1,4 +1,4 @@
-"""Labelled pixels by key of a score: what its curve is made of, added up over images and files."""
+"""Pixels by key of a score: what its curve and its histogram are made of, added up over images and files."""
 
 from __future__ import annotations
 
@@ -17,36 +17,39 @@ _LABEL_OF_OOD = np.uint64(1 << _KEY_BITS)
 
 @dataclass(frozen=True, eq=False)
 class ScoreCounts:
-    """OoD and in-distribution pixels of each distinct key, ascending; ignored pixels are left out.
+    """OoD, in-distribution and ignored pixels of each distinct key, ascending.
 
     Attributes:
         scale: of the keys.
         keys: `(n,)`, ascending, each once; uint32 of the scale float32, else uint16.
         ood: `(n,)` int64.
         ind: `(n,)` int64.
+        ignored: `(n,)` int64.
 
     >>> counts = ScoreCounts.of(Float16(), np.array([9, 7, 9, 3], np.uint16), np.array([1, 0, 0, 255], np.uint8),
     ...                         np.array([2, 5, 1, 8]))
     >>> counts.keys.tolist(), counts.ood.tolist(), counts.ind.tolist()
-    ([7, 9], [0, 2], [5, 1])
+    ([3, 7, 9], [0, 0, 2], [0, 5, 1])
     """
 
     scale: Scale
     keys: Keys
     ood: NDArray[np.int64]
     ind: NDArray[np.int64]
+    ignored: NDArray[np.int64]
 
     @classmethod
     def of(cls, scale: Scale, keys: Keys, labels: NDArray[np.uint8], counts: NDArray[np.int64]) -> ScoreCounts:
         """Cells of any tallies, in any order and repeated: each has a key, a label and its pixels."""
-        labelled = (labels == OOD) | (labels == IN_DISTRIBUTION)
-        keys, counts, ood = keys[labelled], counts[labelled], labels[labelled] == OOD
+        row = np.select([labels == OOD, labels == IN_DISTRIBUTION], [0, 1], 2)
         if keys.dtype == np.uint16:
-            return cls._of_dense(scale, _dense(keys, counts * ood), _dense(keys, counts * ~ood))
+            dense = np.zeros((3, KEY_COUNT), np.int64)
+            np.add.at(dense, (row, keys), counts)
+            return cls._of_dense(scale, dense)
         distinct, rank = np.unique(keys, return_inverse=True)
-        totals = np.zeros((2, len(distinct)), np.int64)
-        np.add.at(totals, (np.where(ood, 0, 1), rank), counts)
-        return cls(scale, distinct, totals[0], totals[1])
+        totals = np.zeros((3, len(distinct)), np.int64)
+        np.add.at(totals, (row, rank), counts)
+        return cls(scale, distinct, *totals)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScoreCounts):
@@ -56,27 +59,45 @@ class ScoreCounts:
             and np.array_equal(self.keys, other.keys)
             and np.array_equal(self.ood, other.ood)
             and np.array_equal(self.ind, other.ind)
+            and np.array_equal(self.ignored, other.ignored)
         )
 
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
     def of_tally(cls, tally: Tally, scale: Scale | None = None) -> ScoreCounts:
-        """The labelled pixels of a tally, by default of one whose keys are those of float16."""
+        """The pixels of a tally, by default of one whose keys are those of float16."""
         return cls.of(scale or Float16(), tally.keys, tally.labels, tally.counts)
 
     @classmethod
-    def _of_dense(cls, scale: Scale, ood: NDArray[np.int64], ind: NDArray[np.int64]) -> ScoreCounts:
-        keys = np.flatnonzero((ood > 0) | (ind > 0))
-        return cls(scale, keys.astype(np.uint16), ood[keys], ind[keys])
+    def _of_dense(cls, scale: Scale, dense: NDArray[np.int64]) -> ScoreCounts:
+        keys = np.flatnonzero(dense.any(0))
+        return cls(scale, keys.astype(np.uint16), *dense[:, keys])
 
     def scores(self) -> NDArray[np.float64]:
         """A score that has the key, for each of `keys`."""
         return self.scale.scores(self.keys)
 
+    def labelled(self) -> ScoreCounts:
+        """The keys that have a labelled pixel."""
+        chosen = (self.ood > 0) | (self.ind > 0)
+        return ScoreCounts(self.scale, self.keys[chosen], self.ood[chosen], self.ind[chosen], self.ignored[chosen])
+
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """OoD and in-distribution pixels of each distinct key, the highest first: what a curve is taken from."""
-        return self.ood[::-1], self.ind[::-1]
+        """OoD and in-distribution pixels of each key that has one, the highest first: what a curve is taken from."""
+        found = self.labelled()
+        return found.ood[::-1], found.ind[::-1]
+
+    def quantile(self, share: float) -> float:
+        """The largest score with at most `share` of the pixels, of all labels, strictly below it.
+
+        >>> ScoreCounts.of_tally(Tally.of(Float16().keys(np.arange(100, dtype=np.float32)), np.zeros(100, np.uint8))
+        ...                     ).quantile(0.05)
+        5.0
+        """
+        up_to = np.cumsum(self.ood + self.ind + self.ignored)
+        place = int(np.searchsorted(up_to, share * up_to[-1], side="right"))
+        return float(self.scale.scores(self.keys[place : place + 1])[0])
 
     def largest_tie(self) -> float:
         """Share of the labelled pixels that have the key that most of them have; 0 where there is none.
@@ -85,13 +106,13 @@ class ScoreCounts:
         0.75
         """
         pixels = self.ood + self.ind
-        return float(pixels.max() / pixels.sum()) if len(pixels) else 0.0
+        return float(pixels.max() / pixels.sum()) if pixels.any() else 0.0
 
 
 class RunningCounts:
     """A sum of counts of one score that are added one after the other.
 
-    Keys of 16 bits take 1 MiB, however many counts are added. Keys of 32 bits take 20 bytes for each distinct one.
+    Keys of 16 bits take 1.5 MiB, however many counts are added. Keys of 32 bits take 28 bytes for each distinct one.
     """
 
     def __init__(self) -> None:
@@ -114,9 +135,8 @@ class RunningCounts:
             )
         if counts.keys.dtype == np.uint16:
             if self._dense is None:
-                self._dense = np.zeros((2, KEY_COUNT), np.int64)
-            self._dense[0, counts.keys] += counts.ood
-            self._dense[1, counts.keys] += counts.ind
+                self._dense = np.zeros((3, KEY_COUNT), np.int64)
+            self._dense[:, counts.keys] += (counts.ood, counts.ind, counts.ignored)
             return
         self._sorted.append(counts)
         # The sizes stay those of a binary number's digits: each cell is merged a logarithm of times.
@@ -127,16 +147,10 @@ class RunningCounts:
         """The sum of what was added so far."""
         assert self._scale is not None, "counts are added before they are asked for"
         if self._dense is not None:
-            return ScoreCounts._of_dense(self._scale, self._dense[0], self._dense[1])
+            return ScoreCounts._of_dense(self._scale, self._dense)
         while len(self._sorted) > 1:
             self._sorted.append(_merged(self._sorted.pop(), self._sorted.pop()))
         return self._sorted[0]
-
-
-def _dense(keys: Keys, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    total = np.zeros(KEY_COUNT, np.int64)
-    np.add.at(total, keys, counts)
-    return total
 
 
 def _merged(first: ScoreCounts, second: ScoreCounts) -> ScoreCounts:
@@ -147,11 +161,11 @@ def _merged(first: ScoreCounts, second: ScoreCounts) -> ScoreCounts:
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    ood, ind = (
+    columns = (
         np.add.reduceat(np.concatenate([getattr(first, name), getattr(second, name)])[order], starts)
-        for name in ("ood", "ind")
+        for name in ("ood", "ind", "ignored")
     )
-    return ScoreCounts(first.scale, keys[starts], ood, ind)
+    return ScoreCounts(first.scale, keys[starts], *columns)
 
 
 def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]:

@@ -188,8 +188,8 @@ def _load_known(source: ModelSource, checkpoint: Path, device: str, dtype: str) 
         input_rule=source.input_rule,
         feature_stage=source.feature_stage,
     )
-    if source.feature_stage is not None:
-        _try_out(segmenter, TRIED_SIZE)
+    # Compiled code, too, is loaded with the network and not with the first image, beside whatever else is prepared.
+    _try_out(segmenter, TRIED_SIZE)
     return segmenter
 
 

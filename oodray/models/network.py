@@ -10,8 +10,11 @@ from oodray.models.segmenter import Segmentation, Segmenter, segment_named
 from oodray.models.source import ModelSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Network:
     def tau(self) -> float | None:
         """The threshold on the confidence that is known for this network; None for weights of your own."""
         return self.source.tau
+
+    @property
+    def head(self) -> Callable[[Tensor], Tensor] | None:
+        """The classifier alone: from `Segmentation.head_input` to logits; None where the network does not offer it."""
+        return getattr(self.segmenter, "head", None)
 
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """Segment images of one size, each `(H, W, 3)` uint8 RGB; one result per image, in order."""

@@ -29,6 +29,8 @@ class Segmentation:
         mask_logits: `(Q, h, w)`, of a mask classifier, before the sigmoid. With windows `(W, Q, h, w)`.
         windows: where the network saw the image in windows, their places.
         scores: by the name of a score, its map `(H, W)` at the size of the image, where the network gives it itself.
+        head_input: `(E, h'', w'')`, what the network's classifier saw, for scores that change it and classify again:
+            the segmenter then has a method `head`, from it to logits `(C, h'', w'')`. None where it offers neither.
     """
 
     logits: Tensor
@@ -37,6 +39,7 @@ class Segmentation:
     mask_logits: Tensor | None = None
     windows: Windows | None = None
     scores: Mapping[str, Tensor] = field(default_factory=dict)
+    head_input: Tensor | None = None
 
     @classmethod
     def of_queries(
@@ -129,6 +132,8 @@ def check_segmentations(segmentations: list[Segmentation], images: int) -> list[
     for found in segmentations:
         _check_map("logits", found.logits)
         _check_map("features", found.features)
+        if found.head_input is not None:
+            _check_map("head_input", found.head_input)
         _check_queries(found)
     return segmentations
 

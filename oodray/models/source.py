@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from oodray.config import NO_CHECKPOINT
 from oodray.errors import ModelError
@@ -127,6 +128,18 @@ class ModelSource:
     def features_sha256(self) -> str | None:
         """Of the network that the features are from; None where it is the segmenter itself."""
         return None if self.features is None else folder_sha256(self.features)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this network, and which of its maps is clustered, from others."""
+        from oodray.models.weights.wrong_files import file_sha256
+
+        return {
+            "model": self.name,
+            "model_sha256": self.weights_sha256(),
+            "code_sha256": None if self.code is None else file_sha256(self.code),
+            "features_sha256": self.features_sha256(),
+            "feature_stage": self.feature_stage,
+        }
 
 
 def resolve_model(

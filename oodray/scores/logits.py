@@ -89,7 +89,7 @@ class Gen(PixelScore):
 
     name = "gen"
     help = "generalised entropy of the largest softmax probabilities"
-    scale: Scale = Positive()
+    scale: Scale = Positive(8.0)
 
     def pixels(self, strip: Strip) -> Tensor:
         """See `PixelScore`."""

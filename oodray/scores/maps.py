@@ -22,11 +22,20 @@ class PixelMaps:
 
     Attributes:
         confidence: float16, m (eq. 1); zeros are +0.
-        scores: float32, of each score by its name.
+        scores: float32, of the source of each score, by its name.
     """
 
     confidence: NDArray[np.float16]
     scores: dict[str, NDArray[np.float32]]
+
+    def of(self, score: PixelScore, regions: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A score of every pixel, pooled over regions where it is a pooled one.
+
+        Args:
+            score: one of those that the maps were made for.
+            regions: `(height, width)` uint8, the region of each pixel.
+        """
+        return score.pool(self.scores[score.source.name], regions)
 
 
 @torch.no_grad()
@@ -60,7 +69,8 @@ def pixel_maps(
     ([[2.0, 2.0]], [[-2.0, -2.0]])
     """
     _check_arguments(logits, height, width)
-    computed = [score for score in scores if score.name not in (known or {})]
+    sources = list({score.source.name: score.source for score in scores}.values())
+    computed = [score for score in sources if score.name not in (known or {})]
     planes = {score: _planes(score, features) for score in computed if isinstance(score, FeatureScore)}
     of_queries = [score for score in computed if isinstance(score, QueryMapScore)]
     whole = any(score.uses_whole_image() for score in computed)
@@ -79,7 +89,7 @@ def pixel_maps(
     for score, found in zip(computed, values, strict=True):
         joined = torch.cat(found)
         maps[score.name] = score.finish(joined, predicted) if score.uses_whole_image() else joined
-    return PixelMaps(rounded, {score.name: _finished(score.name, maps[score.name]) for score in scores})
+    return PixelMaps(rounded, {score.name: _finished(score.name, maps[score.name]) for score in sources})
 
 
 def _finished(name: str, values: Tensor) -> NDArray[np.float32]:

@@ -5,44 +5,76 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from oodray.errors import ConfigError
 from oodray.scores.clusters import MaskThenLogit, Ratio
+from oodray.scores.fitted.folder import Fit
+from oodray.scores.fitted.scores import FITTED, scores_of_fit
 from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp, MutualInformation, PredictiveEntropy
 from oodray.scores.masks import QUERY_SCORES
+from oodray.scores.pooled import Pool, PooledScore
 from oodray.scores.score import ClusterScore, PixelScore, Score
 from oodray.spelling import did_you_mean
 
-_OF_LOGITS: tuple[type[Score], ...] = (MaxLogit, Msp, Entropy, Energy, Gen)
-
-KNOWN: dict[str, type[Score]] = {
-    score.name: score
-    for score in (Ratio, MaskThenLogit, *_OF_LOGITS, *QUERY_SCORES, PredictiveEntropy, MutualInformation)
-}
+_CLASSES: tuple[type[Score], ...] = (
+    *(Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen),
+    *FITTED,
+    *QUERY_SCORES,
+    *(PredictiveEntropy, MutualInformation),
+)
+KNOWN = {score.name: score for score in _CLASSES}
 """Every score by its name, in the order of tables."""
 
 DEFAULT_SCORES = ("ratio", "mask-then-logit", "max-logit", "msp", "entropy", "energy")
 """What is computed where nobody asks for anything."""
 
 
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The scores asked for, the known ones in their own order and then yours; the default ones where none is.
+@dataclass(frozen=True)
+class FitChoice:
+    """Which fit scores are made of, and how.
+
+    Attributes:
+        path: of the fit.
+        knn_metric: the metric of `knn`.
+        without_own: leave out the bank's vectors of the image that is scored.
+    """
+
+    path: str
+    knn_metric: str = "euclidean"
+    without_own: bool = False
+
+
+def check_names(names: Sequence[str], fit: Fit | None = None) -> tuple[str, ...]:
+    """The scores asked for, the known ones in their own order and then yours.
+
+    Where none is asked for: the default ones, and those that a fit holds.
 
     Raises:
-        ConfigError: naming one that is not known.
+        ConfigError: naming one that is not known, or that the fit does not hold, or that needs a fit where there is
+            none.
 
     >>> check_names(["energy", "my_scores:Margin", "ratio"]), check_names([]) == DEFAULT_SCORES
     (('ratio', 'energy', 'my_scores:Margin'), True)
     """
-    for unknown in (name for name in names if name not in KNOWN and not is_own(name)):
-        raise ConfigError(
-            f"unknown score {unknown!r}; {did_you_mean(unknown, KNOWN, what='known')}; "
-            "one of yours is named package.module:MyScore"
-        )
+    pools = {name: pool for name in names if (pool := Pool.named(name)) is not None}
+    for name in names:
+        _check_known(pools[name].of if name in pools else name)
     if not names:
-        return DEFAULT_SCORES
-    return (*(name for name in KNOWN if name in names), *dict.fromkeys(name for name in names if is_own(name)))
+        return (*DEFAULT_SCORES, *(fit.names if fit else ()))
+    for pooled in (pooled for pooled, pool in pools.items() if not are_pixel_scores([pool.of])):
+        raise ConfigError(f"{pooled}: {pools[pooled].of} is a score of clusters already; pool a score of pixels")
+    asked = {*names, *(pool.of for pool in pools.values())}
+    for name in (name for name in KNOWN if name in asked and "fit" in KNOWN[name].needs):
+        if fit is None:
+            raise ConfigError(
+                f"the score {name} needs statistics of in-distribution images: `oodray fit --dataset NAME --root DIR "
+                "--model M --out FIT` makes them, then pass --fit FIT"
+            )
+        fit.require(name)
+    others = dict.fromkeys(name for name in names if name in pools or is_own(name))
+    return (*(name for name in KNOWN if name in names), *others)
 
 
 def is_own(name: str) -> bool:
@@ -52,7 +84,7 @@ def is_own(name: str) -> bool:
     (True, False)
     """
     module, colon, class_name = name.partition(":")
-    return bool(module and colon and class_name)
+    return bool(module and colon and class_name) and Pool.named(name) is None
 
 
 def score_class(name: str, search_path: str | None = None) -> type[Score]:
@@ -66,7 +98,7 @@ def score_class(name: str, search_path: str | None = None) -> type[Score]:
         ConfigError: there is no such score, it cannot be imported, or it is no score of pixels.
     """
     if not is_own(name):
-        check_names([name])
+        _check_known(name)
         return KNOWN[name]
     module_name, _, class_name = name.partition(":")
     if search_path is not None and search_path not in sys.path:
@@ -87,7 +119,7 @@ def names_of(scores: Iterable[str], search_path: str | None = None) -> tuple[str
     Raises:
         ConfigError: as `score_class`, or two scores have one name.
     """
-    found = tuple(score_class(score, search_path).name for score in scores)
+    found = tuple(score if Pool.named(score) else score_class(score, search_path).name for score in scores)
     for index, name in enumerate(found):
         if name in found[:index]:
             raise ConfigError(f"two of the scores are named {name!r}: results tell scores apart by their names")
@@ -96,34 +128,61 @@ def names_of(scores: Iterable[str], search_path: str | None = None) -> tuple[str
 
 def source_files(scores: Iterable[str], search_path: str | None) -> list[Path]:
     """The files that define scores of yours."""
-    classes = [score_class(score, search_path) for score in scores if is_own(score)]
+    sources = [pool.of if (pool := Pool.named(score)) else score for score in scores]
+    classes = [score_class(score, search_path) for score in sources if is_own(score)]
     files = [getattr(sys.modules.get(found.__module__), "__file__", None) for found in classes]
     return [Path(file) for file in files if file is not None]
 
 
-def pixel_scores(scores: Iterable[str], search_path: str | None = None) -> list[PixelScore]:
-    """The scores among these that pixels have by themselves, ready to compute.
+def pixel_scores(
+    scores: Iterable[str], search_path: str | None = None, fit: FitChoice | None = None
+) -> list[PixelScore]:
+    """The scores among these that pixels have by themselves, or pooled over regions, ready to compute.
 
     Raises:
-        ConfigError: as `score_class`, or one of yours cannot be made without arguments.
+        ConfigError: as `score_class`, or one of yours cannot be made without arguments, or the fit does not hold one.
+        ResultsError: there is no fit.
     """
-    classes = [(score, score_class(score, search_path)) for score in scores]
-    return [_made(score, found) for score, found in classes if issubclass(found, PixelScore)]
+    names = tuple(scores)
+    pools = {name: pool for name in names if (pool := Pool.named(name)) is not None}
+    sources = dict.fromkeys(pools[name].of if name in pools else name for name in names)
+    classes = [(score, score_class(score, search_path)) for score in sources]
+    of_pixels = [(score, found) for score, found in classes if issubclass(found, PixelScore)]
+    fitted = [found for _, found in of_pixels if "fit" in found.needs]
+    made = {found.name: _made(score, found) for score, found in of_pixels if found not in fitted}
+    if fitted:
+        assert fit is not None, "scores that need a fit are refused where there is none"
+        of_fit = scores_of_fit(Fit(fit.path), fitted, knn_metric=fit.knn_metric, without_own=fit.without_own)
+        made |= {score.name: score for score in of_fit}
+    of_name = {score: made[found.name] for score, found in of_pixels}
+    of_name |= {name: PooledScore(name, of_name[pool.of], pool) for name, pool in pools.items()}
+    return [of_name[name] for name in names if name in of_name]
 
 
-def are_pixel_scores(scores: Iterable[str]) -> tuple[str, ...]:
+def are_pixel_scores(scores: Sequence[str]) -> tuple[str, ...]:
     """Those of the scores that pixels have by themselves; nothing is imported.
 
     >>> are_pixel_scores(["ratio", "energy", "my_scores:Margin"])
     ('energy', 'my_scores:Margin')
     """
-    return tuple(score for score in scores if is_own(score) or issubclass(KNOWN[score], PixelScore))
+    pooled_or_own = (score for score in scores if Pool.named(score) or is_own(score))
+    known = (score for score in scores if score in KNOWN and issubclass(KNOWN[score], PixelScore))
+    chosen = {*pooled_or_own, *known}
+    return tuple(score for score in scores if score in chosen)
 
 
 def cluster_scores(scores: Iterable[str]) -> list[ClusterScore]:
     """The scores among these that pixels have by their clusters."""
     classes = [KNOWN[score] for score in scores if score in KNOWN]
     return [found() for found in classes if issubclass(found, ClusterScore)]
+
+
+def _check_known(name: str) -> None:
+    if name not in KNOWN and not is_own(name):
+        raise ConfigError(
+            f"unknown score {name!r}; {did_you_mean(name, KNOWN, what='known')}; "
+            "one of yours is named package.module:MyScore"
+        )
 
 
 def _made(score: str, found: type[PixelScore]) -> PixelScore:

@@ -16,18 +16,23 @@ A score of pixels is a class with a name, a line of help and a function of a str
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.errors import ImageError
 from oodray.metrics.scales import Real, Scale
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from oodray.scores.strips import Strip
+
+Head: TypeAlias = "Callable[[Tensor], Tensor]"
+"""A classifier alone: from what it sees, `(E, h, w)`, to logits `(C, h, w)`."""
 
 NEEDS = ("logits", "features", "queries", "passes", "fit", "head", "clusters")
 """What a score may need: maps of the segmenter, its queries, several passes, statistics of `oodray fit`, the
@@ -43,8 +48,8 @@ class Score(ABC):
         needs: which of `NEEDS`.
     """
 
-    name: ClassVar[str]
-    help: ClassVar[str]
+    name: str
+    help: str
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def __repr__(self) -> str:
@@ -64,6 +69,20 @@ class PixelScore(Score):
     @abstractmethod
     def pixels(self, strip: Strip) -> Tensor:
         """The score of each pixel of a strip of the image: `(rows, width)`, floating."""
+
+    @property
+    def source(self) -> PixelScore:
+        """The score that `pixels` computes: itself, or the one that a pooled score pools."""
+        return self
+
+    def pool(self, values: NDArray[np.float32], regions: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ARG002
+        """The score of every pixel from those of `source`, where it is pooled over regions.
+
+        Args:
+            values: `(height, width)`, those of `source`.
+            regions: `(height, width)` uint8, the region of each pixel.
+        """
+        return values
 
     def finish(self, values: Tensor, classes: Tensor) -> Tensor:  # noqa: ARG002
         """The scores of the whole image, `(height, width)`, where they depend on those of other pixels.
@@ -87,14 +106,28 @@ class ImageFeatures:
     Attributes:
         features: `(D, h, w)` floating, as the segmenter gave them.
         image_id: of the image, so that its own vectors can be left out of a bank.
-        head: `head(features)` of the segmenter, from the input of its classifier to logits; None where it has none.
-        head_input: `(E, h', w')`, what its classifier saw; None where it has none.
+        head: `head(features)` of the segmenter: from what its classifier sees, `(E, h', w')`, to logits
+            `(C, h', w')`; None where it has none.
+        head_input: `(E, h', w')`, what its classifier saw of this image; None where it has none.
     """
 
     features: Tensor
     image_id: str
-    head: object | None = None
+    head: Head | None = None
     head_input: Tensor | None = None
+
+    def classifier(self, score: str) -> tuple[Tensor, Head]:
+        """What the classifier saw, and the classifier, for a score that needs both.
+
+        Raises:
+            ImageError: the segmenter does not offer them.
+        """
+        if self.head is None or self.head_input is None:
+            raise ImageError(
+                f"the score {score} needs a segmenter with head(features) and a Segmentation with head_input, see "
+                "docs/models.md; this one has none: leave the score out of --scores"
+            )
+        return self.head_input, self.head
 
 
 class FeatureScore(PixelScore):

@@ -56,7 +56,7 @@ def test_two_scales_do_not_add_up() -> None:
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 @given(st.lists(st.tuples(st.sampled_from([0, 3, 65535]), st.sampled_from([0, 1, 255])), max_size=30))
 def test_counting_pixels(dtype: type[np.uint16] | type[np.uint32], pixels: list[tuple[int, int]]) -> None:
-    keys: Keys = np.array([key for key, _ in pixels], dtype)  # type: ignore[assignment]
+    keys: Keys = np.array([key for key, _ in pixels], dtype)
     labels = np.array([label for _, label in pixels], np.uint8)
     found = zip(*(column.tolist() for column in count_keys(keys, labels)), strict=True)
     assert list(found) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,8 @@ CLASS_LOGITS = 2 * torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 def probabilities(net: Net, image: Image, size: tuple[int, int]) -> Tensor:
     logits = net.segment([image])[0].logits.double()
     resized: Tensor = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
-    return resized.softmax(0)
+    shares: Tensor = resized.softmax(0)
+    return shares
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -155,12 +157,13 @@ def test_scores_of_queries_are_the_means_of_the_views() -> None:
         s = F.interpolate(masks[None].double(), (40, 56), mode="bilinear", align_corners=False)[0].sigmoid()
         semantic = torch.einsum("qc,qhw->chw", CLASS_LOGITS.double().softmax(-1)[:, :-1], s)
         by_view.append(semantic.flip(-1) if turn else semantic)
-    expected = {
-        "mask2anomaly": torch.stack([1 - semantic.amax(0) for semantic in by_view]).mean(0),
-        "rba": torch.stack([-semantic.tanh().sum(0) for semantic in by_view]).mean(0),
+    of_semantic: dict[str, Callable[[Tensor], Tensor]] = {
+        "mask2anomaly": lambda of: 1 - of.amax(0),
+        "rba": lambda of: -of.tanh().sum(0),
     }
-    for name, values in expected.items():
-        torch.testing.assert_close(found.scores[name].double(), values, rtol=1e-5, atol=1e-6)
+    for name, score in of_semantic.items():
+        expected = torch.stack([score(semantic) for semantic in by_view]).mean(0)
+        torch.testing.assert_close(found.scores[name].double(), expected, rtol=1e-5, atol=1e-6)
     mean = torch.stack([semantic / semantic.sum(0) for semantic in by_view]).mean(0)
     torch.testing.assert_close(found.logits.double(), mean.log(), rtol=1e-5, atol=1e-5)
     scores = oodray.detect(PHOTO, found, k=2, tau=-0.5, scores=["mask2anomaly", "predictive-entropy", "msp"]).scores

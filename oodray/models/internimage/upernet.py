@@ -64,6 +64,11 @@ class UPerHead(nn.Module):
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Logits `(N, outputs, H, W)` at the size of the first of `stages`, which are `(N, in_channels, H, W)`."""
+        logits: Tensor = self.conv_seg(self.dropout(self.fused(stages)))
+        return logits
+
+    def fused(self, stages: Sequence[Tensor]) -> Tensor:
+        """What the classifier `conv_seg` sees, `(N, channels, H, W)`."""
         *finer, last = stages
         merged = [lateral(stage) for lateral, stage in zip(self.lateral_convs, finer, strict=True)]
         merged.append(self._pooled(last))
@@ -71,8 +76,8 @@ class UPerHead(nn.Module):
             merged[level - 1] = merged[level - 1] + _resized(merged[level], merged[level - 1])
         maps = [conv(map_) for conv, map_ in zip(self.fpn_convs, merged[:-1], strict=True)] + merged[-1:]
         joined = torch.cat([maps[0], *(_resized(map_, maps[0]) for map_ in maps[1:])], dim=1)
-        logits: Tensor = self.conv_seg(self.dropout(self.fpn_bottleneck(joined)))
-        return logits
+        fused: Tensor = self.fpn_bottleneck(joined)
+        return fused
 
     def _pooled(self, last: Tensor) -> Tensor:
         pooled = [_resized(module(last), last) for module in self.psp_modules]

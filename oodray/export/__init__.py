@@ -1,0 +1,1 @@
+"""What a run found, as files of other programs: `oodray export`."""
