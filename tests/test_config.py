@@ -25,6 +25,7 @@ from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import ConfigError
 from oodray.models.weights.zoo import model_names
 from oodray.scores.registry import DEFAULT_SCORES as SCORES
+from oodray.scores.registry import check_names
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -225,11 +226,21 @@ class TestPresets:
     def test_datasets_without_one_have_no_settings(self) -> None:
         assert preset("folder") == {}
 
-    @pytest.mark.parametrize("path", sorted((config_root() / "runs").glob("*.yaml")), ids=lambda path: path.stem)
+    FILES = sorted((config_root() / "runs").glob("*.yaml"))
+    OF_NETWORKS = "rba-swin-b-cityscapes", "mask2former-swin-l-cityscapes", "eomt-large-cityscapes", "eomt-large-ade20k"
+
+    @pytest.mark.parametrize("name", OF_NETWORKS)
+    def test_those_of_networks_go_with_any_dataset(self, name: str) -> None:
+        settings = preset(name)
+        assert settings["model"].startswith(("hf:", "./"))
+        config = build_config(settings, {"dataset": "road-anomaly"})
+        assert check_names(config.scores) == config.scores
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
     def test_each_is_for_a_known_dataset_and_a_known_network(self, path: Path) -> None:
         settings = preset(path.stem)
-        assert path.stem in LAYOUTS
-        assert settings["model"] in model_names()
+        assert path.stem in LAYOUTS or path.stem in self.OF_NETWORKS
+        assert settings["model"] in model_names() or path.stem in self.OF_NETWORKS
         assert "dataset" not in settings
         build_config(settings, {"dataset": path.stem})
 
@@ -246,6 +257,7 @@ class TestFingerprint:
         how_it_runs = {
             "allow_outside_root",
             "checkpoint",
+            "member_checkpoints",
             "fit",
             "tau_auto",
             "executor",

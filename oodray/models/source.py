@@ -230,6 +230,8 @@ def _known(name: str) -> ZooModel:
     """A network known by name; of others the message says what may have been meant."""
     if name in model_names():
         return get_model(name)
+    if name.startswith(("/", "./", "../", "~")):
+        raise ModelError(f"the model {name} does not exist, or is no folder of Hugging Face: it has no config.json")
     configs = {path.stem: f"{path.parent.name}/{path.name}" for path in _shipped_configs()}
     meant = did_you_mean(name, [*model_names(), *configs], what="known")
     if name in configs:

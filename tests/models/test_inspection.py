@@ -19,6 +19,7 @@ def test_a_network_with_one_map_of_logits() -> None:
     assert found.offers() == {
         "logits": "10 classes, 10 channels of 16x32, stride 4",
         "features": "128 channels of 4x8, stride 16",
+        "head": "head(features), the classifier",
     }
     lacking = dict(found.scores())
     assert lacking["energy"] is lacking["ratio"] is None
