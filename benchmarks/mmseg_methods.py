@@ -93,10 +93,10 @@ def tried(config: Path) -> dict[str, Any]:
         found.logits[None], (height, width), mode="bilinear", align_corners=segmenter.align_corners
     )
     expected = of_mmsegmentation(network, image)
-    error = float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
+    wrong = float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     channels, rows, columns = found.features.shape
-    same = "yes" if error < 1e-4 else f"no: logits differ by {error:.1e}"
+    same = "yes" if wrong < 1e-4 else f"no: logits differ by {wrong:.1e}"
     return {"runs": same, "what": f"{millions:.1f} M, {channels}x{rows}x{columns} of {height}x{width}"}
 
 

@@ -12,6 +12,7 @@ from oodray.models.factory import make_segmenter
 from oodray.models.network import Network
 from oodray.models.segmenter import Segmenter
 from oodray.models.source import ModelSource, PassSettings, resolve_models
+from oodray.models.weights.hub import weight_files
 
 TRIED_SIZE = (128, 128)
 """Height and width of the image that a network is tried out on, in pixels."""
@@ -122,8 +123,11 @@ def remarks_on(source: ModelSource) -> tuple[str, ...]:
     from oodray.models.weights.checkpoints import read_checkpoint
 
     files = [net.checkpoint for net in source.networks if net.checkpoint is not None and net.sha256 is None]
+    for folder in (net.folder for net in source.networks if net.folder is not None):
+        files += weight_files(folder) if len(weight_files(folder)) == 1 else []
     found = (read_checkpoint(file).remark for file in files)
-    return tuple(remark for remark in found if remark is not None)
+    # Many networks of Hugging Face have a part named model, which is no word of a trainer's.
+    return tuple(remark for remark in found if remark is not None and "'model.'" not in remark)
 
 
 def try_network(source: ModelSource) -> None:

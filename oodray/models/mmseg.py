@@ -200,7 +200,7 @@ class MMSegSegmenter:
         """Logits at the head's stride and the clustered features, of network input `(N, 3, H, W)`."""
         with products_in(self.dtype, self.device):
             stages = self.network.backbone(inputs)
-            maps = [stage for stage in stages if isinstance(stage, Tensor) and stage.ndim == 4]
+            maps = _maps_in(stages)
             features = nearest_to_stride_16(maps, inputs.shape[-2:], self.feature_stage)
             if self.copies_stages:
                 stages = [stage.contiguous() for stage in stages]
@@ -232,6 +232,13 @@ def _sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | 
     if not (0 < down <= height and 0 < right <= width):
         raise ModelError(f"test_cfg {settings} leaves gaps: the stride must be at most the crop_size")
     return (height, width), (down, right)
+
+
+def _maps_in(stages: Any) -> list[Tensor]:
+    """The maps that a backbone gives: one, several, or each beside its class token."""
+    several = [stages] if isinstance(stages, Tensor) else stages
+    firsts = [stage[0] if isinstance(stage, list | tuple) else stage for stage in several]
+    return [stage for stage in firsts if isinstance(stage, Tensor) and stage.ndim == 4]
 
 
 def _described(output: Any) -> str:

@@ -489,3 +489,20 @@ def test_maps_reach_the_head_in_the_layout_that_it_takes(
     network.decode_head.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
     segmenter.segment(images_of(1, 64, 96))
     assert [stage.is_contiguous(memory_format=layout) for stage in seen] == [True] * 4
+
+
+def test_a_backbone_may_give_one_map(tmp_path: Path) -> None:
+    """As DDRNet's does, whose only map has stride 8."""
+    path = tmp_path / "config.py"
+    norm = "norm_cfg=dict(type='SyncBN', requires_grad=True), align_corners=False"
+    path.write_text(
+        f"{PREPROCESSOR}\nmodel = dict(type='EncoderDecoder', "
+        f"backbone=dict(type='DDRNet', channels=8, ppm_channels=8, {norm}), "
+        f"decode_head=dict(type='DDRHead', in_channels=32, channels=8, num_classes=5, {norm}, "
+        "loss_decode=[dict(type='CrossEntropyLoss'), dict(type='CrossEntropyLoss')]))\n"
+    )
+    network: Any = build_network(path)
+    fill_network(network)
+    [found] = MMSegSegmenter(network).segment(images_of(1, 64, 96))
+    assert found.logits.shape == (5, 8, 12)
+    assert found.features.shape == (32, 8, 12)
