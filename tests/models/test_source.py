@@ -9,7 +9,7 @@ import pytest
 
 from oodray.errors import ModelError
 from oodray.models.input_rule import InputRule
-from oodray.models.source import ModelSource, resolve_model
+from oodray.models.source import ModelSource, PassSettings, resolve_model, resolve_models
 
 
 @pytest.fixture
@@ -117,3 +117,46 @@ class TestConfigs:
             touch(tmp_path / name)
         with pytest.raises(ModelError, match=f"the (config|checkpoint) {missing} does not exist"):
             resolve_model("mine.py", "mine.pth")
+
+
+class TestWhatWasMeant:
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("internimage-n-dmo", "did you mean 'internimage-n-demo'\\?"),
+            (
+                "segformer_mit-b0_8xb2-160k_ade20k-512x512",
+                r"ships a config segformer/segformer_mit-b0_\S+\.py, which needs",
+            ),
+            ("qqqq", "known names: internimage-n-demo, .* hf:ORG/NAME"),
+            ("./nothing", r"the model \./nothing does not exist, or is no folder of Hugging Face"),
+        ],
+    )
+    def test_an_unknown_name(self, name: str, message: str) -> None:
+        with pytest.raises(ModelError, match=message):
+            resolve_model(name)
+
+    def test_a_model_of_hugging_face_needs_no_prefix(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(ModelError, match=r"cannot get no/body from Hugging Face|pip install 'oodray"):
+            resolve_model("no/body")
+
+
+class TestSeveral:
+    def test_each_has_its_own_weights(self, tmp_path: Path) -> None:
+        weights = touch(tmp_path / "mine.pth")
+        found = resolve_models(["internimage-n-demo", "internimage-b-cityscapes"], ["none", str(weights)])
+        assert [source.checkpoint for source in found.networks][1] == weights
+        assert found.several_passes
+        assert found.tau is None
+        assert found.gives_queries() is False
+        assert len(found.files()) == 2
+
+    def test_there_are_as_many_weights_as_networks(self, tmp_path: Path) -> None:
+        weights = str(touch(tmp_path / "mine.pth"))
+        with pytest.raises(ModelError, match="1 --checkpoint for 2 --model: give one for each"):
+            resolve_models(["internimage-n-demo", "internimage-n-demo"], [weights])
+
+    def test_one_network_seen_once_keeps_its_tau(self) -> None:
+        assert resolve_models(["internimage-n-demo"], [None], passes=PassSettings(seed=3)).tau is not None
+        assert resolve_models(["internimage-n-demo"], [None], passes=PassSettings(flip=True)).tau is None
