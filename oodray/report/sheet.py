@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,7 @@ def numbered(picture: Image.Image, numbers: Mapping[int, tuple[float, float]]) -
     draw = ImageDraw.Draw(drawn)
     for number, (x, y) in numbers.items():
         at = (x * picture.width, y * picture.height)
-        look = {"fill": (255, 255, 255), "stroke_fill": (0, 0, 0), "stroke_width": 3}
+        look: dict[str, Any] = {"fill": (255, 255, 255), "stroke_fill": (0, 0, 0), "stroke_width": 3}
         draw.text(at, str(number), font=_font(LEGEND_SIZE), anchor="mm", **look)
     return drawn
 

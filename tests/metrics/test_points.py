@@ -43,7 +43,7 @@ def test_a_long_curve_keeps_its_shape() -> None:
 
 def histogram_of(values: NDArray[np.float64], counts: NDArray[np.int64], edges: NDArray[np.float64]) -> list[int]:
     found, _ = np.histogram(values.clip(edges[0], edges[-1]), edges, weights=counts)
-    return found.astype(int).tolist()
+    return [int(count) for count in found]
 
 
 def test_a_histogram_counts_each_pixel_once() -> None:
