@@ -128,7 +128,7 @@ def stored_images(table: pa.Table, rule: Rule | None) -> Iterator[StoredImage]:
         if rule is None:
             yield StoredImage(**row)
             continue
-        maps = {name: decode_mask(data) for name, data in masks.items()}
+        maps: dict[str, Any] = {name: decode_mask(data) for name, data in masks.items()}
         yield StoredImage(**row, **maps, **_own_clusters(table["clusters"].slice(index, 1), rule))
 
 

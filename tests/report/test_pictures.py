@@ -196,7 +196,10 @@ def test_without_an_id_the_extremes(small_run: SmallRun) -> None:
         small_run.add(name, score=score)
     small_run.fail("broken", "cannot read it")
     folder = small_run.write()
-    drawn = lambda **choice: [path.stem for path in write_pictures(folder, choice=Choice(**choice))]  # noqa: E731
+
+    def drawn(**choice: Any) -> list[str]:
+        return [path.stem for path in write_pictures(folder, choice=Choice(**choice))]
+
     assert drawn(top=1, bottom=1) == ["b", "c"]
     assert drawn(top=2, bottom=2) == ["b", "d", "a", "c"]
     assert drawn(top=1) == ["b"]
