@@ -157,5 +157,6 @@ def _area(files: CountedFiles, k: int, taus: Sequence[float], ood_ratios: Sequen
         for row, unsure in enumerate(clusters.cells.below(keys)[:, own]):
             np.add.at(area[row], exceeded(unsure, clusters.pixels[own], ood_ratios), clusters.pixels[own])
     # A cluster that exceeds the first so many values of T counts at each of them.
-    called: Any = np.cumsum(area[:, ::-1], axis=1)[:, ::-1][:, 1:]
-    return called / max(pixels, 1)
+    called: NDArray[np.int64] = np.cumsum(area[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    shares: NDArray[np.float64] = called / max(pixels, 1)
+    return shares
