@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from benchmarks.timing import Comparison, compare
-from oodray.metrics.curves import auroc, average_precision, fpr_at_tpr, score_counts
+from oodray.metrics.curves import auroc, average_precision, fpr_at_tpr
+from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import Tally, score_keys
 
 IMAGE_PIXELS = 1280 * 720
@@ -28,7 +29,7 @@ def run() -> Comparison:
 
 
 def _from_tallies(images: list[tuple[NDArray[np.float16], NDArray[np.uint8]]]) -> tuple[float, ...]:
-    counts = score_counts(Tally.sum(Tally.of(score_keys(scores), labels) for scores, labels in images))
+    counts = ScoreCounts.of_tally(Tally.sum(Tally.of(score_keys(scores), labels) for scores, labels in images)).ranked()
     return average_precision(*counts), fpr_at_tpr(*counts), auroc(*counts)
 
 

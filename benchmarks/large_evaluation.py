@@ -65,7 +65,8 @@ def image(index: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
 
 def tallies(images: int) -> tuple[float, float, float]:
     """Ours: image by image."""
-    from oodray.metrics.curves import average_precision, fpr_at_tpr, score_counts
+    from oodray.metrics.curves import average_precision, fpr_at_tpr
+    from oodray.metrics.score_counts import ScoreCounts
     from oodray.metrics.tally import RunningTally, Tally, score_keys
 
     total, seconds = RunningTally(), 0.0
@@ -75,7 +76,7 @@ def tallies(images: int) -> tuple[float, float, float]:
         total.add(Tally.of(score_keys(scores), labels))
         seconds += time.perf_counter() - start
     start = time.perf_counter()
-    counts = score_counts(total.tally())
+    counts = ScoreCounts.of_tally(total.tally()).ranked()
     found = average_precision(*counts), fpr_at_tpr(*counts)
     return (seconds + time.perf_counter() - start, *found)
 

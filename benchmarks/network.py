@@ -16,12 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Comparison, compare, seconds
 from oodray.method.kmeans import kmeans_of_each
-from oodray.method.scores import pixel_scores
 from oodray.models.dtype import multiplies_bfloat16
 from oodray.models.internimage.architecture import ARCHITECTURES
 from oodray.models.internimage.segmenter import InternImageSegmenter, normalised
 from oodray.models.internimage.upernet import InternImageUPerNet
 from oodray.models.segmenter import Segmentation
+from oodray.scores.maps import pixel_maps
 
 HEIGHT, WIDTH = 512, 1024
 REPEATS = 3  # a network takes seconds
@@ -87,7 +87,7 @@ def _upsampling(logits: Tensor) -> Comparison:
 
     return compare(
         f"confidence at {HEIGHT}x{WIDTH} of {len(logits)} classes",
-        ours=("in strips", lambda: pixel_scores(logits, HEIGHT, WIDTH, [])["confidence"]),
+        ours=("in strips", lambda: pixel_maps(logits, HEIGHT, WIDTH, []).confidence),
         theirs=("all maps resized, then the maximum", at_once),
         difference=lambda a, b: float(np.abs(a.astype(np.float64) - b).max() / np.abs(b).max()),
     )

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from oodray.datasets.manifest import MANIFEST_SCHEMA, write_manifest
 from oodray.job.finisher import Finisher
 from oodray.job.units import ClusterMap, ScoreMap, SegmentedImage
-from oodray.method.settings import PIXEL_SCORES, SCORES, MethodSettings
+from oodray.method.settings import MethodSettings
+from oodray.metrics.scales import Real
 from oodray.records import table_of
 from oodray.results.folder import ResultsFolder, write_table
 from oodray.results.parts import write_part
 from oodray.results.rows import ResultRow
+from oodray.scores.registry import DEFAULT_SCORES as SCORES
+from oodray.scores.registry import are_pixel_scores
 
 HEIGHT, WIDTH = 720, 1280
 
@@ -65,7 +68,13 @@ def segmented(index: int, method: MethodSettings) -> SegmentedImage:
             ClusterMap(k=k, height=blocks.shape[0], width=blocks.shape[1], ids=clusters(k)) for k in method.ks
         ],
         score_maps=[
-            ScoreMap(score=name, height=HEIGHT, width=WIDTH, values=(-confidence * (1 + number)).astype(np.float16))
+            ScoreMap(
+                score=name,
+                scale=Real().name,
+                height=HEIGHT,
+                width=WIDTH,
+                keys=Real().keys((-confidence * (1 + number)).astype(np.float32)),
+            )
             for number, name in enumerate(method.scores)
         ],
     )
@@ -83,7 +92,7 @@ def write_folder(path: Path, images: int, ks: tuple[int, ...]) -> ResultsFolder:
 
 def write_large_folder(path: Path, images: int, ks: tuple[int, ...], images_per_file: int = 8) -> ResultsFolder:
     """A folder of very many images: ids of their own, the content of the same few. Masks and maps are left out."""
-    folder, asked = _empty(path, ks), method(ks, PIXEL_SCORES)
+    folder, asked = _empty(path, ks), method(ks, are_pixel_scores(SCORES))
     finisher = Finisher(asked, str(path))
     rows = [finisher.finish(segmented(index, asked)) for index in range(images_per_file)]
     table = table_of(ResultRow, [replace(row, mask_png=None, clusters_png=None) for row in rows])

@@ -7,15 +7,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from oodray.errors import ConfigError
-from oodray.ranges import names_of_list, whole_range, workers_range
+from oodray.ranges import decimal_range, names_of_list, tau_or_auto, whole_range, workers_range
 from oodray.settings import About, Check, Settings, declared_settings, one_of, seconds, shown, whole
 from oodray.spelling import did_you_mean
+from oodray.yaml_text import load_yaml
 
 KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 EXECUTORS = ("ray", "local")
+
+REGIONS = ("kmeans", "slic", "grid")
+
+KNN_METRICS = ("euclidean", "cosine")
+
+MOST_SCALE = 8
+
+NO_CHECKPOINT = "none"
+"""Stands in a list of checkpoints for a network that has its own."""
 
 RUN_ONLY = ("run",)
 
@@ -31,8 +41,13 @@ class RunConfig:
     root: Annotated[
         str | None,
         About(
-            "The dataset's own folder", unset="dataset/ in the results folder, for the demo alone, which draws itself"
+            "The dataset's own folder; for --dataset list the list, a file",
+            unset="dataset/ in the results folder, for the demo alone, which draws itself",
         ),
+    ] = None
+    split: Annotated[
+        str | None,
+        About("Split of --dataset hf-parquet or webdataset, as its files name it, such as test", unset="all files"),
     ] = None
     allow_outside_root: Annotated[
         bool,
@@ -46,14 +61,43 @@ class RunConfig:
         str | None,
         About(
             "A model's name, an mmsegmentation config (.py) with --checkpoint, hf:ORG/NAME, a folder with a "
-            "Hugging Face model, or package.module:factory",
+            "Hugging Face model, or package.module:factory; given several times, the mean of their probabilities",
             unset="the one published for the dataset",
+            repeated=True,
         ),
     ] = None
+    members: Annotated[
+        tuple[str, ...], About("Further networks, the second --model and those after it", unset="none", commands=())
+    ] = ()
     # The weights themselves are part of a run's identity, wherever they lie: a run knows them by their sha256.
     checkpoint: Annotated[
-        str | None, About("Weights for --model", unset="those that belong to its name", identity=False)
+        str | None,
+        About(
+            "Weights for --model; of several, one for each in their order, the word none where one has its own",
+            unset="those that belong to its name",
+            identity=False,
+            repeated=True,
+        ),
     ] = None
+    member_checkpoints: Annotated[
+        tuple[str, ...],
+        About("Weights for the further networks", unset="those that belong to them", identity=False, commands=()),
+    ] = ()
+    flip: Annotated[
+        bool, About("Average probabilities over every image and its mirror image", option="--flip/--no-flip")
+    ] = False
+    scales: Annotated[
+        tuple[float, ...],
+        About(
+            "Average probabilities over sizes of every image, such as 0.75,1,1.25",
+            Check(lambda values: all(0 < value <= MOST_SCALE for value in values), "numbers above 0, at most 8"),
+            unset="its own size",
+            from_text=lambda text: {"scales": tuple(decimal_range(text))},
+        ),
+    ] = ()
+    mc_dropout: Annotated[
+        int, About("Passes over every image with active dropout, whose probabilities are averaged", whole(0, 1000))
+    ] = 0
     feature_stage: Annotated[
         int | None, About("Map of the network to cluster, counted from 0", whole(0), unset="that of stride 16")
     ] = None
@@ -73,12 +117,17 @@ class RunConfig:
     tau: Annotated[
         float | None,
         About(
-            "Pixels with a smaller max-logit are unsure",
+            "Pixels with a smaller max-logit are unsure; auto takes the value of --fit",
             Check(math.isfinite, "a finite number"),
             unset="the value known for --model",
             commands=RUN_ONLY,
+            from_text=tau_or_auto,
         ),
     ] = None
+    # Not an option of its own: `tau: auto` sets it, and the tau that is found decides the results.
+    tau_auto: Annotated[bool, About("Whether tau is that of --fit, as tau: auto says", identity=False, commands=())] = (
+        False
+    )
     ood_ratio: Annotated[
         float,
         About(
@@ -87,6 +136,15 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = 0.3
+    regions: Annotated[
+        str,
+        About(
+            "What pixels are judged by: kmeans, the clusters of the paper; slic, superpixels; grid, rectangles. --k is "
+            "their number",
+            one_of(REGIONS),
+            commands=RUN_ONLY,
+        ),
+    ] = "kmeans"
     seed: Annotated[int, About("Seed of the K-Means", whole(0, 2**32 - 1))] = 0
     normalize_features: Annotated[
         bool, About("L2-normalise features before clustering", option="--normalize-features/--raw-features")
@@ -96,12 +154,26 @@ class RunConfig:
     scores: Annotated[
         tuple[str, ...],
         About(
-            "Scores to evaluate, comma-separated",
-            unset="all",
+            "Scores to evaluate, comma-separated; one of yours is package.module:MyScore",
+            unset="ratio, mask-then-logit, max-logit, msp, entropy, energy, and all that --fit holds",
             commands=RUN_ONLY,
             from_text=lambda text: {"scores": names_of_list(text)},
         ),
     ] = ()
+    # What the fit holds is part of a run's identity, wherever it lies: a run knows it by its sha256.
+    fit: Annotated[
+        str | None,
+        About(
+            "Statistics of in-distribution images, from `oodray fit`, for scores that need them",
+            unset="none",
+            identity=False,
+            commands=RUN_ONLY,
+        ),
+    ] = None
+    knn_metric: Annotated[
+        str,
+        About("Metric of the score knn: euclidean, as published, or cosine", one_of(KNN_METRICS), commands=RUN_ONLY),
+    ] = "euclidean"
     sweep_k: Annotated[
         tuple[int, ...],
         About(
@@ -121,6 +193,10 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = 16
+    # Not an option: `oodray calibrate` and `oodray fit` take tau from images that may have no label.
+    exact_counts: Annotated[
+        bool, About("Whether images without a label are counted by every key; else by 256 bins", commands=())
+    ] = False
     batch_size: Annotated[int, About("Images of one size that the network sees at once", whole(1))] = 1
     threads: Annotated[
         int, About("CPU threads of each worker; their number can change the last bit of a float", whole(1))
@@ -159,8 +235,8 @@ class RunConfig:
             "GPUs of each worker; 0 is the CPU",
             # Ray gives shares of one GPU, or whole ones.
             Check(
-                lambda value: 0 <= value <= 1 or (value > 1 and value % 1 == 0),
-                "a share from 0 to 1, or a whole number",
+                lambda value: value == 0 or 0.0001 <= value <= 1 or (value > 1 and value % 1 == 0),
+                "0, a share from 0.0001 to 1, or a whole number",
             ),
             unset="1 where there is a GPU, else 0",
             identity=False,
@@ -234,20 +310,39 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: if the file cannot be read, is no mapping, or has an unknown key or a wrong value.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {path}: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, lists of lists of lists ...
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"the config file {path} is not valid YAML: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise ConfigError(f"the config file {path} must hold `key: value` lines, got a {kind}")
-    return check_settings(content, source=str(path))
+    source = str(path)
+    return check_settings(with_texts(content, source=source), source=source)
+
+
+def with_texts(settings: Settings, *, source: str) -> Settings:
+    """Settings in which a text is read as the option is, where it stands for a number or a list.
+
+    Raises:
+        ConfigError: it is none.
+
+    >>> with_texts({"scores": "ratio, msp", "sweep_k": "3:5", "workers": "2:16", "k": 4}, source="an example")
+    {'scores': ('ratio', 'msp'), 'sweep_k': (3, 4, 5), 'workers': 16, 'k': 4, 'fewest_workers': 2}
+    """
+    found = dict(settings)
+    for name, value in settings.items():
+        read = SETTINGS[name].about.from_text if name in SETTINGS else None
+        if read is not None and isinstance(value, str):
+            try:
+                found |= read(value)
+            except ConfigError as error:
+                raise ConfigError(f"{name} in {source}: {error}") from None
+    return found
 
 
 def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
@@ -260,7 +355,7 @@ def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
     oodray.errors.ConfigError: unknown key 'ood_ration' in an example; did you mean 'ood_ratio'?
     """
     checked = {}
-    for key, value in settings.items():
+    for key, value in _with_members(settings).items():
         if key not in SETTINGS:
             hint = did_you_mean(str(key), SETTINGS, what="known keys")
             raise ConfigError(f"unknown key {shown(key)} in {source}; {hint}")
@@ -269,6 +364,18 @@ def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
         except (ValueError, OverflowError):
             raise ConfigError(f"{key} in {source} must be {SETTINGS[key].expected}, got {shown(value)}") from None
     return checked
+
+
+def _with_members(settings: Settings) -> Settings:
+    """Settings in which a list of networks, or of their weights, is the first of them and the further ones."""
+    found = dict(settings)
+    for first, further in (("model", "members"), ("checkpoint", "member_checkpoints")):
+        given = settings.get(first)
+        if isinstance(given, list | tuple) and given and all(isinstance(one, str) for one in given):
+            found |= {first: given[0], further: tuple(given[1:])}
+    if found.get("checkpoint") == NO_CHECKPOINT:
+        found["checkpoint"] = None
+    return found
 
 
 def preset(dataset: str) -> dict[str, Any]:
@@ -285,6 +392,8 @@ def build_config(*layers: Settings) -> RunConfig:
     """
     settings: dict[str, Any] = {}
     for layer in layers:
+        if layer.get("workers") is not None:  # a number of workers takes the place of a range
+            settings.pop("fewest_workers", None)
         settings.update({key: value for key, value in layer.items() if value is not None})
     if "dataset" not in settings:
         raise ConfigError("no dataset given: pass --dataset NAME, see `oodray datasets`")

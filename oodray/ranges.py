@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from typing import Any
 
 from oodray.errors import ConfigError
 
 MAX_NUMBERS = 1_000_000
 
-SWEPT_TAUS, SWEPT_OOD_RATIOS = "-2:12:0.05", "0:1:0.01"
-"""What a sweep tries where it is not told otherwise."""
+SWEPT_OOD_RATIOS = "0:1:0.01"
+"""The values of T that a sweep tries where it is not told otherwise."""
 
 
 def decimal_range(text: str) -> list[float]:
@@ -38,12 +39,31 @@ def decimal_range(text: str) -> list[float]:
     start, end, step = (*numbers, Decimal(1))[:3]
     if step <= 0 or end < start:
         raise ConfigError(f"{text!r} is no range: a must not be above b, and the step must be above 0")
-    steps, rest = divmod(end - start, step)
+    try:
+        steps, rest = divmod(end - start, step)
+    except InvalidOperation:  # more steps than decimal arithmetic can count
+        raise ConfigError(f"{text!r} has more than {MAX_NUMBERS:,} numbers; use a larger step") from None
     if rest:
         raise ConfigError(f"{text!r}: a step of {step} does not lead from {start} to {end}, which both belong to it")
     if steps >= MAX_NUMBERS:
         raise ConfigError(f"{text!r} has {steps + 1:,} numbers, more than {MAX_NUMBERS:,}; use a larger step")
     return [float(start + index * step) for index in range(int(steps) + 1)]
+
+
+def round_range(low: float, high: float, most: int = 200) -> str:
+    """A range that covers two numbers in round steps, a 1, 2 or 5 of some decimal place, so that `most` are enough.
+
+    >>> round_range(-1.234, 16.3), round_range(0.501, 0.5049), round_range(3, 3)
+    ('-1.3:16.3:0.1', '0.501:0.5049:0.00002', '3:3:1')
+    """
+    lowest, highest = Decimal(repr(float(low))), Decimal(repr(float(high)))
+    if lowest >= highest:
+        return f"{low:g}:{low:g}:1"
+    wanted = (highest - lowest) / most
+    place = Decimal(1).scaleb(wanted.adjusted())
+    step = next(factor * place for factor in (1, 2, 5, 10) if factor * place >= wanted)
+    start, end = (lowest / step).to_integral_value(ROUND_FLOOR), (highest / step).to_integral_value(ROUND_CEILING)
+    return ":".join(f"{number.normalize():f}" for number in (start * step, end * step, step))
 
 
 def numbers(values: str | float | Iterable[float]) -> list[float]:
@@ -95,6 +115,23 @@ def workers_range(text: str) -> dict[str, int]:
         return ({"fewest_workers": int(fewest)} if colon else {}) | {"workers": int(most)}
     except ValueError:
         raise ConfigError(f"--workers must be a number such as 4, or a range such as 2:16, not {text!r}") from None
+
+
+def tau_or_auto(text: str) -> dict[str, Any]:
+    """The settings of a threshold: a number, or auto, which is that of a fit.
+
+    Raises:
+        ConfigError: it is neither.
+
+    >>> tau_or_auto("1.5"), tau_or_auto("auto")
+    ({'tau': 1.5, 'tau_auto': False}, {'tau': None, 'tau_auto': True})
+    """
+    if text.strip() == "auto":
+        return {"tau": None, "tau_auto": True}
+    try:
+        return {"tau": float(text), "tau_auto": False}
+    except ValueError:
+        raise ConfigError(f"{text!r} is neither a number nor auto") from None
 
 
 def names_of_list(text: str) -> tuple[str, ...]:

@@ -38,9 +38,11 @@ class Pixels:
 
 RgbPixels = Annotated[NDArray[np.uint8], Pixels(np.uint8, 3)]
 BytePixels = Annotated[NDArray[np.uint8], Pixels(np.uint8)]
+UInt16Pixels = Annotated[NDArray[np.uint16], Pixels(np.uint16)]
 Float16Pixels = Annotated[NDArray[np.float16], Pixels(np.float16)]
 
 UInt8List = Annotated[NDArray[np.uint8], pa.list_(pa.uint8())]
+UInt32List = Annotated[NDArray[np.uint32], pa.list_(pa.uint32())]
 UInt16List = Annotated[NDArray[np.uint16], pa.list_(pa.uint16())]
 Int64List = Annotated[NDArray[np.int64], pa.list_(pa.int64())]
 

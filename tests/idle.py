@@ -8,6 +8,7 @@ from typing import Self
 import pytest
 
 from oodray.job.pipeline import Job, Result
+from oodray.job.plan import LoadNetwork
 from oodray.job.units import UnitDone
 
 
@@ -25,6 +26,9 @@ class Idle:
     def start_beside(self, work: Callable[[], Result]) -> Result:
         """Nothing takes long."""
         return work()
+
+    def expect(self, load: LoadNetwork) -> None:
+        """No network is needed."""
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """Not to be called."""

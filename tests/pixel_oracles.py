@@ -14,10 +14,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from oodray.datasets.manifest import ListedImage, write_manifest
 from oodray.job.finisher import Finisher
 from oodray.job.units import ClusterMap, ScoreMap, SegmentedImage
-from oodray.method.settings import PIXEL_SCORES, SCORES, MethodSettings
+from oodray.method.settings import MethodSettings
+from oodray.metrics.scales import scale_named
 from oodray.records import extended, table_of
 from oodray.results.folder import ResultsFolder
 from oodray.results.rows import ERROR, ResultRow
+from oodray.scores.registry import DEFAULT_SCORES, are_pixel_scores, pixel_scores
+
+PIXEL_SCORES = are_pixel_scores(DEFAULT_SCORES)
 
 METHOD = MethodSettings(
     k=4,
@@ -65,10 +69,24 @@ def segmented_image(
         cluster_maps=[
             ClusterMap(k=k, height=3, width=4, ids=random.integers(0, k, (3, 4)).astype(np.uint8)) for k in method.ks
         ],
-        score_maps=[ScoreMap(score=name, height=height, width=width, values=values()) for name in method.scores],
+        score_maps=[
+            ScoreMap(
+                score=score.name,
+                scale=score.scale.name,
+                height=height,
+                width=width,
+                keys=score.scale.keys(score_values_of(score.name, values())).astype(np.uint16),
+            )
+            for score in pixel_scores(method.scores)
+        ],
         seconds_segment=0.5,
         seconds_cluster=0.125,
     )
+
+
+def score_values_of(name: str, values: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Values that a score can have, in the order of some numbers."""
+    return (values if name in ("max-logit", "energy") else (values + 1) / 16).astype(np.float32)
 
 
 def failed_image(image_id: str, error: str = "broken", unit: int = 0) -> SegmentedImage:
@@ -90,7 +108,7 @@ class Pixels:
         size = image.size
         self.label = image.label
         self.confidence = image.confidence
-        self.scores = {found.score: found.values for found in image.score_maps or ()}
+        self.scores = {found.score: scale_named(found.scale).scores(found.keys) for found in image.score_maps or ()}
         coarse = next(found.ids for found in image.cluster_maps or () if found.k == method.k)
         rows, columns = (
             [int(Fraction(2 * pixel + 1, 2 * pixels) * cells) for pixel in range(pixels)]
@@ -143,7 +161,7 @@ def write_results(
         "k": method.k,
         "tau": method.tau,
         "ood_ratio": method.ood_ratio,
-        "scores": list(SCORES),
+        "scores": list(DEFAULT_SCORES),
         "sweep_k": list(method.ks),
         "confidence_bits": method.confidence_bits,
     }

@@ -23,8 +23,8 @@ from oodray.config import (
 )
 from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import ConfigError
-from oodray.method.settings import SCORES
 from oodray.models.weights.zoo import model_names
+from oodray.scores.registry import DEFAULT_SCORES as SCORES
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -107,6 +107,16 @@ class TestReadSettings:
         }
         assert type(settings["tau"]) is float
 
+    def test_ranges_and_lists_are_written_as_on_the_command_line(self, tmp_path: Path) -> None:
+        text = "workers: 2:16\nsweep_k: 3:5\nscores: ratio, msp\ntau: 1e-1\n"
+        assert read_settings(written(tmp_path, text)) == {
+            "workers": 16,
+            "fewest_workers": 2,
+            "sweep_k": (3, 4, 5),
+            "scores": ("ratio", "msp"),
+            "tau": 0.1,
+        }
+
     @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
     def test_an_empty_file_gives_nothing(self, tmp_path: Path, text: str) -> None:
         assert read_settings(written(tmp_path, text)) == {}
@@ -117,13 +127,18 @@ class TestReadSettings:
             ("k: [", "is not valid YAML"),
             ("k: 1\n\tb: 2", "is not valid YAML"),
             ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
-            ("seed: 2026-13-45", "is not valid YAML"),
+            ("seed: 2026-13-45", "seed in .*run.yaml must be a whole number, got '2026-13-45'"),
+            ("tau: 1,5", "tau in .*run.yaml: '1,5' is neither a number nor auto"),
+            ("normalize_features: yes", "normalize_features in .*run.yaml must be true or false, got 'yes'"),
+            ("k: 1\nseed: 2\nk: 3", "k is given twice, in line 1 and in line 3"),
+            ("sweep_k: 3:a", "sweep_k in .*run.yaml: '3:a' is no range"),
+            ("workers: two", "workers in .*run.yaml: --workers must be a number"),
             ("\x00", "is not valid YAML"),
             ("- k", "must hold `key: value` lines, got a list"),
             ("road-anomaly", "got a str"),
             (b"\xff\xfe\xff", "cannot read the config file"),
             ("ood_ratios: 0.4", "unknown key 'ood_ratios' in .*run.yaml; did you mean 'ood_ratio'?"),
-            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, allow_outside_root, model"),
+            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, split, allow_outside_root, model"),
             ("5: 1", "unknown key 5 in"),
         ],
     )
@@ -178,6 +193,13 @@ class TestCheckSettings:
 
 
 class TestBuildConfig:
+    def test_a_share_of_a_gpu_is_one_that_ray_can_count(self) -> None:
+        for share in (0.0, 0.0001, 1 / 3, 1.0, 2.0):
+            assert RunConfig("demo", gpus_per_worker=share).gpus_per_worker == share
+        for share in (-1.0, 0.00001, 1.5):
+            with pytest.raises(ConfigError, match=r"0, a share from 0.0001 to 1, or a whole number"):
+                RunConfig("demo", gpus_per_worker=share)
+
     def test_later_layers_win_and_none_says_nothing(self) -> None:
         config = build_config({"dataset": "demo", "k": 3, "tau": 1.0}, {"k": 4, "tau": None}, {"k": None, "seed": 9})
         assert config == RunConfig("demo", k=4, tau=1.0, seed=9)
@@ -186,6 +208,12 @@ class TestBuildConfig:
         layers = {"dataset": "demo", "normalize_features": True, "seed": 5, "ood_ratio": 0.5}
         config = build_config(layers, {"normalize_features": False, "seed": 0, "ood_ratio": 0.0})
         assert (config.normalize_features, config.seed, config.ood_ratio) == (False, 0, 0.0)
+
+    def test_a_number_of_workers_takes_the_place_of_a_range(self) -> None:
+        of_file = {"dataset": "demo", "workers": 16, "fewest_workers": 2}
+        assert build_config(of_file, {"workers": 1}).fewest_workers is None
+        assert build_config(of_file, {"k": 4}).fewest_workers == 2
+        assert build_config(of_file, {"workers": 8, "fewest_workers": 4}).fewest_workers == 4
 
     def test_a_dataset_is_needed(self) -> None:
         for layers in ((), ({"k": 5},), ({"dataset": None},)):
@@ -218,6 +246,8 @@ class TestFingerprint:
         how_it_runs = {
             "allow_outside_root",
             "checkpoint",
+            "fit",
+            "tau_auto",
             "executor",
             "workers",
             "fewest_workers",

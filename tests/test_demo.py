@@ -20,8 +20,7 @@ from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
 from oodray.job.worker import Worker
 from oodray.method.rule import Rule
-from oodray.method.scores import pixel_scores
-from oodray.method.settings import PIXEL_SCORES, SCORES, MethodSettings
+from oodray.method.settings import MethodSettings
 from oodray.metrics.evaluation import ScoreMetrics, evaluate
 from oodray.models.internimage.architecture import ARCHITECTURES
 from oodray.models.internimage.upernet import InternImageUPerNet
@@ -30,6 +29,9 @@ from oodray.models.source import resolve_model
 from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.zoo import EMBEDDED, get_model
 from oodray.results.folder import ResultsFolder
+from oodray.scores.maps import pixel_maps
+from oodray.scores.registry import DEFAULT_SCORES as SCORES
+from oodray.scores.registry import are_pixel_scores
 
 MODEL = get_model(EMBEDDED)
 assert MODEL.tau is not None
@@ -62,7 +64,7 @@ class Predictions:
             logits = torch.nn.functional.interpolate(found.logits[None], (320, 640), mode="bilinear")[0]
             self.semantic[index] = scene.semantic
             self.predicted[index] = logits.argmax(0).numpy()
-            self.confidence[index] = pixel_scores(found.logits, 320, 640, ())["confidence"]
+            self.confidence[index] = pixel_maps(found.logits, 320, 640, []).confidence
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,7 @@ def demo_metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ScoreMet
         normalize_features=False,
         kmeans_backend="torch",
         n_init=4,
-        scores=PIXEL_SCORES,
+        scores=are_pixel_scores(SCORES),
         batch_size=1,
     )
     write_demo(folder / "scenes", DEMO_SCENES)

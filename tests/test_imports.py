@@ -19,9 +19,10 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records"},
+    {"storage", "settings", "ranges", "records", "yaml_text"},
     {"config"},
     {"metrics"},
+    {"scores"},
     {"method"},
     {"models"},
     {"datasets", "doctor"},
@@ -45,6 +46,7 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "sklearn",
+    "scipy",
     "cuml",
     "triton",
     "numba",
@@ -56,15 +58,17 @@ HOMES = {
     "mmseg": {"models", "training"},
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
-    "torch": {"method", "models", "training", "cluster", "job", "api", "doctor"},
-    "sklearn": {"method"},
+    "skimage": {"method"},
+    "torch": {"scores", "method", "models", "datasets", "training", "cluster", "job", "api", "doctor"},
+    "sklearn": {"method", "scores"},
+    "scipy": {"metrics", "scores", "datasets", "report", "export"},
     "cuml": {"method"},
     "triton": {"models"},
     "numba": {"metrics", "models"},
     "transformers": {"models"},
     "huggingface_hub": {"models"},
     "llvmlite": {"models"},
-    "safetensors": {"models"},
+    "safetensors": {"models", "scores"},
     "cv2": {"models"},
     "filelock": {"models", "results"},
     "pandas": {"results", "report"},
@@ -74,10 +78,9 @@ HOMES = {
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "matplotlib": {"report"},
-    "scipy": {"report", "export"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
-    "yaml": {"config"},
+    "yaml": {"yaml_text"},
 }
 
 
@@ -199,9 +202,11 @@ def test_packages_stay_in_their_rooms(package: str) -> None:
     assert [f"{at.where} imports {package}" for at in found if at.room not in HOMES[package]] == []
 
 
-def test_metrics_need_numpy_and_one_compiled_loop() -> None:
+def test_metrics_need_numpy_one_compiled_loop_and_connected_regions() -> None:
     third_party = {found.package for found in ALL if found.room == "metrics"} - set(sys.stdlib_module_names)
-    assert third_party == {"numpy", "numba", "oodray"}
+    assert third_party == {"numpy", "numba", "scipy", "oodray"}
+    at_once = {found.package for found in ALL if found.room == "metrics" and not found.lazy} - {"oodray"}
+    assert at_once & {"scipy"} == set()
 
 
 def test_the_method_needs_numpy_and_torch_alone() -> None:

@@ -222,8 +222,8 @@ class TestTypes:
             ("ratio", pa.float64()),
         ]
         cluster = pa.struct([*of_cluster, *tally])
-        of_score: Columns = [("score", pa.string())]
-        score_tally = pa.struct([*of_score, *tally])
+        of_score: Columns = [("score", pa.string()), ("scale", pa.string()), ("keys", pa.list_(pa.uint32()))]
+        score_tally = pa.struct([*of_score, *tally[1:]])
         columns: Columns = [
             ("unit", pa.int32()),
             ("image_id", pa.string()),

@@ -97,19 +97,9 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
         ResultsError: if the folder holds no results.
     """
     k = folder.clustering_rule().k
-    files = CountedFiles(folder.parts())
-    confidence, images, failed = _confidence(files, k)
-    if confidence.pixels(OOD):
-        share = confidence.pixels(OOD) / confidence.pixels()
-        raise DatasetError(
-            f"{share:.2%} of the pixels are labelled OoD: tau comes from images that hold nothing unknown, "
-            "such as the validation images of what the network was trained on"
-        )
-    counting = IN_DISTRIBUTION if confidence.pixels(IN_DISTRIBUTION) else IGNORE
-    chosen = confidence.labels == counting
-    known = Tally.from_arrays(confidence.keys[chosen], confidence.labels[chosen], confidence.counts[chosen])
-    if not known.pixels():
-        raise DatasetError(f"{folder.path} holds no image to calibrate on: all {failed} failed")
+    files = CountedFiles.of(folder)
+    known, images, failed = known_confidence(folder)
+    counting = int(known.labels[0])
     tau = known.quantile(quantile)
     calibration = Calibration(
         tau=tau,
@@ -122,6 +112,28 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
     )
     folder.write_run(folder.read_run() | {"calibration": asdict(calibration)})
     return calibration
+
+
+def known_confidence(folder: ResultsFolder) -> tuple[Tally, int, int]:
+    """The confidences of the pixels that count, of how many images they are, and how many failed.
+
+    Raises:
+        DatasetError: if pixels are labelled OoD, or none counts.
+        ResultsError: if the folder holds no results.
+    """
+    confidence, images, failed = run_confidence(CountedFiles.of(folder), folder.clustering_rule().k)
+    if confidence.pixels(OOD):
+        share = confidence.pixels(OOD) / confidence.pixels()
+        raise DatasetError(
+            f"{share:.2%} of the pixels are labelled OoD: tau comes from images that hold nothing unknown, "
+            "such as the validation images of what the network was trained on"
+        )
+    counting = IN_DISTRIBUTION if confidence.pixels(IN_DISTRIBUTION) else IGNORE
+    chosen = confidence.labels == counting
+    known = Tally.from_arrays(confidence.keys[chosen], confidence.labels[chosen], confidence.counts[chosen])
+    if not known.pixels():
+        raise DatasetError(f"{folder.path} holds no image to calibrate on: all {failed} failed")
+    return known, images, failed
 
 
 def write_config(
@@ -145,7 +157,7 @@ def write_config(
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _confidence(files: CountedFiles, k: int) -> tuple[Tally, int, int]:
+def run_confidence(files: CountedFiles, k: int) -> tuple[Tally, int, int]:
     """The tally of confidence of all images, how many they are, and how many failed."""
     confidence, images, failed = Tally.sum(()), 0, 0
     for rows, clusters in _clusters(files):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from oodray.analysis.evaluation import Evaluation, measure_run
 from oodray.datasets.manifest import image_ids, read_manifest
+from oodray.errors import ResultsError
 from oodray.metrics.conventions import Convention
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 from oodray.storage.place import Place
 
 
@@ -31,11 +34,13 @@ class Compared:
     evaluation: Evaluation
 
 
-def compare_runs(folders: Sequence[ResultsFolder], convention: Convention) -> dict[str, list[Compared]]:
-    """The runs by dataset, in the order given.
+def compare_runs(
+    folders: Sequence[ResultsFolder], conventions: Sequence[Convention], resamples: int = 0
+) -> dict[str, list[Compared]]:
+    """The runs by dataset, in the order given, each with its metrics under some conventions.
 
     Raises:
-        DatasetError: an image lacks a class, which the convention refuses.
+        DatasetError: an image lacks a class, which a convention refuses.
         ResultsError: a folder holds no results.
     """
     runs: dict[str, list[Compared]] = {}
@@ -46,7 +51,29 @@ def compare_runs(folders: Sequence[ResultsFolder], convention: Convention) -> di
             dataset=str(content["config"]["dataset"]),
             model=content.get("model"),
             image_ids=frozenset(image_ids(read_manifest(folder.manifest))),
-            evaluation=measure_run(folder, [convention]),
+            evaluation=measure_run(folder, conventions, resamples),
         )
         runs.setdefault(run.dataset, []).append(run)
     return runs
+
+
+def runs_below(folder: Path) -> tuple[list[ResultsFolder], list[Path]]:
+    """The results folders at any depth below a folder, and those among them that hold no results yet.
+
+    Raises:
+        ResultsError: there is none.
+    """
+    found, empty = [], []
+    for path in sorted(path.parent for path in folder.rglob("run.json")):
+        run = ResultsFolder(path)
+        try:
+            run.read_run()
+        except ResultsError:
+            continue  # a run.json of something else
+        if run.manifest.exists() and finished_units(run):
+            found.append(run)
+        else:
+            empty.append(path)
+    if not found:
+        raise ResultsError(f"no results of a run below {folder}; `oodray run --out {folder}/NAME` makes some")
+    return found, empty

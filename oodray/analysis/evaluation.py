@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,10 +16,13 @@ from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.bootstrap import with_intervals
+from oodray.metrics.by_image import ByImage
 from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.metrics.curves import OperatingPoint
-from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate, evaluate_images
+from oodray.metrics.evaluation import RankedPixels, ScoreMetrics, Totals
+from oodray.metrics.further import Further, FurtherNumbers, image_level
 from oodray.results.folder import ResultsFolder, write_json, write_table
+from oodray.results.rows import OK
 
 _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("score", pa.string()),
@@ -35,6 +39,7 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("ap_rule", pa.string()),
     ("fpr95_rule", pa.string()),
     ("tie_rule", pa.string()),
+    ("largest_tie", pa.float64()),
     ("lacking", pa.string()),
     ("like", pa.string()),
     ("tpr", pa.float64()),
@@ -43,8 +48,16 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("best_f1_threshold", pa.float64()),
     *((f"{metric}_{end}", pa.float64()) for metric in ("ap", "fpr95", "auroc") for end in ("low", "high")),
 ]
+_FURTHER: list[tuple[str, pa.DataType]] = [
+    *((name, pa.float64()) for name in ("tpr_at_fpr05", "aupr_in", "autc", "detection_error")),
+    *((f"{metric}_q{quarter}", pa.float64()) for metric in ("ap", "fpr95") for quarter in (25, 50, 75)),
+    *((name, pa.float64()) for name in ("image_auroc", "image_ap")),
+]
 METRICS_SCHEMA = pa.schema(_COLUMNS)
 """One row per score and convention; the ends of intervals are null without a bootstrap."""
+
+FURTHER_SCHEMA = pa.schema([*_COLUMNS, *_FURTHER])
+"""The same with the further numbers that were asked for, in the rows of the default convention."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,11 @@ class Evaluation:
         mask: what the mask achieves.
         left: images that the run has not done yet.
         conventions: those of the metrics, in order.
+        blurred: whether score maps were blurred before they were counted.
+        exact: whether all scores were counted as float32.
+        further: further numbers of each score, if they were asked for.
+        largest_ratio: the largest r_k of any cluster; None where there are no clusters.
+        lacking: images without an OoD or without an in-distribution pixel; None where nobody counted.
     """
 
     rule: Rule | None
@@ -68,6 +86,16 @@ class Evaluation:
     mask: OperatingPoint
     left: int = 0
     conventions: tuple[Convention, ...] = (DEFAULT,)
+    blurred: bool = False
+    exact: bool = False
+    further: dict[str, Further] | None = None
+    lacking: int | None = None
+    largest_ratio: float | None = None
+
+    @property
+    def mask_is_empty(self) -> bool:
+        """Whether the rule calls no cluster of any image OoD."""
+        return self.rule is not None and self.largest_ratio is not None and self.largest_ratio <= self.rule.ood_ratio
 
     def of(self, convention: Convention) -> list[ScoreMetrics]:
         """The metrics under one of the conventions."""
@@ -77,7 +105,12 @@ class Evaluation:
 
 
 def evaluate_run(
-    folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0, *, on_ray: bool = True
+    folder: ResultsFolder,
+    conventions: Sequence[Convention] = (),
+    resamples: int = 0,
+    *,
+    further: bool = False,
+    on_ray: bool = True,
 ) -> Evaluation:
     """Evaluate the finished files of a run as `measure_run` does, and write `metrics.parquet` and `metrics.json`.
 
@@ -85,7 +118,7 @@ def evaluate_run(
         DatasetError: an image lacks a class, which a convention refuses.
         ResultsError: if the folder holds no results.
     """
-    evaluation = measure_run(folder, conventions, resamples, on_ray=on_ray)
+    evaluation = measure_run(folder, conventions, resamples, further=further, on_ray=on_ray)
     write_table(metrics_table(folder, evaluation), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))
     return evaluation
@@ -94,7 +127,22 @@ def evaluate_run(
 def metrics_table(folder: ResultsFolder, evaluation: Evaluation) -> pa.Table:
     """The metrics of a run as a table of `METRICS_SCHEMA`, with the setting at which it ran in every row."""
     setting = _setting(folder, evaluation.rule)
-    return pa.Table.from_pylist([asdict(metrics) | setting for metrics in evaluation.scores], schema=METRICS_SCHEMA)
+    rows = [asdict(metrics) | setting for metrics in evaluation.scores]
+    if evaluation.further is None:
+        return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
+    further = {score: further_columns(numbers) for score, numbers in evaluation.further.items()}
+    count = len(further)
+    first, rest = rows[:count], rows[count:]
+    return pa.Table.from_pylist([row | further[row["score"]] for row in first] + rest, schema=FURTHER_SCHEMA)
+
+
+def further_columns(numbers: Further) -> dict[str, float]:
+    """Further numbers as columns of a table."""
+    columns = asdict(numbers)
+    for metric in ("ap", "fpr95"):
+        quartiles = zip((25, 50, 75), columns.pop(f"{metric}_quartiles"), strict=True)
+        columns |= {f"{metric}_q{quarter}": value for quarter, value in quartiles}
+    return columns
 
 
 def read_metrics(folder: ResultsFolder) -> pa.Table:
@@ -113,15 +161,21 @@ def read_metrics(folder: ResultsFolder) -> pa.Table:
 
 
 def measure_run(
-    folder: ResultsFolder, conventions: Sequence[Convention] = (), resamples: int = 0, *, on_ray: bool = True
+    folder: ResultsFolder,
+    conventions: Sequence[Convention] = (),
+    resamples: int = 0,
+    *,
+    further: bool = False,
+    on_ray: bool = True,
 ) -> Evaluation:
     """Evaluate the finished files of a run.
 
     Args:
         folder: of the run.
         conventions: further ones beside the default.
-        resamples: of a bootstrap over images, for confidence intervals; 0 for none. They, means over images, and
-            leaving images out, hold the counts of every image in memory: about 1 MB a megapixel image.
+        resamples: of a bootstrap over images, for confidence intervals; 0 for none. They hold the counts of every
+            image in memory: about 1 MB a megapixel image, and up to 20 MB of imported scores.
+        further: whether to take the further numbers of `oodray.metrics.further`, too.
         on_ray: whether Ray may add up a large run, see `total`.
 
     Raises:
@@ -132,33 +186,92 @@ def measure_run(
     files = CountedFiles.of(folder)
     totals = total(files, rule, on_ray=on_ray)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
-    scores = folder.read_run()["config"]["scores"] if totals.images else []  # else there is nothing to rank
-    images = list(image_totals(files, rule)) if resamples or any(map(_by_image, asked)) else []
+    scores = folder.score_names() if totals.images else []  # else there is nothing to rank
+    measured = _Measured(totals, scores, asked, resamples, further=further)
+    if measured.by_image:
+        for image in image_totals(files, rule):
+            measured.add(image)
     return Evaluation(
         rule=rule,
         images=totals.images,
         failed=totals.failed,
-        scores=[
-            metrics for convention in asked for metrics in _measured(totals, images, scores, convention, resamples)
-        ],
+        scores=measured.metrics(),
         mask=totals.mask(),
         left=read_manifest(folder.manifest).num_rows - totals.images - totals.failed,
         conventions=asked,
+        blurred=_is_blurred(folder),
+        exact=rule is None,
+        further=_further(files, rule, measured) if further else None,
+        lacking=measured.lacking if measured.by_image else None,
+        largest_ratio=float(np.max(totals.clusters[0] / totals.clusters[1])) if totals.clusters.size else None,
     )
 
 
-def _measured(
-    totals: Totals, images: Sequence[Totals], scores: Sequence[str], convention: Convention, resamples: int
-) -> list[ScoreMetrics]:
-    """The metrics of each score under a convention; `images` are needed by some conventions and by intervals."""
-    by_image = _by_image(convention)
-    found = evaluate_images(images, scores, convention) if by_image else evaluate(totals, scores, convention)
-    return [with_intervals(metrics, images, convention, resamples) for metrics in found] if resamples else found
+def _is_blurred(folder: ResultsFolder) -> bool:
+    content = folder.read_run()
+    return bool(content["config"].get("blur") or content.get("imported", {}).get("blur"))
 
 
-def _by_image(convention: Convention) -> bool:
-    """Whether a convention needs the counts of each image."""
-    return convention.pooling == "image" or convention.lacking != "keep"
+class _Measured:
+    """The metrics of each score under each convention, from all counts and, for those that need them, of each image."""
+
+    def __init__(
+        self, totals: Totals, scores: Sequence[str], conventions: Sequence[Convention], resamples: int, *, further: bool
+    ) -> None:
+        self._rows = [(convention, score) for convention in conventions for score in scores]
+        self._resamples = resamples
+        self._pooled = {score: RankedPixels.of(totals, score) for score in scores}
+        self._by_image = {
+            (convention, score): ByImage(score, convention, totals)
+            for convention, score in self._rows
+            if convention.by_image
+        }
+        self.further = {score: FurtherNumbers(score, totals) for score in scores} if further else {}
+        self.hold_ood: list[bool] = []
+        self.lacking = 0
+        self._images: list[Totals] = []
+
+    @property
+    def by_image(self) -> bool:
+        """Whether images are to be added."""
+        return bool(self._resamples or self._by_image or self.further)
+
+    def add(self, image: Totals) -> None:
+        """Take the counts of an image."""
+        for by_image in self._by_image.values():
+            by_image.add(image)
+        for further in self.further.values():
+            further.add(image)
+        pixels = image.labelled(next(iter(self._pooled)))
+        self.hold_ood.append(pixels[0] > 0)
+        self.lacking += not all(pixels)
+        if self._resamples:
+            self._images.append(image)
+
+    def metrics(self) -> list[ScoreMetrics]:
+        """Convention by convention, and for each score by score."""
+        found = [
+            self._by_image[row].metrics() if row in self._by_image else self._pooled[row[1]].metrics(row[0])
+            for row in self._rows
+        ]
+        if not self._resamples:
+            return found
+        return [
+            with_intervals(metrics, self._images, convention, self._resamples)
+            for metrics, (convention, _) in zip(found, self._rows, strict=True)
+        ]
+
+
+def _further(files: CountedFiles, rule: Rule | None, measured: _Measured) -> dict[str, Further]:
+    """The further numbers of each score; those of whole images belong to the one that `image_score` is of."""
+    tables = list(files.tables(["status", "image_score"]))
+    scores: list[Any] = [row["image_score"] for table in tables for row in table.to_pylist() if row["status"] == OK]
+    of_images = image_level(scores, measured.hold_ood)
+    own = next((name for name in measured.further if rule is None or name == "ratio"), None)
+    return {
+        name: numbers.numbers(of_images) if name == own else numbers.numbers()
+        for name, numbers in measured.further.items()
+    }
 
 
 def _setting(folder: ResultsFolder, rule: Rule | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ files, Ray runs both as tasks. What is computed is the same either way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +16,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from oodray.analysis.calibration import run_confidence
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
-from oodray.errors import ConfigError, DatasetError
+from oodray.errors import ConfigError, DatasetError, ResultsError
 from oodray.method.rule import check_ood_ratios, exceeded
 from oodray.metrics.cells import Cells
 from oodray.metrics.sweep import MAX_SETTINGS, ClusterGrid, Columns, best_settings, sweep, sweep_mask_then_logit
 from oodray.metrics.tally import IN_DISTRIBUTION, MAX_BITS, OOD, first_key_at_least, snap_threshold
+from oodray.ranges import round_range
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
+
+_TAIL = 0.0005  # share of the confidences at either end that a sweep leaves out
 
 TAUS_PER_TASK = 16
 """Values of tau that one task sweeps with `mask-then-logit`, which takes most of the time."""
@@ -116,6 +120,31 @@ def make_request(
     if settings > MAX_SETTINGS:
         raise ConfigError(f"{settings:,} settings are more than a sweep takes, {MAX_SETTINGS:,}; use larger steps")
     return request
+
+
+def usual_taus(folder: ResultsFolder) -> str:
+    """The range of tau where the confidences of a run lie, but for a thousandth of them: what a sweep tries by default.
+
+    Raises:
+        ResultsError: if the folder holds no run that clustered, or no image that was processed.
+    """
+    k = folder.clustering_rule().k
+    confidence, images, _ = run_confidence(CountedFiles.of(folder), k)
+    if not images:
+        raise ResultsError(f"{folder.path} holds no image that was processed: there is nothing to sweep")
+    return round_range(confidence.quantile(_TAIL), confidence.quantile(1 - _TAIL))
+
+
+def edges(request: Request, setting: Mapping[str, Any]) -> list[str]:
+    """Which options a setting reaches the end of, beyond which there may be a better one."""
+    taus, ood_ratios = request.taus, request.ood_ratios
+    found = []
+    if len(taus) > 1 and setting["tau"] in (taus[0], taus[-1]):
+        found.append("--tau")
+    inner = {ood_ratios[0], ood_ratios[-1]} - {0.0, 1.0}
+    if len(ood_ratios) > 1 and setting["ood_ratio"] in inner:
+        found.append("--ood-ratio")
+    return found
 
 
 def sweep_run(folder: ResultsFolder, request: Request, *, on_ray: bool = True) -> Sweep:

@@ -11,7 +11,7 @@ from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import Totals
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD
-from oodray.results.cells import clusters_of, score_cells
+from oodray.results.cells import clusters_of, score_counts
 from oodray.results.rows import OK
 
 MERGED_AT_ONCE = 8
@@ -70,8 +70,7 @@ def _merged(*parts: Totals) -> Totals:
 def _totals(table: pa.Table, rule: Rule | None) -> Totals:
     """The counts of the rows of one file."""
     images = int(np.count_nonzero(table["status"].to_numpy() == OK))
-    names, of_scores = score_cells(table["tallies"])
-    scores = {str(name): of_scores.tally((names == name)[of_scores.owner]) for name in dict.fromkeys(names)}
+    scores = score_counts(table["tallies"])
     if rule is None:
         return Totals(images=images, failed=table.num_rows - images, scores=scores)
     clusters = clusters_of(table["clusters"])

@@ -18,6 +18,7 @@ from oodray.storage.place import Place
 
 if TYPE_CHECKING:
     from oodray.analysis.calibration import Calibration
+    from oodray.job.layers import Layers
 
 MAX_QUANTILE = 0.999
 """At 1 every pixel might be unsure."""
@@ -48,23 +49,17 @@ def calibrate(
         ResultsError: the folder holds another run.
         RunError: the run failed.
     """
-    from oodray.analysis.calibration import PROVISIONAL_TAU, check_in_distribution, write_config
     from oodray.analysis.calibration import calibrate as calibrate_run
-    from oodray.job.layers import read_layers
+    from oodray.analysis.calibration import write_config
 
-    for name in settings:
-        if name in SETTINGS and SETTINGS[name].about.commands == RUN_ONLY:
-            raise ConfigError(f"a calibration does not take {name}: it works without it, or finds it")
     check_quantile(quantile)
-    layout = read_layers(plain(settings)).layout
-    check_in_distribution(layout)
+    layers = in_distribution_layers(plain(settings), what="a calibration")
+    layout = layers.layout
     terminal = console(stderr=True) if progress else silent_console()
     folder = ResultsFolder(out or Path("runs") / f"calibrate-{layout.name}")
-    # No pixel scores: the clusters' tallies answer everything.
-    needed = {"tau": PROVISIONAL_TAU, "scores": ("ratio",)}
     since = time.monotonic()
     with contextlib.ExitStack() as started:
-        plan, executor = planned(read_layers(plain(settings) | needed), folder, terminal, started)
+        plan, executor = planned(layers, folder, terminal, started)
         carry_out(plan, folder, executor, terminal, started=started, since=since)
     calibration = calibrate_run(folder, float(quantile))
     if config_out is not None:
@@ -76,6 +71,24 @@ def calibrate(
             dataset=layout.name,
         )
     return calibration
+
+
+def in_distribution_layers(settings: Settings, from_file: Settings | None = None, *, what: str = "a fit") -> Layers:
+    """The settings of a pass over in-distribution images, for a calibration and for a fit.
+
+    Raises:
+        ConfigError: a setting is unknown, cannot have its value, or is not one of such a pass.
+        DatasetError: no such dataset is known, or it holds OoD pixels.
+    """
+    from oodray.analysis.calibration import PROVISIONAL_TAU, check_in_distribution
+    from oodray.job.layers import read_layers
+
+    for name in settings:
+        if name in SETTINGS and SETTINGS[name].about.commands == RUN_ONLY:
+            raise ConfigError(f"{what} does not take {name}: it works without it, or finds it")
+    check_in_distribution(read_layers(settings, from_file).layout)
+    # No pixel scores: the clusters' tallies answer everything.
+    return read_layers({**settings, "tau": PROVISIONAL_TAU, "scores": ("ratio",), "exact_counts": True}, from_file)
 
 
 def check_quantile(quantile: Any) -> None:

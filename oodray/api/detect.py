@@ -13,24 +13,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oodray.config import RunConfig, check_settings
+from oodray.config import RunConfig, check_settings, with_texts
 from oodray.datasets.images import decode_image, read_bytes
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ConfigError, ImageError
 from oodray.job.finisher import cluster_maps_at_image_size, judged, tallies_of
-from oodray.job.layers import check_scores, with_lists
 from oodray.job.units import DecodedImage, SegmentedImage
-from oodray.job.worker import cluster_images, segment_images
+from oodray.job.worker import cluster_maps_of, head_of, maps_of, segment_images
 from oodray.method.kmeans import resolve_backend
 from oodray.method.rule import ood_mask
-from oodray.method.scores import predicted_classes
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import first_key_at_least
+from oodray.models.network import Network
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
+from oodray.records import extended
+from oodray.scores.fitted.folder import Fit, network_identity
+from oodray.scores.maps import PixelMaps, predicted_classes
+from oodray.scores.registry import check_names, cluster_scores, names_of, pixel_scores
+from oodray.scores.score import ClusterMaps, PixelScore
 from oodray.settings import shown
 
-_ABOVE_ALL = 2.0**18
-"""More than two float16 values can differ by: what `mask-then-logit` adds inside of the mask. Float64 holds the sum."""
+ScoresAsked = str | Sequence[str | PixelScore]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Found:
         clusters: uint8, the cluster of each pixel.
         confidence: float16, the largest logit.
         classes: int16, the likeliest class.
-        scores: a map for each score asked for: float16, as a run counts it; float64 of `ratio` and `mask-then-logit`.
+        scores: a map for each score asked for, by its name: float32; float64 of `ratio` and `mask-then-logit`.
             Higher is more out of distribution.
         image_score: the largest ratio of a cluster.
         k: the number of clusters asked for.
@@ -56,7 +59,7 @@ class Found:
     clusters: NDArray[np.uint8]
     confidence: NDArray[np.float16]
     classes: NDArray[np.int16]
-    scores: dict[str, NDArray[np.float16] | NDArray[np.float64]]
+    scores: dict[str, NDArray[np.float32] | NDArray[np.float64]]
     image_score: float
     k: int
     tau: float
@@ -80,16 +83,19 @@ def detect(
     net: Segmenter | Segmentation,
     *,
     k: int = RunConfig.k,
-    tau: float | None = None,
+    tau: float | str | None = None,
     ood_ratio: float = RunConfig.ood_ratio,
-    scores: str | Sequence[str] | None = None,
+    scores: ScoresAsked | None = None,
     seed: int = RunConfig.seed,
     image_id: str | None = None,
     normalize_features: bool = RunConfig.normalize_features,
     kmeans_backend: str = RunConfig.kmeans_backend,
     n_init: int = RunConfig.n_init,
     confidence_bits: int = RunConfig.confidence_bits,
+    regions: str = RunConfig.regions,
     threads: int = RunConfig.threads,
+    fit: str | os.PathLike[str] | None = None,
+    knn_metric: str = RunConfig.knn_metric,
 ) -> Found:
     """Find what a network was never taught in an image.
 
@@ -102,9 +108,10 @@ def detect(
         net: a network, see `oodray.load`; or what a network of your own says of this image, as tensors or as arrays of
             numpy.
         k: the number of clusters.
-        tau: a pixel with a smaller confidence is unsure. None takes the network's own.
+        tau: a pixel with a smaller confidence is unsure. None takes the network's own, `"auto"` that of the fit.
         ood_ratio: T, a cluster with a larger share of unsure pixels is OoD.
-        scores: the scores to give, as a list or as `"ratio,energy"`; None gives all.
+        scores: the scores to give, as a list of names and of objects of your own, or as `"ratio,energy"`; None gives
+            the default ones.
         seed: of the K-Means.
         image_id: its name in the dataset: the seed of an image is a hash of seed, name and k. None takes the name of
             the file without its suffix, and no name for an array.
@@ -112,10 +119,15 @@ def detect(
         kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
         n_init: restarts of the K-Means.
         confidence_bits: of the keys that confidences are counted by; 16 is exact.
+        regions: `"kmeans"`, `"slic"` or `"grid"`: what takes the place of the clusters.
         threads: CPU threads of PyTorch meanwhile; they can change the last bit of a float.
+        fit: the folder of a fit, for scores that need statistics, see `oodray.fit`; without a list of scores, all that
+            it holds are given, too.
+        knn_metric: `"euclidean"` or `"cosine"`, of the score `knn`.
 
     Raises:
-        ConfigError: a setting is out of range, no tau is known, or `net` is no network.
+        ConfigError: a setting is out of range, no tau is known, `net` is no network, or the fit is of another one.
+        ResultsError: there is no fit.
         ImageError: the image cannot be read, or the network fails on it; or `net` has maps of another form.
 
     >>> import torch
@@ -128,28 +140,38 @@ def detect(
     (0.5, 1.0)
     """
     net = _checked(net)
+    names, own = _asked(scores)
     config = _config(
         net,
         {
             "k": k,
             "tau": tau,
             "ood_ratio": ood_ratio,
-            "scores": () if scores is None else scores,
+            "scores": names,
             "seed": seed,
             "normalize_features": normalize_features,
             "kmeans_backend": kmeans_backend,
             "n_init": n_init,
             "confidence_bits": confidence_bits,
             "threads": threads,
+            "regions": regions,
+            "fit": None if fit is None else os.fspath(fit),
+            "knn_metric": knn_metric,
         },
     )
-    settings = MethodSettings.of(config)
+    if own and not names:
+        config = replace(config, scores=())
+    settings = MethodSettings.of(config, str(Path.cwd()))
     decoded = _decoded(image, image_id)
     with _threads(config.threads):
         segmentation = net if isinstance(net, Segmentation) else _segmentation(net, decoded)
-        segmented = _clustered(decoded, segmentation, settings)
-        classes = predicted_classes(segmentation.logits, *decoded.size)
-    return _judged(segmented, settings, classes, config.scores)
+        asked = [*pixel_scores(settings.scores, settings.search_path, settings.fit), *own]
+        maps, segmented = _clustered(decoded, segmentation, settings, asked, net)
+        classes = predicted_classes(segmentation.per_pixel, *decoded.size)
+    found = _judged(segmented, settings, classes, config.scores)
+    order = [*names_of(config.scores, settings.search_path), *(score.name for score in own)]
+    pixels = {score.name: maps.of(score, found.clusters) for score in asked}
+    return replace(found, scores={name: (found.scores | pixels)[name] for name in order})
 
 
 def _checked(net: Any) -> Segmenter | Segmentation:
@@ -159,7 +181,9 @@ def _checked(net: Any) -> Segmenter | Segmentation:
         raise ConfigError(f"net must be a network, see oodray.load, or an oodray.Segmentation, not {kind}")
     if isinstance(net, Segmenter):
         return net
-    [found] = check_segmentations([Segmentation(_tensor(net.logits), _tensor(net.features))], 1)
+    as_tensors = {name: _tensor(getattr(net, name)) for name in ("logits", "features", "class_logits", "mask_logits")}
+    known = {name: _tensor(values) for name, values in net.scores.items()}
+    [found] = check_segmentations([replace(net, **as_tensors, scores=known)], 1)
     return found
 
 
@@ -175,6 +199,10 @@ def _tensor(values: Any) -> Any:
 
 def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
     """The settings, checked as those of a run are."""
+    if given["tau"] == "auto":
+        if given["fit"] is None:
+            raise ConfigError('tau="auto" takes the tau of a fit: pass fit="FIT", see oodray.fit')
+        given = given | {"tau": Fit(given["fit"]).tau}
     tau = given["tau"] if given["tau"] is not None else getattr(net, "tau", None)
     if tau is None:
         name = getattr(net, "name", None)
@@ -182,11 +210,14 @@ def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
             f"no tau is known for {name or 'this network'}: pass tau=X, the confidence below which a pixel is unsure; "
             "`oodray calibrate` finds one on images that hold nothing unknown"
         )
-    checked = check_settings(with_lists(given | {"tau": tau}), source="the arguments")
+    checked = check_settings(with_texts(given | {"tau": tau}, source="the arguments"), source="the arguments")
     config = RunConfig(dataset="one image", **checked)
+    opened = None if config.fit is None else Fit(config.fit)
+    if opened is not None and isinstance(net, Network):
+        opened.require_network(network_identity(net.source.identity()))
     on = net.features.device.type if isinstance(net, Segmentation) else str(getattr(net, "device", "cpu"))
     backend = resolve_backend(config.kmeans_backend, on.partition(":")[0])
-    return replace(config, scores=check_scores(config.scores), kmeans_backend=backend)
+    return replace(config, scores=check_names(config.scores, opened), kmeans_backend=backend)
 
 
 def _decoded(image: NDArray[np.uint8] | str | os.PathLike[str], image_id: str | None) -> DecodedImage:
@@ -232,40 +263,59 @@ def _segmentation(net: Segmenter, image: DecodedImage) -> Segmentation:
     return segmentation
 
 
-def _clustered(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> SegmentedImage:
-    [segmented] = cluster_images([image], [segmentation], settings)
-    if segmented.error is not None:
-        raise ImageError(segmented.error)
-    return segmented
+def _clustered(
+    image: DecodedImage,
+    segmentation: Segmentation,
+    settings: MethodSettings,
+    scores: Sequence[PixelScore],
+    net: Segmenter | Segmentation,
+) -> tuple[PixelMaps, SegmentedImage]:
+    """Confidence, scores and clusters of an image; a failure is that of the image, as in a run."""
+    try:
+        maps = maps_of(image, segmentation, scores, None if isinstance(net, Segmentation) else head_of(net))
+        [clusters] = cluster_maps_of([image], [segmentation], settings)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"clustering failed: {type(error).__name__}: {error}") from error
+    return maps, extended(SegmentedImage, image, confidence=maps.confidence, cluster_maps=clusters)
 
 
 def _judged(
     image: SegmentedImage, settings: MethodSettings, classes: NDArray[np.int16], scores: Sequence[str]
 ) -> Found:
-    """The rule, applied to the clusters of an image."""
+    """The rule, applied to the clusters of an image, and the scores that follow from it."""
     assert image.confidence is not None, "an image without an error has confidences"
     maps = cluster_maps_at_image_size(image)
     clusters, tallies = maps[settings.k], tallies_of(maps, image, settings)[settings.k]
     tau_key = first_key_at_least(settings.tau)
     ratio_of = np.zeros(256)
     for cluster, tally in tallies.items():
-        ratio_of[cluster] = tally.below(tau_key) / tally.pixels()
+        ratio_of[cluster] = tally.share_below(tau_key)
     mask, ratio = ood_mask(clusters, judged(tallies, settings)), ratio_of[clusters]
-    known: dict[str, NDArray[Any]] = {found.score: found.values for found in image.score_maps or ()}
-    known["ratio"] = ratio
-    known["mask-then-logit"] = np.where(mask > 0, _ABOVE_ALL, 0.0) - image.confidence.astype(np.float64)
+    of_clusters = ClusterMaps(ratio, mask, image.confidence)
     return Found(
         mask=mask,
         ratio=ratio,
         clusters=clusters,
         confidence=image.confidence,
         classes=classes,
-        scores={name: known[name] for name in scores},
+        scores={score.name: score.of_clusters(of_clusters) for score in cluster_scores(scores)},
         image_score=float(ratio.max()),
         k=settings.k,
         tau=settings.tau,
         ood_ratio=settings.ood_ratio,
     )
+
+
+def _asked(scores: Any) -> tuple[Any, list[PixelScore]]:
+    """The names among the scores asked for, as they were given, and the objects."""
+    if isinstance(scores, PixelScore):
+        return (), [scores]
+    if not isinstance(scores, list | tuple):
+        return () if scores is None else scores, []
+    own = [score for score in scores if isinstance(score, PixelScore)]
+    return tuple(score for score in scores if not isinstance(score, PixelScore)), own
 
 
 @contextlib.contextmanager

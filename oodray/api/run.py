@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from oodray.errors import ConfigError, ResultsError
-from oodray.ranges import SWEPT_OOD_RATIOS, SWEPT_TAUS, numbers
+from oodray.ranges import SWEPT_OOD_RATIOS, numbers
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_clusters, read_results
 from oodray.storage.place import Place
@@ -176,7 +176,7 @@ class Run:
 
     def sweep(
         self,
-        tau: str | float | Iterable[float] = SWEPT_TAUS,
+        tau: str | float | Iterable[float] | None = None,
         ood_ratio: str | float | Iterable[float] = SWEPT_OOD_RATIOS,
         *,
         with_mask_then_logit: bool = False,
@@ -186,7 +186,8 @@ class Run:
         Columns: `k, tau, ood_ratio, ratio_ap, ratio_fpr95, precision, recall, f1, iou`, shares within 0..1.
 
         Args:
-            tau: values as a range `"a:b:step"`, both ends included, or numbers.
+            tau: values as a range `"a:b:step"`, both ends included, or numbers; by default those where the confidences
+                of the run lie.
             ood_ratio: values of T, likewise.
             with_mask_then_logit: AP and FPR95 of that score, too, which takes longer.
 
@@ -194,11 +195,12 @@ class Run:
             ConfigError: a range that is none, a T outside 0..1, or too many settings.
             ResultsError: a file cannot be read, no image is done yet, or these are imported scores.
         """
-        from oodray.analysis.sweep import make_request, sweep_run
+        from oodray.analysis.sweep import make_request, sweep_run, usual_taus
         from oodray.method.rule import as_decimals
 
         ood_ratios = numbers(ood_ratio) if isinstance(ood_ratio, str) else as_decimals(numbers(ood_ratio))
-        request = make_request(self._folder, numbers(tau), ood_ratios, with_mask_then_logit=with_mask_then_logit)
+        taus = numbers(usual_taus(self._folder) if tau is None else tau)
+        request = make_request(self._folder, taus, ood_ratios, with_mask_then_logit=with_mask_then_logit)
         frame: pd.DataFrame = sweep_run(self._folder, request, on_ray=_has_ray()).table.to_pandas()
         return frame
 
@@ -247,7 +249,8 @@ def conventions(like: str | Iterable[str] | None, rules: Mapping[str, Any]) -> l
     Raises:
         ConfigError: no such evaluator is known, or a rule cannot have its value.
     """
-    from oodray.metrics.conventions import like_evaluator, make_convention
+    from oodray.metrics.conventions import make_convention
+    from oodray.metrics.evaluators import like_evaluator
 
     found = [like_evaluator(name) for name in ([like] if isinstance(like, str) else like or [])]
     return found if all(value is None for value in rules.values()) else [*found, make_convention(rules)]

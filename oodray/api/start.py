@@ -93,8 +93,9 @@ def start(
     if own_process and layers.config.executor == "local":
         set_up_process()  # before torch is imported
     since = time.monotonic()
+    left = retry_errors or overwrite or not folder.is_finished()
     with contextlib.ExitStack() as started:
-        plan, executor = planned(layers, folder, terminal, started, anew=retry_errors or overwrite)
+        plan, executor = planned(layers, folder, terminal, started, left=left)
         return carry_out(
             plan,
             folder,
@@ -109,11 +110,11 @@ def start(
 
 
 def planned(
-    layers: Layers, folder: ResultsFolder, terminal: Console, started: contextlib.ExitStack, *, anew: bool = False
+    layers: Layers, folder: ResultsFolder, terminal: Console, started: contextlib.ExitStack, *, left: bool = True
 ) -> tuple[Plan, Executor]:
     """The plan of a run, and what will execute it; that starts while the plan is made, and ends with a stack.
 
-    `anew` says that a finished run has something left to do.
+    `left` says whether images are left to do.
 
     Raises:
         OodrayError: the request is wrong; if so, nearly always before anything was started.
@@ -125,11 +126,17 @@ def planned(
     executor = started.enter_context(executor_of(layers.config))
 
     def make_plan() -> Plan:
-        return complete(request, lambda line: note(terminal, line))
+        return complete(request, lambda line: note(terminal, line), executor.expect)
 
-    if folder.is_finished() and not anew:
-        return make_plan(), executor
-    return executor.start_beside(make_plan), executor
+    def make_plan_and_try() -> Plan:
+        from oodray.models.loading import try_network
+
+        plan = make_plan()
+        if executor.uses_ray:  # else the network is loaded here next
+            try_network(plan.model)
+        return plan
+
+    return (executor.start_beside(make_plan_and_try) if left else make_plan()), executor
 
 
 def carry_out(
@@ -156,7 +163,7 @@ def carry_out(
     from oodray.job.run import prepare
     from oodray.job.run import run as run_job
     from oodray.report.progress import Progress
-    from oodray.results.continuing import start_anew
+    from oodray.results.continuing import other_versions, start_anew
 
     warnings = list(plan.warnings)
     for warning in plan.warnings:
@@ -171,6 +178,10 @@ def carry_out(
             start_anew(folder)
         job = prepare(plan, folder, retry_errors=retry_errors)
         total, left = plan.manifest.num_rows, job.left.images.num_rows
+        of_versions = other_versions(folder) if left < total and left else None
+        if of_versions is not None:
+            warnings.append(of_versions)
+            warn(terminal, of_versions)
         with Progress(total=total, done=total - left, console=terminal) as shown:
             evaluation = run_job(job, executor, shown.update, shown.note, since=since)
     return Run(folder, evaluation=evaluation, warnings=warnings)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodray.cli.terminal import Out, print_evaluation
+from oodray.cli.terminal import Out, print_evaluation, print_json
+from oodray.errors import ConfigError
+from oodray.report.terminal import console, note
+
+if TYPE_CHECKING:
+    from oodray.analysis.components import Report
+    from oodray.analysis.evaluation import Evaluation
+    from oodray.results.folder import ResultsFolder
 
 
 def evaluate(
@@ -14,26 +21,82 @@ def evaluate(
     like: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure as an evaluator does, too: smiyc, fishyscapes, ade-ood, ood-metrics, pebal or bravo. "
-            "Can be repeated."
+            help="Measure as an evaluator does, too: smiyc, fishyscapes, ade-ood, ood-metrics, pebal, bravo, "
+            "mask2anomaly, rba, torch-uncertainty, pytorch-ood or issu. Can be repeated."
         ),
     ] = None,
     pooling: Annotated[str | None, typer.Option(help="dataset: pool all pixels; image: mean over images.")] = None,
     ap_rule: Annotated[str | None, typer.Option(help="Area of the AP: step or trapezoid.")] = None,
-    fpr_rule: Annotated[str | None, typer.Option(help="Where the FPR is read: >=, >, nearest or linear.")] = None,
+    fpr_rule: Annotated[
+        str | None, typer.Option(help="Where the FPR is read: >=, >, nearest, nearest-last or linear.")
+    ] = None,
     tpr: Annotated[float | None, typer.Option(help="Read the FPR at this TPR, too.")] = None,
     lacking: Annotated[
-        str | None, typer.Option(help="Images without OoD or without in-distribution pixels: keep, drop or refuse.")
+        str | None,
+        typer.Option(
+            help="Images without OoD or without in-distribution pixels: keep, drop, drop-without-ood or refuse."
+        ),
     ] = None,
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Draw the images anew so many times, for confidence intervals.")
     ] = 0,
+    further: Annotated[
+        bool, typer.Option("--further", help="Further numbers: TPR at 5% FPR, AUPR-in, AUTC, of images, and others.")
+    ] = False,
+    components: Annotated[
+        str | None, typer.Option(help="Metrics of connected regions, too: anomaly, obstacle or issu.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of every score, for --components; by default that of its best F1.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
+    from oodray.analysis.components import evaluate_components
     from oodray.analysis.evaluation import evaluate_run
     from oodray.api.run import conventions
+    from oodray.job.imported_maps import imported_maps
+    from oodray.metrics.components import limits_named
+    from oodray.report.components import components_tables
     from oodray.results.folder import ResultsFolder
 
+    if threshold is not None and components is None:
+        raise ConfigError("--threshold belongs to --components: pass --components anomaly, obstacle or issu, too")
     rules = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
+    asked = conventions(like, rules)
+    limits = None if components is None else limits_named(components)
     folder = ResultsFolder(out)
-    print_evaluation(evaluate_run(folder, conventions(like, rules), bootstrap), folder.path)
+    evaluation = evaluate_run(folder, asked, bootstrap, further=further)
+    report = None
+    if limits is not None:
+        report = evaluate_components(folder, limits, threshold=threshold, read_map=imported_maps(folder))
+    if as_json:
+        print_json(_as_json(folder, evaluation, report))
+        return
+    print_evaluation(evaluation, folder.path)
+    if report is not None and limits is not None:
+        for table in components_tables(report, limits):
+            console().print(table)
+        note(console(), f"regions in {folder.components}")
+
+
+def _as_json(folder: ResultsFolder, evaluation: Evaluation, report: Report | None) -> dict[str, Any]:
+    """What the tables say, as plain values."""
+    from dataclasses import asdict
+
+    from oodray.analysis.components import summary_table
+    from oodray.analysis.evaluation import metrics_table
+
+    content = folder.read_run()
+    return {
+        "out": str(folder.path),
+        "dataset": content["config"]["dataset"],
+        "model": content.get("model"),
+        "images": evaluation.images,
+        "failed": evaluation.failed,
+        "left": evaluation.left,
+        "rule": None if evaluation.rule is None else asdict(evaluation.rule),
+        "scores": metrics_table(folder, evaluation).to_pylist(),
+        "mask": None if evaluation.rule is None else asdict(evaluation.mask),
+        "components": None if report is None else summary_table(report).to_pylist(),
+    }

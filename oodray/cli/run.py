@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from oodray.cli.options import with_settings
-from oodray.cli.terminal import print_evaluation
+from oodray.cli.terminal import confirm_removal, print_evaluation
 from oodray.settings import Settings
-
-if TYPE_CHECKING:
-    from oodray.results.folder import ResultsFolder
 
 
 @with_settings
@@ -34,14 +30,7 @@ def run(
         config=config,
         retry_errors=retry_errors,
         overwrite=overwrite,
-        confirm=_confirm_removal,
+        confirm=confirm_removal,
         own_process=True,
     )
     print_evaluation(done.evaluation, done.out)
-
-
-def _confirm_removal(folder: ResultsFolder) -> None:
-    """Where somebody can answer, ask before results are removed."""
-    files = len(folder.finished_units())
-    if files and sys.stdin.isatty():
-        typer.confirm(f"Remove the run in {folder.path}, {files} files?", abort=True, err=True)

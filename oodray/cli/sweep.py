@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from oodray.cli.terminal import Out
-from oodray.ranges import SWEPT_OOD_RATIOS, SWEPT_TAUS
+from oodray.ranges import SWEPT_OOD_RATIOS
 from oodray.report.terminal import console, note
 
 SHOWN = 10
@@ -17,8 +17,11 @@ SHOWN = 10
 def sweep(
     out: Out,
     tau: Annotated[
-        str, typer.Option(help="Values of tau: a:b:step, both ends included, or numbers a,b,c.")
-    ] = SWEPT_TAUS,
+        str | None,
+        typer.Option(
+            help="Values of tau: a:b:step, both ends included, or numbers a,b,c; by default where the confidences lie."
+        ),
+    ] = None,
     ood_ratio: Annotated[str, typer.Option(help="Values of T, written the same way.")] = SWEPT_OOD_RATIOS,
     with_mask_then_logit: Annotated[
         bool, typer.Option("--with-mask-then-logit", help="AP and FPR95 of that score, too, at every setting.")
@@ -30,7 +33,7 @@ def sweep(
 ) -> None:
     """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
     from oodray.analysis.labels import refuse_without_labels
-    from oodray.analysis.sweep import make_request, sweep_run
+    from oodray.analysis.sweep import edges, make_request, sweep_run, usual_taus
     from oodray.ranges import decimal_range
     from oodray.report.heat_map import write_heat_maps
     from oodray.report.tables import selection_table, sweep_table
@@ -38,10 +41,14 @@ def sweep(
 
     folder, terminal = ResultsFolder(out), console()
     refuse_without_labels(folder, "there is no setting to choose")
+    if tau is None:
+        tau = usual_taus(folder if select_on is None else ResultsFolder(select_on))
+        note(terminal, f"tau {tau}, where the confidences lie; --tau sweeps others")
     taus, ood_ratios = decimal_range(tau), decimal_range(ood_ratio)
     request = make_request(folder, taus, ood_ratios, with_mask_then_logit=with_mask_then_logit)
     if select_on is None:
         result = sweep_run(folder, request)
+        chosen = result
         terminal.print(sweep_table(result, result.best(SHOWN)))
         note(
             terminal,
@@ -50,9 +57,13 @@ def sweep(
         )
     else:
         other = ResultsFolder(select_on)
-        elsewhere = sweep_run(other, make_request(other, taus, ood_ratios))
+        chosen = elsewhere = sweep_run(other, make_request(other, taus, ood_ratios))
         result = sweep_run(folder, request)
         terminal.print(selection_table(result, elsewhere, other.path))
+    for option in edges(chosen.request, chosen.setting(chosen.chosen())):
+        note(
+            terminal, f"The best setting lies at an end of the grid: there may be a better one beyond, widen {option}."
+        )
     write_table(result.table, folder.sweep)
     pictures = write_heat_maps(result, folder)
     for line in (f"settings in {folder.sweep}", *(f"heat map in {picture}" for picture in pictures)):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oodray.errors import ConfigError
 from oodray.report.terminal import console, note, warn
 
 if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
+    from oodray.results.folder import ResultsFolder
     from oodray.storage.place import Place
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
@@ -41,3 +45,29 @@ def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     if evaluation.rule is not None and not is_labelled(evaluation):
         for command, what in next_commands(path):
             note(terminal, f"next: {command}   {what}")
+
+
+def confirm_removal(folder: ResultsFolder) -> None:
+    """Where somebody can answer, ask before results are removed."""
+    files = len(folder.parts())
+    if files and sys.stdin.isatty():
+        typer.confirm(f"Remove the run in {folder.path}, {files} files?", abort=True, err=True)
+
+
+def one_form(**asked: bool) -> str | None:
+    """Which of some forms of output was asked for.
+
+    Raises:
+        ConfigError: more than one.
+    """
+    chosen = [name for name, given in asked.items() if given]
+    if len(chosen) > 1:
+        raise ConfigError(f"--{chosen[0]} and --{chosen[1]} do not go together: pass one of them")
+    return chosen[0] if chosen else None
+
+
+def print_json(content: Any) -> None:
+    """Print plain values as JSON; NaN becomes null, as JSON has no word for it."""
+    from oodray.results.folder import without_nan
+
+    typer.echo(json.dumps(without_nan(content), indent=2, allow_nan=False))

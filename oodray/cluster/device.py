@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from oodray.cluster.nodes import Node, check_packages, nodes, run_on_each_node
 from oodray.cluster.session import cluster_address, connected
+from oodray.cluster.shares import may_have_gpu
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
 
@@ -42,31 +43,38 @@ def choose_device(config: RunConfig) -> Device:
         # The driver's own machine says nothing about the workers': the head of a cluster often has no GPU.
         with connected(config.ray_address):
             return _of_cluster(asked, config.kmeans_backend)
-    from oodray.method.kmeans import resolve_backend  # imports torch
-
     kind = asked or _of_this_machine()
     if asked == "cuda" and config.executor == "local" and _of_this_machine() != "cuda":
         raise ConfigError(
             f"--gpus-per-worker {config.gpus_per_worker:g} asks for a GPU, and torch finds none on this machine: "
             "leave it out, or pass 0 for the CPU; `oodray doctor` says what is missing"
         )
-    return Device(kind, resolve_backend(config.kmeans_backend, kind))
+    return Device(kind, _resolved(config.kmeans_backend, kind))
 
 
 def _of_this_machine() -> str:
+    if not may_have_gpu():
+        return "cpu"  # known without torch, whose import takes seconds
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _of_cluster(asked: str | None, backend: str) -> Device:
+def _resolved(backend: str, kind: str) -> str:
+    """A K-Means backend by its name; torch is imported where that is in question alone."""
+    if kind == "cpu" and backend in ("auto", "torch"):
+        return "torch"
     from oodray.method.kmeans import resolve_backend
 
+    return resolve_backend(backend, kind)
+
+
+def _of_cluster(asked: str | None, backend: str) -> Device:
     with_gpus = [machine for machine in nodes() if machine.gpus]
     kind = asked or ("cuda" if with_gpus else "cpu")
     if kind == "cuda" and backend in ("auto", "cuml"):
         return _with_cuml(backend, with_gpus)
-    return Device(kind, resolve_backend(backend, kind))
+    return Device(kind, _resolved(backend, kind))
 
 
 def _with_cuml(asked: str, machines: list[Node]) -> Device:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import oodray
+from oodray.cluster.failures import next_step
 from oodray.errors import ConfigError, RunError
 
 ANSWER_SECONDS = 120
@@ -65,9 +66,7 @@ def run_on_each_node(
         except RayError as error:
             reason = str(error).partition("\n")[0]
             busy = ". Its GPUs may be at work for others: --kmeans-backend torch asks nothing of them" if gpus else ""
-            raise RunError(
-                f"the node {machine.address} does not answer: {reason}{busy}. Run the same command again"
-            ) from error
+            raise RunError(f"the node {machine.address} does not answer: {reason}{busy}. {next_step(error)}") from error
 
 
 def check_packages(machines: list[Node]) -> None:

@@ -17,17 +17,28 @@ from oodray.datasets.findings import (
     Finding,
     HiddenLabels,
     MixedRepackings,
+    Noticed,
     Oddity,
     OddShare,
     OddSizes,
     OddStorage,
     Repacking,
+    WhiteMasks,
     WrongCount,
 )
-from oodray.datasets.images import LabelCodes, decode_codes, decode_image, read_bytes, storage_oddities
+from oodray.datasets.images import (
+    LabelCodes,
+    decode_codes,
+    decode_with_warning,
+    read_bytes,
+    read_label,
+    storage_oddities,
+)
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
+from oodray.datasets.remarks import remarks
+from oodray.datasets.white_masks import are_white_masks, meaning_of_white
 from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.storage.place import Place
@@ -78,6 +89,7 @@ class CheckReport:
 class _Inspection:
     """What could be read of one sample; labels are those of a sample without findings, storage is how it is stored."""
 
+    labelled: bool = True
     size: tuple[int, int] | None = None
     codes: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
@@ -91,11 +103,13 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
     Raises:
         DatasetError: the dataset is not there, or a link leads outside of `root`, unless `allow_outside`.
     """
-    samples = layout.find(root, allow_outside=allow_outside)
+    with remarks() as noticed:
+        samples = layout.find(root, allow_outside=allow_outside)
     total = _Inspection()
     sizes: Counter[tuple[int, int]] = Counter()
     without_ood, hidden = [], []
     storage: Counter[str] = Counter()
+    labelled = 0
     warning = count_warning(layout, samples)
     for sample in samples:
         inspection = _inspect(sample, layout.label_codes)
@@ -104,7 +118,8 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         total.labels.update(inspection.labels)
         total.findings += inspection.findings
         storage.update(inspection.storage)
-        if sample.label_uri is None or set(inspection.labels) == {IGNORE}:
+        labelled += inspection.labelled
+        if not inspection.labelled or set(inspection.labels) == {IGNORE}:
             hidden.append(sample.image_id)
         elif inspection.labels and layout.label_codes.ood and not inspection.labels[OOD]:
             without_ood.append(sample.image_id)
@@ -113,17 +128,20 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         root=root,
         images=len(samples),
         published=layout.images,
-        labelled=sum(sample.label_uri is not None for sample in samples),
+        labelled=labelled,
         sizes=sizes,
         codes=total.codes,
         labels=total.labels,
         without_ood=without_ood,
         findings=[
             *([WrongCount(warning)] if warning else []),
+            *(Noticed(remark.text) for remark in noticed if remark.wrong),
             *total.findings,
+            *_white_masks(layout, total.codes),
             *_absent_classes(total.labels, layout.label_codes),
         ],
         oddities=[
+            *(Noticed(remark.text) for remark in noticed if not remark.wrong),
             *_hidden_labels(hidden, len(samples)),
             *(OddStorage(images, what) for what, images in sorted(storage.items())),
             *_odd_sizes(layout, sizes),
@@ -136,12 +154,14 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
 def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
     inspection = _Inspection()
     codes = None
-    if sample.label_uri is not None:
-        try:
-            codes = decode_codes(read_bytes(sample.label_uri))
+    try:
+        label = read_label(sample.label_uri)
+        inspection.labelled = label is not None
+        if label is not None:
+            codes = decode_codes(label)
             inspection.codes = _pixels(codes)
-        except ImageError as error:
-            inspection.findings.append(BrokenSample(sample.image_id, str(error)))
+    except ImageError as error:
+        inspection.findings.append(BrokenSample(sample.image_id, str(error)))
     try:
         _inspect_image(inspection, read_bytes(sample.image_uri), None if codes is None else codes.shape)
     except ImageError as error:
@@ -155,10 +175,10 @@ def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
 
 
 def _inspect_image(inspection: _Inspection, data: bytes, label_size: tuple[int, ...] | None) -> None:
-    stored, orientation = decode_image(data), exif_orientation(data)
+    (stored, of_file), orientation = decode_with_warning(data), exif_orientation(data)
     pixels, _, warning = upright(stored, orientation, None if label_size is None else (label_size[0], label_size[1]))
     inspection.size = pixels.shape[0], pixels.shape[1]
-    inspection.storage = storage_oddities(data)
+    inspection.storage = [*storage_oddities(data), *([of_file] if of_file else [])]
     if warning is not None:
         inspection.storage.append("an EXIF orientation, applied although their labels fit without it as well")
     elif orientation != AS_STORED:
@@ -179,6 +199,10 @@ def _absent_classes(labels: Counter[int], codes: LabelCodes) -> list[Finding]:
     """Findings where there are labels, but not of each class that the dataset has."""
     expected = (IN_DISTRIBUTION, OOD) if codes.ood else (IN_DISTRIBUTION,)
     return [AbsentClass(label) for label in expected if labels and not labels[label]]
+
+
+def _white_masks(layout: Layout, codes: Counter[int]) -> list[Finding]:
+    return [WhiteMasks(meaning_of_white(layout))] if are_white_masks(layout, codes) else []
 
 
 def _hidden_labels(hidden: list[str], images: int) -> list[Oddity]:

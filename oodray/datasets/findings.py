@@ -32,6 +32,20 @@ class AbsentClass:
 
 
 @dataclass(frozen=True)
+class WhiteMasks:
+    """The labels hold 0 and 255 alone, and 255 is ignored; `meaning` says how white is read as OoD."""
+
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What was noticed while the files were searched, in words, see `oodray.datasets.remarks`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class HiddenLabels:
     """So many images have no label, or one that ignores every pixel; the others have labels that say something."""
 
@@ -77,5 +91,5 @@ class OddShare:
     published: float
 
 
-Finding: TypeAlias = WrongCount | BrokenSample | AbsentClass
-Oddity: TypeAlias = HiddenLabels | OddStorage | OddSizes | MixedRepackings | Repacking | OddShare
+Finding: TypeAlias = WrongCount | BrokenSample | AbsentClass | WhiteMasks | Noticed
+Oddity: TypeAlias = Noticed | HiddenLabels | OddStorage | OddSizes | MixedRepackings | Repacking | OddShare

@@ -6,6 +6,7 @@ Whatever the bytes are, decoding gives an array or an `ImageError` with a messag
 from __future__ import annotations
 
 import io
+import logging
 import os
 import stat
 import warnings
@@ -19,6 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from oodray.datasets.jpeg_end import NO_END, with_end
+from oodray.datasets.members import Member, TarMember, member_of
+from oodray.datasets.png_chunks import without_texts
+from oodray.datasets.tiff_kinds import SIGNATURES as TIFF_SIGNATURES
+from oodray.datasets.tiff_kinds import tiff_kind
 from oodray.errors import ImageError
 from oodray.metrics.curves import MAX_CLUSTER_PIXELS
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
@@ -35,10 +41,17 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """What image files may be; nothing else is tried, whatever they are called."""
 
 _LABEL_FORMATS = ("PNG", "BMP", "TIFF")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", *TIFF_SIGNATURES)
+_NEARLY_BLACK = 2**12
+"""Cameras of 10 and 12 bits write values of 16 bits that stay below this."""
+
+_CONVERT = "oodray takes 1, 3 or 4 channels of 8 or 16 bits: convert it, with a range of brightness that you choose"
 _CODE_COUNT = 65536
 _UNKNOWN = 254
 _MOST_CODES_NAMED = 5
+
+# What Pillow logs of a file is in the error that it raises, too.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -100,11 +113,17 @@ class LabelCodes:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Contents of the file at a path, on a disk or in an object store.
+    """Contents of the file at a path, on a disk or in an object store, or inside of a file there.
 
     Raises:
         ImageError: it cannot be read, is a pipe or a device, or has more than `MAX_BYTES`.
     """
+    member = member_of(uri)
+    if member is not None:
+        data = _read_member(uri, member)
+        if data is None:
+            raise ImageError(f"cannot read {uri}: it is empty there")
+        return data
     try:
         if is_remote(uri):
             return _read_remote(storage_path(uri))
@@ -117,6 +136,26 @@ def read_bytes(uri: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"cannot read {uri}: {reason}") from error
+
+
+def read_label(uri: str | None) -> bytes | None:
+    """Contents of a label file; None where an image has no label, as in a table some may have none.
+
+    Raises:
+        ImageError: as `read_bytes`.
+    """
+    if uri is None:
+        return None
+    member = member_of(uri)
+    return read_bytes(uri) if member is None else _read_member(uri, member)
+
+
+def _read_member(uri: str, member: Member) -> bytes | None:
+    if isinstance(member, TarMember):
+        _refuse_large(uri, member.size)
+    data = member.read()
+    _refuse_large(uri, len(data or b""))
+    return data
 
 
 def _read_remote(path: Place) -> bytes:
@@ -147,23 +186,52 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     >>> decode_image(encode_png(np.array([[0, 90, 255]], np.uint8))).tolist()
     [[[0, 0, 0], [90, 90, 90], [255, 255, 255]]]
     """
+    return decode_with_warning(data)[0]
+
+
+def decode_with_warning(data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+    """As `decode_image`, and what is wrong with the file although all pixels are there.
+
+    Raises:
+        ImageError: as `decode_image` does.
+    """
     with _image_errors("image", data):
-        image = _load("image", data)
-        if image.mode in ("I", "F"):
-            raise ImageError("the image has 32 bits per value; convert it to 8 or 16 bits first")
-        if image.mode.startswith("I;16"):
-            grey = (np.asarray(image) >> 8).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.array(image.convert("RGB"))
+        try:
+            return _rgb(data)
+        except OSError:
+            whole = with_end(data)
+            if whole is None:
+                raise
+        return _rgb(whole)[0], NO_END
+
+
+def _rgb(data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+    """Pixels as `decode_image` gives them, and whether hardly anything is seen on them."""
+    image = _load("image", data)
+    tiff = tiff_kind(data)
+    odd = tiff and tiff.no_brightness()
+    if odd or image.mode in ("I", "F", "LAB"):
+        raise ImageError(f"the image is a TIFF of {odd or 'an unknown kind'}; {_CONVERT}")
+    if not image.mode.startswith("I;16"):
+        return np.array(image.convert("RGB")), None
+    values = np.asarray(image)
+    grey = (values >> 8).astype(np.uint8)
+    brightest = int(values.max())
+    dark = (
+        f"its values of 16 bits reach {brightest} of 65535, so that it is nearly black; multiply them first"
+        if 0 < brightest < _NEARLY_BLACK
+        else None
+    )
+    return np.repeat(grey[..., None], 3, axis=2), dark
 
 
 def storage_oddities(data: bytes) -> list[str]:
     """What is unusual in how a sound image file stores its pixels: tools differ in what they make of it."""
-    with _image_errors("image", data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _image_errors("image", data), Image.open(io.BytesIO(without_texts(data)), formats=FORMATS) as image:
         found = []
         if image.format == "WEBP":
             found.append("WebP, which older tools cannot read")
-        if "A" in image.getbands():
+        if image.mode != "LAB" and ("A" in image.getbands() or "transparency" in image.info):
             found.append("an alpha channel, which is dropped")
         if "gamma" in image.info:
             found.append("a gamma chunk, which some tools apply; oodray takes the pixels as they are stored")
@@ -246,14 +314,23 @@ def _image_errors(what: str, data: bytes) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"there is not enough memory to decode the {what} ({len(data)} bytes of file)") from error
     except Exception as error:  # hostile bytes: OSError, SyntaxError, struct.error, OverflowError, ...
+        tiff = tiff_kind(data)
+        odd = tiff and tiff.not_decoded()
+        if odd:
+            raise ImageError(f"the {what} is a TIFF of {odd}; {_CONVERT}") from error
         raise ImageError(f"the {what} is damaged or cut short ({type(error).__name__}: {error})") from error
 
 
 def _load(what: str, data: bytes) -> Image.Image:
     """The decoded first frame; its size is checked before its pixels are decoded."""
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = Image.open(io.BytesIO(without_texts(data)), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{_too_large(what)}: it is {image.width}x{image.height}")
+    if what == "label" and not image.mode.startswith("I") and ";16" in str(image.tile):
+        raise ImageError(
+            "the label has several channels of 16 bits each, of which the lower 8 would be lost; give it as a single "
+            "channel of integers"
+        )
     image.load()
     return image
 
@@ -278,6 +355,10 @@ def _why_unidentified(data: bytes) -> str:
         return "file is a web page, not an image; open it to see why the download failed"
     if text.startswith(b"version https://git-lfs"):
         return "file is a Git LFS pointer; run `git lfs pull` to fetch the image itself"
+    tiff = tiff_kind(data)
+    odd = tiff and tiff.not_decoded()
+    if odd:
+        return f"is a TIFF of {odd}; {_CONVERT}"
     if data.startswith(_SIGNATURES):
         return f"has an unreadable header; it is damaged or cut short ({len(data)} bytes)"
     return f"is not JPEG, PNG, WebP, BMP or TIFF; it begins with {data[:12]!r}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,7 +17,7 @@ from oodray.datasets.layout import Layout
 from oodray.errors import ResultsError
 from oodray.records import Int32, from_arrow, schema_of
 from oodray.storage.atomic import replacing
-from oodray.storage.place import Place
+from oodray.storage.place import Place, open_seekable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,15 +55,28 @@ def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) 
             `allow_outside`.
     """
     samples = layout.find(root, allow_outside=allow_outside)
-    size = min(LARGEST_UNIT, max(1, len(samples) // _WANTED_UNITS))
     columns: dict[str, Sequence[object]] = {
-        "unit": [row // size for row in range(len(samples))],
+        "unit": _units(len(samples)),
         "image_id": [sample.image_id for sample in samples],
         "dataset": [layout.name] * len(samples),
         "image_uri": [sample.image_uri for sample in samples],
         "label_uri": [sample.label_uri for sample in samples],
     }
     return pa.table(columns, schema=MANIFEST_SCHEMA)
+
+
+def draw_images(table: pa.Table, count: int, seed: int) -> pa.Table:
+    """The manifest of so many images of another, drawn at random; of all where there are no more.
+
+    An image is drawn by a hash of (seed, image_id): what else the dataset holds hardly changes which ones are.
+    """
+    if count >= table.num_rows:
+        return table
+    hashes = [hashlib.sha256(f"{seed}/{image_id}".encode()).digest() for image_id in image_ids(table)]
+    rows = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:count])
+    drawn = table.take(rows)
+    unit = MANIFEST_SCHEMA.get_field_index("unit")
+    return drawn.set_column(unit, MANIFEST_SCHEMA.field(unit), pa.array(_units(count), pa.int32()))
 
 
 def write_manifest(table: pa.Table, path: Place) -> None:
@@ -83,15 +98,10 @@ def read_manifest(path: Place) -> pa.Table:
     Raises:
         ResultsError: it is not there, damaged, or no manifest.
     """
-    try:
-        with path.open("rb") as file:
-            table = pq.ParquetFile(file).read()
+    with _opened(path) as file:
+        table = file.read()
         table.validate(full=True)
         names = ", ".join(table.column_names)
-    except OSError as error:
-        raise ResultsError(f"cannot read the manifest {path}: {error.strerror or error}") from error
-    except (pa.ArrowException, ValueError) as error:  # ValueError: names that are not UTF-8
-        raise ResultsError(f"the manifest {path} is damaged ({error}); start a new run elsewhere") from error
     if not table.schema.equals(MANIFEST_SCHEMA):
         raise ResultsError(
             f"{path} is not a manifest of this version: its columns are {names}, "
@@ -100,9 +110,25 @@ def read_manifest(path: Place) -> pa.Table:
     return table
 
 
+@contextlib.contextmanager
+def _opened(path: Place) -> Iterator[pq.ParquetFile]:
+    try:
+        with open_seekable(path) as file:
+            yield pq.ParquetFile(file)
+    except OSError as error:
+        raise ResultsError(f"cannot read the manifest {path}: {error.strerror or error}") from error
+    except (pa.ArrowException, ValueError) as error:  # ValueError: names that are not UTF-8
+        raise ResultsError(f"the manifest {path} is damaged ({error}); start a new run elsewhere") from error
+
+
 def image_ids(table: pa.Table) -> list[str]:
     """The id of every image of a manifest, in their order."""
     return cast("list[str]", table["image_id"].to_pylist())
+
+
+def _units(images: int) -> list[int]:
+    size = min(LARGEST_UNIT, max(1, images // _WANTED_UNITS))
+    return [row // size for row in range(images)]
 
 
 def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:
@@ -112,6 +138,25 @@ def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:
         for image in from_arrow(ListedImage, batch.to_struct_array()):
             images.setdefault(image.unit, []).append(image)
     return images
+
+
+def slices_by_unit(table: pa.Table, units: int) -> Iterator[dict[int, list[ListedImage]]]:
+    """The images of a manifest by their unit, so many units at a time: of millions, few exist as objects at once."""
+    column = table["unit"].to_numpy()
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(column)) + 1, [len(column)]]) if len(column) else np.empty(0)
+    for first in range(0, len(starts) - 1, units):
+        start, end = int(starts[first]), int(starts[min(first + units, len(starts) - 1)])
+        yield images_by_unit(table.slice(start, end - start))
+
+
+def count_images(path: Place) -> int:
+    """How many images a manifest lists, by its footer.
+
+    Raises:
+        ResultsError: it is not there, or damaged.
+    """
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def manifest_digest(table: pa.Table) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oodray.datasets.images import FORMATS
+from oodray.datasets.png_chunks import without_texts
 
 AS_STORED = 1
 """The EXIF orientation of an image that needs no turning."""
@@ -48,7 +49,7 @@ def exif_orientation(data: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(without_texts(data, keep_orientation=True)), formats=FORMATS) as image:
                 if image.format == "PNG" and not any(mark in data for mark in _MARKS_IN_PNG):
                     return AS_STORED  # Pillow would decode all pixels to look behind them
                 found = AS_STORED if image.format in _TURNED_BY_PILLOW else image.getexif().get(_TAG, AS_STORED)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
-from oodray.datasets.layout import IMAGE_SUFFIXES, USUAL_CODES, Layout, Pair, image_files, mirrored, png_of_that_name
+from oodray.datasets.label_names import LABEL_ENDINGS, Pairing, pair_off
+from oodray.datasets.layout import IMAGE_SUFFIXES, USUAL_CODES, Layout, Pair, all_files, mirrored, png_of_that_name
+from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, path_inside
+
+_OTHER_PICTURES = frozenset(
+    {
+        *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".tga", ".exr"),
+        ".dng",
+        ".cr2",
+        ".nef",
+    }
+)
 
 
 class Demo(Layout):
@@ -65,27 +77,89 @@ class Folder(Layout):
         f"ROOT/**/NAME.jpg   ({', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))})\n"
         "or, with labels:\n"
         "ROOT/images/**/NAME.jpg\n"
-        "ROOT/labels/**/NAME.png   0 in-distribution, 1 OoD, 255 ignore; may be absent for some images"
+        "ROOT/labels/**/NAME.png   0 in-distribution, 1 OoD, 255 ignore; may be absent for some images\n"
+        "masks/, annotations/, ann_dir/ and the like are taken for labels/, and NAME_mask.png and the like for NAME.png"
     )
     folders = ()
     label_codes = USUAL_CODES
+    white_is_ood: ClassVar[str | None] = "folder-255"
 
     def pairs(self, root: Place) -> Iterable[Pair]:
-        """All images below the root; with images/ and labels/, those below images/, and labels that exist.
+        """All images below the root, with the labels that pair off with them by name.
 
-        Results folders of oodray are left out, see `image_files`.
+        Where a folder of labels lies beside one of images, the images are those in there. Results folders of oodray
+        are left out, see `image_files`.
         """
-        images, labels = root / "images", root / "labels"
-        if not (images.is_dir() and labels.is_dir()):
-            return [(image, None) for image in image_files(root, recursive=True)]
-        pairs = [
-            (image, (labels / path_inside(image, images)).with_suffix(".png"))
-            for image in image_files(images, recursive=True)
-        ]
-        labelled = {label for _, label in pairs} & set(image_files(labels, recursive=True))
-        if pairs and not labelled:
+        files = {path_inside(path, root): path for path in all_files(root)}
+        pairing = pair_off(files)
+        self._refuse_labels_of_nothing(root, pairing)
+        _remark_on(pairing, files)
+        return [(files[image], None if label is None else files[label]) for image, label in pairing.labels.items()]
+
+    def _refuse_labels_of_nothing(self, root: Place, pairing: Pairing) -> None:
+        """Folders `images` and `labels` are meant as such, whatever is in them."""
+        first = next((path for path in pairing.labels if path.parts[0] == "images"), None)
+        if first is None or any(pairing.labels.values()):
+            return
+        if (root / "images").is_dir() and (root / "labels").is_dir():
+            expected = root / PurePosixPath("labels", *first.parts[1:]).with_suffix(".png")
             raise self.error(
-                f"no file in {labels} is the label of an image, the first expected being {pairs[0][1]}; "
-                f"without labels, give --root {images}"
+                f"no file in {root / 'labels'} is the label of an image, the first expected being {expected}; "
+                f"without labels, give --root {root / 'images'}"
             )
-        return [(image, label if label in labelled else None) for image, label in pairs]
+
+
+class FolderWhiteOod(Folder):
+    """The same, with masks of 0 and 255 in which white is OoD."""
+
+    name = "folder-255"
+    title = "Folder of images, white masks"
+    where = "your own images, with masks of 0 and 255"
+    tree = (
+        "ROOT/images/**/NAME.jpg\n"
+        "ROOT/labels/**/NAME.png   0 in-distribution, 255 OoD (65535 in 16 bits); nothing is ignored\n"
+        "and everything else as in `folder`"
+    )
+    label_codes = LabelCodes(ood=frozenset({255, 65535}), ignore=frozenset(), in_distribution=frozenset({0}))
+    white_is_ood = None
+
+
+def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:
+    """Say what was taken for what where that is not plain."""
+    if pairing.unmatched:
+        remark(
+            f"{_files(pairing.unmatched)} beside the labels that are the label of no image: expected is NAME.png, or "
+            "NAME_mask.png, for the image NAME.jpg, in the same folders below, as PNG, TIFF or BMP (JPEG changes codes)"
+        )
+    if pairing.beside:
+        remark(f"{_files(pairing.beside)} taken for labels of the images beside them, by name", wrong=False)
+    for folder in pairing.doubtful:
+        remark(
+            f"{folder}/ is called like a folder of labels, but no name in it pairs off with that of an image: what is "
+            "in it is taken for images. Labels are called as their images are",
+            wrong=False,
+        )
+    if pairing.outside:
+        remark(f"{_files(pairing.outside)} left out, outside of the folder of images that has labels", wrong=False)
+    like_labels = [path for path in pairing.labels if _is_like_a_label(path, pairing)]
+    if like_labels:
+        remark(
+            f"{_files(like_labels)} taken for images, though their names are those of labels of an image beside them: "
+            "a label is a PNG, TIFF or BMP file. Move them away if they are none",
+            wrong=False,
+        )
+    unread = [path for path in files if path.suffix.lower() in _OTHER_PICTURES]
+    if unread:
+        remark(f"{_files(unread)} left out, of formats that oodray does not read: convert them to PNG or JPEG")
+
+
+def _is_like_a_label(path: PurePosixPath, pairing: Pairing) -> bool:
+    """Whether the name of an image is that of another one, and what follows that of a label."""
+    stem, _, ending = path.stem.rpartition("_")
+    if f"_{ending.casefold()}" not in LABEL_ENDINGS:
+        return False
+    return any(path.with_name(stem + suffix) in pairing.labels for suffix in (*IMAGE_SUFFIXES, path.suffix))
+
+
+def _files(paths: Sequence[PurePosixPath]) -> str:
+    return f"{len(paths):,} file{'s' if len(paths) > 1 else ''} ({examples(paths)})"

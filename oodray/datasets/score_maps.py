@@ -1,16 +1,14 @@
-"""Score maps that another method wrote: finding the file of each image, and reading it.
+"""Score maps that another method wrote: reading a file, whatever its format, without executing anything in it.
 
-A file belongs to an image by its name: the image's id or the last part of it, followed by nothing or by what an
-evaluator appends. Formats are `.npy`, `.npz`, PNG of 16 bits, TIFF, and HDF5 as the benchmark of SegmentMeIfYouCan
-writes it.
+Formats are `.npy`, `.npz`, PNG, TIFF, `.pt` of PyTorch, `.mat` of MATLAB, and HDF5 as the benchmark of
+SegmentMeIfYouCan writes it. `oodray.datasets.score_files` finds the file of an image.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,50 +21,17 @@ from PIL import Image
 from oodray.datasets.images import MAX_BYTES, MAX_PIXELS
 from oodray.errors import DatasetError, ImageError
 
-ENDINGS = ("", "_dood_scores", "_anomaly", "_score", "_scores")
-"""What stands after the image's name: nothing, or what ADE-OoD's and Fishyscapes' evaluators expect, or plain words."""
-
-SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".hdf5", ".h5"})
-"""Suffixes of score files, in any case."""
-
-_ARRAY_NAMES = ("scores", "score", "anomaly", "value", "arr_0")
-_LEVELS_16_BITS = 65535
-
-
-def find_score_files(folder: Path, image_ids: Iterable[str]) -> dict[str, Path]:
-    """The score file of each image that has one.
-
-    Raises:
-        DatasetError: the folder is not there, no image has a file, or one has two.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder; name the one with the score maps")
-    by_name = _files_by_name(folder)
-    wanted = list(image_ids)
-    found = {}
-    for image_id in wanted:
-        files = _files_of(image_id, by_name)
-        if len(files) > 1:
-            raise DatasetError(f"two score maps belong to {image_id}: {files[0]} and {files[1]}; remove one of them")
-        if files:
-            found[image_id] = files[0]
-    if not found:
-        name = wanted[0].rpartition("/")[2]
-        examples = ", ".join([*sorted(by_name)[:3], "..."]) if by_name else "none at all"
-        raise DatasetError(
-            f"no score map below {folder} is named after an image: expected is {name}.npy or {name}_anomaly.npy, for "
-            f"example (also {', '.join(sorted(SUFFIXES - {'.npy'}))}); there are {examples}"
-        )
-    return found
+_ARRAY_NAMES = ("scores", "score", "anomaly_scores", "anomaly_score", "ood_score", "anomaly", "value", "arr_0")
+_LEVELS_16_BITS, _LEVELS_8_BITS = 65535, 255
 
 
 def read_scores(path: Path) -> NDArray[np.float32] | NDArray[np.float64]:
-    """The scores of one file, `(H, W)`, higher = more anomalous: float64 as they are, everything else as float32.
+    """The scores of one file, `(H, W)`: float64 as they are, everything else as float32.
 
-    A PNG's 16 bits are shares of 65535. Nothing in a file is executed.
+    A PNG's 16 bits are shares of 65535, its 8 bits shares of 255. Scores may be NaN or infinite.
 
     Raises:
-        ImageError: the file cannot be read, holds no such map, or one with NaN or infinity.
+        ImageError: the file cannot be read, or holds no such map.
     """
     with _score_errors(path):
         scores = _without_axes_of_one(_READERS[path.suffix.lower()](path))
@@ -74,10 +39,18 @@ def read_scores(path: Path) -> NDArray[np.float32] | NDArray[np.float64]:
         raise ImageError(f"{path} holds an array of shape {scores.shape}, not the scores of an image, (H, W)")
     if scores.dtype.kind not in "fiub":
         raise ImageError(f"{path} holds {scores.dtype}, not numbers")
-    scores = scores.astype(np.float64 if scores.dtype == np.float64 else np.float32)
-    if not np.isfinite(scores).all():
-        raise ImageError(f"{path} holds NaN or infinity, which have no place in a ranking")
-    return scores
+    return scores if scores.dtype == np.float64 else scores.astype(np.float32)
+
+
+def has_few_levels(path: Path) -> bool:
+    """Whether a file holds at most 256 levels: a PNG of 8 bits. A file that cannot be read holds none."""
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return not image.mode.startswith("I")
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def open_arrays(file: BinaryIO) -> NpzFile:
@@ -92,32 +65,6 @@ def open_arrays(file: BinaryIO) -> NpzFile:
         raise ImageError(f"an array in the archive has {largest} bytes, more than {MAX_BYTES}")
     file.seek(0)
     return NpzFile(file, allow_pickle=False)
-
-
-def _files_by_name(folder: Path) -> dict[str, list[Path]]:
-    """Score files by their path below the folder, without suffix."""
-    files: defaultdict[str, list[Path]] = defaultdict(list)
-    try:
-        for path in sorted(folder.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-                files[path.relative_to(folder).with_suffix("").as_posix()].append(path)
-    except OSError as error:
-        raise DatasetError(f"cannot read {error.filename or folder}: {error.strerror}") from error
-    for name in list(files):
-        last = name.rpartition("/")[2]
-        if last != name:
-            files[last].extend(path for path in files[name] if path not in files[last])
-    return dict(files)
-
-
-def _files_of(image_id: str, by_name: dict[str, list[Path]]) -> list[Path]:
-    """Files named after an image: after its whole id, or else after the last part of it."""
-    for name in (image_id, image_id.rpartition("/")[2]):
-        files = [path for ending in ENDINGS for path in by_name.get(name + ending, [])]
-        if files:
-            return files
-    return []
 
 
 @contextmanager
@@ -158,11 +105,40 @@ def _read_image(path: Path) -> NDArray[Any]:
         raise ImageError(f"{path} has more than {MAX_PIXELS} pixels")
     if image.mode == "F":
         return np.array(image)
+    if image.mode in ("L", "1"):
+        return np.array(image.convert("L")).astype(np.float64) / _LEVELS_8_BITS
     if not image.mode.startswith("I"):
-        raise ImageError(
-            f"{path} has 8 bits a pixel (mode {image.mode}): 256 levels are too few for a ranking; write 16 bits"
-        )
+        raise ImageError(f"{path} is a picture in colour (mode {image.mode}), not one number a pixel")
     return np.array(image).astype(np.float64) / _LEVELS_16_BITS
+
+
+def _read_torch(path: Path) -> NDArray[Any]:
+    import torch
+
+    if path.stat().st_size > MAX_BYTES:
+        raise ImageError(f"{path} has more than {MAX_BYTES} bytes")
+    content = torch.load(path, map_location="cpu", weights_only=True)  # tensors and plain values, nothing else
+    if isinstance(content, Mapping):
+        tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+        content = tensors[_only_name(path, list(tensors))]
+    if not isinstance(content, torch.Tensor):
+        raise ImageError(f"{path} holds {type(content).__name__}, not a tensor of scores")
+    wide = content.float() if content.dtype == torch.bfloat16 else content
+    return np.asarray(wide.detach().numpy())
+
+
+def _read_mat(path: Path) -> NDArray[Any]:
+    from scipy import io as mat
+
+    if path.stat().st_size > MAX_BYTES:
+        raise ImageError(f"{path} has more than {MAX_BYTES} bytes")
+    with path.open("rb") as file:
+        is_hdf5 = file.read(512).startswith(b"MATLAB 7.3")
+    if is_hdf5:
+        return _read_hdf5(path).T  # MATLAB stores columns
+    arrays = {name: value for name, value in mat.loadmat(path).items() if not name.startswith("__")}
+    array: NDArray[Any] = arrays[_only_name(path, list(arrays))]
+    return array
 
 
 def _read_hdf5(path: Path) -> NDArray[Any]:
@@ -187,6 +163,9 @@ _READERS = {
     ".tiff": _read_image,
     ".hdf5": _read_hdf5,
     ".h5": _read_hdf5,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".mat": _read_mat,
 }
 
 

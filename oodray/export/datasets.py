@@ -109,7 +109,7 @@ class HuggingFace(Format):
 
 def _parquet(images: Sequence[ExportedImage]) -> bytes:
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    features = {
+    features: dict[str, dict[str, str]] = {
         "image": {"_type": "Image"},
         "mask": {"_type": "Image"},
         "image_id": {"dtype": "string", "_type": "Value"},

@@ -1,13 +1,14 @@
 """Scores of other methods, made a run of oodray: the same folder, tallies, metrics and tables.
 
-There is a row per image, with one tally: of the score, and no clusters. `run.json` says so under `imported`.
+There is a row per image, with one tally: of the score, and no clusters. `run.json` says so under `imported`, and how
+the maps were read: what needs them again reads them the same way, with `oodray.job.imported_maps`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_image, decode_label, read_bytes
+from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
 from oodray.datasets.layouts import Layout, get_layout
 from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, manifest_digest
 from oodray.datasets.orientation import exif_orientation, upright
-from oodray.datasets.score_maps import find_score_files, read_scores
-from oodray.errors import ConfigError, ImageError
+from oodray.datasets.score_files import method_name
+from oodray.datasets.score_maps import has_few_levels
+from oodray.errors import ImageError
 from oodray.job.finisher import unit_done
+from oodray.job.imported_maps import CONFIDENCE, Maps, Reading
+from oodray.job.pipeline import UNITS_OF_A_SLICE
 from oodray.job.units import UnitDone
-from oodray.metrics.tally import IGNORE, Tally, score_keys
+from oodray.metrics.scales import Float32
+from oodray.metrics.tally import IGNORE
 from oodray.records import extended
 from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
+from oodray.results.waves import close_waves, open_waves, remove_closed_parts
 from oodray.storage.place import Place, storage_path
 
-RESIZES = ("nearest", "bilinear")
-"""How a score map of another size than its label is brought to it; without one of them it is an error."""
-
-_LARGEST = float(np.finfo(np.float16).max)
+SCALE = Float32()
+"""Of the keys: scores are not rounded further than to float32, as a ranking of others is to be kept as it is."""
 
 
 @dataclass(frozen=True)
@@ -45,33 +49,36 @@ class Import:
         layout: the dataset's layout.
         root: the dataset's folder.
         manifest: one row per image.
-        files: the score file of each image that has one.
+        maps: the score maps.
         score: the name that the scores get.
-        folder: where they are from.
-        resize: one of `RESIZES`, or None.
     """
 
     layout: Layout
     root: Place
     manifest: pa.Table
-    files: dict[str, Path]
+    maps: Maps
     score: str
-    folder: Path
-    resize: str | None
 
     def identity(self) -> dict[str, Any]:
         """What a continued import must share with the one that it continues."""
         return {
             "dataset": self.layout.name,
             "manifest": manifest_digest(self.manifest),
-            "imported_from": str(self.folder),
+            "imported_from": str(self.maps.folder),
             "score": self.score,
-            "resize": self.resize,
+            **asdict(self.maps.reading),
+            "scale": SCALE.name,
         }
 
 
 def make_import(
-    dataset: str, root: Path, scores: Path, *, score: str | None, resize: str | None, allow_outside: bool = False
+    dataset: str,
+    root: Path,
+    scores: Path,
+    *,
+    score: str | None,
+    reading: Reading | None = None,
+    allow_outside: bool = False,
 ) -> Import:
     """Find images, labels and score maps.
 
@@ -80,13 +87,10 @@ def make_import(
         DatasetError: the dataset or the score maps are not there, or a link leads outside of `root`, unless
             `allow_outside`.
     """
-    if resize is not None and resize not in RESIZES:
-        raise ConfigError(f"--resize must be one of {', '.join(RESIZES)}, not {resize!r}")
     layout = get_layout(dataset)
     manifest = build_manifest(layout, storage_path(root), allow_outside=allow_outside)
-    files = find_score_files(scores.absolute(), image_ids(manifest))
-    name = score or scores.absolute().name
-    return Import(layout, storage_path(root), manifest, files, name, scores.absolute(), resize)
+    maps = Maps.of(scores.absolute(), manifest, reading or Reading())
+    return Import(layout, storage_path(root), manifest, maps, score or method_name(maps.folder, dataset))
 
 
 def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> None:
@@ -100,13 +104,18 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         "dataset": {"name": request.layout.name, "root": str(request.root), "images": request.manifest.num_rows},
         "model": None,
         "config": {"dataset": request.layout.name, "root": str(request.root), "scores": [request.score]},
-        "imported": {"folder": str(request.folder), "resize": request.resize},
+        "imported": {"folder": str(request.maps.folder), **asdict(request.maps.reading)},
     }
     finished = start_or_continue(folder, request.manifest, request.identity(), description)
-    for unit, images in what_is_left(folder, request.manifest, finished).by_unit().items():
-        rows = [_row(request, image) for image in images]
-        write_part(folder, unit, rows)
-        on_unit(unit_done(rows))
+    left = what_is_left(folder, request.manifest, finished)
+    open_waves(folder, request.manifest, left.units)
+    for slice_of_units in left.slices(UNITS_OF_A_SLICE):
+        for unit, images in slice_of_units.items():
+            rows = [_row(request, image) for image in images]
+            write_part(folder, unit, rows)
+            on_unit(unit_done(rows))
+    close_waves(folder)
+    remove_closed_parts(folder)
 
 
 def _row(request: Import, listed: ListedImage) -> ResultRow:
@@ -120,19 +129,15 @@ def _row(request: Import, listed: ListedImage) -> ResultRow:
 
 
 def _imported(request: Import, listed: ListedImage) -> ResultRow:
-    path = request.files.get(listed.image_id)
-    if path is None:
-        raise ImageError(f"no score map below {request.folder} is named after this image")
-    scores = read_scores(path)
-    if listed.label_uri is None:
+    label = read_label(listed.label_uri)
+    if label is None:
         data = read_bytes(listed.image_uri)
         image = upright(decode_image(data), exif_orientation(data), None).pixels
         labels = np.full((image.shape[0], image.shape[1]), IGNORE, np.uint8)
     else:
-        labels = decode_label(read_bytes(listed.label_uri), request.layout.label_codes)
+        labels = decode_label(label, request.layout.label_codes)
     height, width = labels.shape[0], labels.shape[1]
-    values = _rounded(path, _resized(path, scores, (height, width), request.resize))
-    tally = Tally.of(score_keys(values), labels)
+    values = _finite(request.maps(listed.image_id, (height, width)), labels)
     return extended(
         ResultRow,
         listed,
@@ -141,40 +146,46 @@ def _imported(request: Import, listed: ListedImage) -> ResultRow:
         width=width,
         image_score=float(values.max()),
         clusters=[],
-        tallies=[ScoreTally.of(request.score, tally)],
+        tallies=[ScoreTally.of(request.score, SCALE.name, SCALE.keys(values), labels)],
     )
 
 
-def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str | None) -> NDArray[Any]:
-    """The scores at the size of the label."""
-    if scores.shape == size:
+def _finite(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The scores with a number wherever a pixel is ignored, too; there, what it is makes no difference.
+
+    Raises:
+        ImageError: a score is NaN or infinite where a pixel counts.
+    """
+    finite = np.isfinite(scores)
+    if finite.all():
         return scores
-    if rule is None:
+    wrong = ~finite & (labels != IGNORE)
+    if wrong.any() or not finite.any():
+        where = np.argwhere(wrong if wrong.any() else ~finite)[0]
         raise ImageError(
-            f"the score map {path} is {scores.shape[1]}x{scores.shape[0]}, the label {size[1]}x{size[0]}: "
-            "pass --resize bilinear or --resize nearest, whichever its method uses"
+            f"its score map holds NaN or infinity at {max(int(wrong.sum()), 1)} pixels that count, the first in row "
+            f"{where[0]}, column {where[1]}: they have no place in a ranking"
         )
-    import torch
-    from torch.nn.functional import interpolate
-
-    # nearest-exact takes the pixel that a new one's centre lies in, as OpenCV and Pillow do; "nearest" is a bit off.
-    mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}[rule]
-    tensor = torch.from_numpy(np.ascontiguousarray(scores))[None, None]
-    return np.asarray(interpolate(tensor, size, mode=mode)[0, 0].numpy())
+    return np.where(finite, scores, scores[finite].min())
 
 
-def _rounded(path: Path, scores: NDArray[Any]) -> NDArray[np.float16]:
-    """The scores as float16, which tallies count exactly."""
-    if np.abs(scores).max() > _LARGEST:
-        raise ImageError(
-            f"{path} holds scores beyond {_LARGEST:g}, the largest float16; divide all of them by a number"
+def warnings_of(request: Import) -> list[str]:
+    """What to say of an import before it begins: images without a map, maps with few levels, confidences."""
+    ids = image_ids(request.manifest)
+    files = request.maps.files
+    found = []
+    lacking = [name for name in ids if name not in files]
+    if lacking:
+        found.append(f"{len(lacking)} of {len(ids)} images have no score map, the first is {lacking[0]}")
+    few = [path for path in files.values() if has_few_levels(path)]
+    if few:
+        found.append(
+            f"{len(few)} score maps are PNGs of 8 bits, the first is {few[0]}: 256 levels make large ties, which move "
+            "AP and FPR95; write 16 bits, or .npy"
         )
-    return scores.astype(np.float16) + np.float16(0)  # -0 becomes +0
-
-
-def missing_warning(request: Import) -> str | None:
-    """What to say if images lack a score map."""
-    lacking = [name for name in image_ids(request.manifest) if name not in request.files]
-    if not lacking:
-        return None
-    return f"{len(lacking)} of {request.manifest.num_rows} images have no score map, the first is {lacking[0]}"
+    confidences = [path for path in files.values() if path.stem.endswith(CONFIDENCE)]
+    if confidences:
+        found.append(
+            f"{len(confidences)} score maps are named {CONFIDENCE}, as the confidences of BRAVO: the score is 1 - x"
+        )
+    return found

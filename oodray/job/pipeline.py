@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol, Self, TypeVar
 
 from oodray.datasets.manifest import ListedImage
 from oodray.job.attempts import Guard, Journal
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
-from oodray.job.plan import Plan
+from oodray.job.gathering import Gathering
+from oodray.job.plan import LoadNetwork, Plan, network_of
 from oodray.job.units import UnitDone
 from oodray.method.settings import MethodSettings
-from oodray.models.dtype import FLOAT32
-from oodray.models.loading import load_segmenter
-from oodray.models.segmenter import Segmenter
-from oodray.models.source import ModelSource
 from oodray.results.continuing import Left
 from oodray.results.folder import ResultsFolder
+
+UNITS_OF_A_SLICE = 1024
+"""Units of a manifest that exist as objects at a time."""
 
 Result = TypeVar("Result")
 
@@ -37,15 +36,21 @@ class Job:
         plan: of the run.
         folder: of its results.
         left: the images to compute.
+        gathering: what is gathered of them for a fit; None for a run.
     """
 
     plan: Plan
     folder: ResultsFolder
     left: Left
+    gathering: Gathering | None = None
 
-    def units(self) -> dict[int, list[ListedImage]]:
-        """The images to compute, by unit."""
-        return self.left.by_unit()
+    def units(self) -> int:
+        """How many units there are to compute."""
+        return len(self.left.units)
+
+    def slices(self, units: int = UNITS_OF_A_SLICE) -> Iterator[list[list[ListedImage]]]:
+        """The images to compute, unit by unit, so many units at a time."""
+        return (list(images.values()) for images in self.left.slices(units))
 
 
 class Executor(Protocol):
@@ -67,6 +72,10 @@ class Executor(Protocol):
 
         Without this, `stream` starts it.
         """
+        ...
+
+    def expect(self, load: LoadNetwork) -> None:
+        """Hear how the network of the run is loaded, as soon as that is known; an executor of this process does it."""
         ...
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
@@ -92,14 +101,16 @@ class Stages:
         finisher: the third.
         threads: CPU threads that the network has.
         guard: of the work on images.
+        gathering: what the second gathers for a fit.
     """
 
     decoder: Decoder
-    load: partial[Segmenter]
+    load: LoadNetwork
     settings: MethodSettings
     finisher: Finisher
     threads: int
     guard: Guard
+    gathering: Gathering | None
 
 
 def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
@@ -119,9 +130,5 @@ def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
         ),
         threads=plan.config.threads,
         guard=guard,
+        gathering=job.gathering,
     )
-
-
-def network_of(model: ModelSource, device: str, dtype: str | None) -> partial[Segmenter]:
-    """What loads a network: small enough to be sent to every worker."""
-    return partial(load_segmenter, model, device, dtype or FLOAT32)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,19 +16,29 @@ from oodray.cluster.device import choose_device
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.members import file_of
+from oodray.datasets.remarks import remarks
+from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
 from oodray.job.layers import Layers, read_layers
 from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
-from oodray.models.dtype import choose_dtype, dtype_warning
-from oodray.models.source import ModelSource, resolve_model
+from oodray.models.dtype import FLOAT32, choose_dtype, dtype_warning
+from oodray.models.loading import load_segmenter
+from oodray.models.segmenter import PASSES, QUERIES, Segmenter
+from oodray.models.source import ModelSource, PassSettings, resolve_models
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
+from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
 
-METHOD_VERSION = 4
+LoadNetwork = partial[Segmenter]
+"""Loads a network; raises what keeps it from starting."""
+
+METHOD_VERSION = 5
 """Raised when the same input would give other numbers: results of two versions are never mixed."""
 
 
@@ -43,6 +56,7 @@ class Plan:
         code_sha256: of the user's file that makes the network, None where a name does.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
+        search_path: the folder to import scores of yours from.
     """
 
     config: RunConfig
@@ -54,10 +68,15 @@ class Plan:
     code_sha256: str | None
     device: str
     warnings: tuple[str, ...]
+    search_path: str
 
     def method(self) -> MethodSettings:
         """The settings that the stages need."""
-        return MethodSettings.of(self.config)
+        return MethodSettings.of(self.config, self.search_path)
+
+    def score_names(self) -> tuple[str, ...]:
+        """How results name the scores."""
+        return names_of(self.config.scores, self.search_path)
 
     def weights_bytes(self) -> int | None:
         """Size of the weights on disk, None where a factory has its own."""
@@ -66,11 +85,19 @@ class Plan:
 
     def places(self) -> dict[str, str]:
         """What every machine that computes must see, by the name that a message gives it."""
-        places = {"--root": str(self.root), "the first image": self.manifest["image_uri"][0].as_py()}
+        places = {"--root": str(self.root), "the first image": file_of(self.manifest["image_uri"][0].as_py())}
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
-        if self.model.own_code is not None:
-            places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
+        codes = [network.own_code for network in self.model.networks]
+        places |= {f"the code {code.name}": str(code) for code in codes if code is not None}
+        if self.config.fit is not None:
+            places["the fit"] = str(FitFolder(self.config.fit).fit)
+        places |= {
+            f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
+        }
         return places
+
+    def _own_scores(self) -> list[Path]:
+        return source_files(self.config.scores, self.search_path)
 
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
@@ -78,6 +105,9 @@ class Plan:
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
+            "members_sha256": [_member_sha256(member) for member in self.model.members],
+            "scores_sha256": [file_sha256(path) for path in self._own_scores()],
+            "fit_sha256": None if self.config.fit is None else Fit(self.config.fit).sha256(),
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -135,13 +165,24 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     if folder.path.exists() and not folder.path.is_dir():
         raise ResultsError(f"--out {folder.path} is a file; name a folder")
     model = resolve_network(layers)
+    check_own_scores(layers.config)
     root = dataset_root(layers, folder)
-    manifest = list_images(layers, root)
-    return Request(layers, model, root, manifest, *choose_tau(layers, model))
+    with remarks() as noticed:
+        manifest = list_images(layers, root)
+    tau, warnings = choose_tau(layers, model)
+    of_labels = None if manifest is None else white_masks_warning(layers.layout, manifest["label_uri"].to_pylist())
+    found = (*(remark.text for remark in noticed), *([of_labels] if of_labels else []))
+    return Request(layers, model, root, manifest, tau, (*found, *warnings))
 
 
-def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) -> Plan:
+def complete(
+    request: Request,
+    on_wait: Callable[[str], None] = lambda _: None,
+    on_network: Callable[[LoadNetwork], None] = lambda _: None,
+) -> Plan:
     """Choose the device, draw what has to be drawn, and hash the weights.
+
+    `on_network` hears how the network is loaded, and may do so: images are drawn meanwhile.
 
     Only the device may need a cluster: `--wait` asks it for room, and where the device or cuML is an open question its
     nodes are asked.
@@ -154,20 +195,27 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
     wait_for_room(config, on_wait)
     device = choose_device(config)
     dtype = choose_dtype(config.dtype, model, device.kind)
-    manifest = draw_images(layout, request.root) if request.manifest is None else request.manifest
-    sha256 = model.weights_sha256()
+    with ThreadPoolExecutor(1, "draw") as thread:
+        # From here on nothing refuses the request any more.
+        drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
+        on_network(network_of(model, device.kind, dtype))
+        sha256 = model.weights_sha256()
+        manifest = drawn.result() if drawn else request.manifest
+        assert manifest is not None, "images that are not listed are drawn"
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
         model.remark,
+        *_remarks_on_checkpoints(model),
         device.warning,
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
-    return Plan(
+    plan = Plan(
         config=replace(
             config,
             root=str(request.root),
+            fit=None if config.fit is None else str(FitFolder(config.fit).path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -181,7 +229,11 @@ def complete(request: Request, on_wait: Callable[[str], None] = lambda _: None) 
         code_sha256=None if model.code is None else file_sha256(model.code),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
+        search_path=str(Path.cwd()),
     )
+    if config.fit is not None:
+        Fit(config.fit).require_network(network_identity(plan.identity()))
+    return plan
 
 
 def resolve_network(layers: Layers) -> ModelSource:
@@ -196,12 +248,49 @@ def resolve_network(layers: Layers) -> ModelSource:
         raise ConfigError(
             f"no network given for {layers.layout.name}: pass --model NAME, for example internimage-n-demo"
         )
+    names = (config.model, *config.members)
     if config.root is not None:
-        refuse_code_of_the_dataset(config.model, storage_path(config.root))
-    model = resolve_model(config.model, config.checkpoint, feature_stage=config.feature_stage, features=config.features)
-    if model.checkpoint is not None:
-        refuse_wrong_file(model.checkpoint)
+        for name in names:
+            refuse_code_of_the_dataset(name, storage_path(config.root))
+    model = resolve_models(
+        names,
+        (config.checkpoint, *config.member_checkpoints),
+        feature_stage=config.feature_stage,
+        features=config.features,
+        passes=PassSettings(config.flip, config.scales, config.mc_dropout, config.seed),
+    )
+    for network in model.networks:
+        if network.checkpoint is not None:
+            refuse_wrong_file(network.checkpoint)
+    refuse_scores(config.scores, model)
     return model
+
+
+def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
+    """Whether a network offers what scores need, as far as it is known before it is loaded.
+
+    Raises:
+        ConfigError: naming a score that it cannot give.
+    """
+    for score in (KNOWN[name] for name in scores if name in KNOWN):
+        if "passes" in score.needs and not model.several_passes:
+            raise ConfigError(f"the score {score.name} needs {PASSES}")
+        if "queries" in score.needs and model.gives_queries() is False:
+            raise ConfigError(f"the score {score.name} needs {QUERIES}; {model.name} is none")
+
+
+def check_own_scores(config: RunConfig) -> None:
+    """Import the scores of yours, after their code was found to lie outside of the dataset's folder.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    for score in config.scores:
+        if config.root is not None:
+            refuse_code_of_the_dataset(score, storage_path(config.root))
+    own = [score for score in config.scores if is_own(score)]
+    pixel_scores(own, str(Path.cwd()))
+    names_of(config.scores, str(Path.cwd()))
 
 
 def dataset_root(layers: Layers, folder: ResultsFolder) -> Place:
@@ -228,6 +317,11 @@ def list_images(layers: Layers, root: Place) -> pa.Table | None:
     return build_manifest(layers.layout, root, allow_outside=layers.config.allow_outside_root)
 
 
+def network_of(model: ModelSource, device: str, dtype: str | None) -> LoadNetwork:
+    """What loads a network: small enough to be sent to every worker."""
+    return partial(load_segmenter, model, device, dtype or FLOAT32)
+
+
 def draw_images(layout: Layout, root: Place) -> pa.Table:
     """Draw the images of a dataset that oodray makes itself, where they are not there yet; their manifest."""
     layout.prepare(root)
@@ -248,6 +342,20 @@ def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     return tau, warnings
 
 
+def _remarks_on_checkpoints(model: ModelSource) -> Iterator[str | None]:
+    """What is done to find the weights in files of the user's own."""
+    for network in model.networks:
+        if network.checkpoint is not None and network.sha256 is None:
+            from oodray.models.weights.checkpoints import read_checkpoint
+
+            yield read_checkpoint(network.checkpoint).remark
+
+
+def _member_sha256(member: ModelSource) -> list[str | None]:
+    """Of the weights and the code of a further network."""
+    return [member.weights_sha256(), None if member.code is None else file_sha256(member.code)]
+
+
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:
     if model.sha256 is None or model.sha256 == sha256:
         return None
@@ -259,8 +367,17 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     config = layers.config
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
+    if config.tau_auto:
+        if config.fit is None:
+            raise ConfigError("--tau auto takes the tau of a fit: pass --fit FIT, see `oodray fit --help`")
+        return Fit(config.fit).tau, ()
     if model.tau is not None:
         return model.tau, ()
+    if model.several_passes:
+        raise ConfigError(
+            "with several passes over an image the confidence is the logarithm of a mean probability, so tau has to be "
+            "found anew: `oodray calibrate` with the same settings does, then pass --tau X"
+        )
     if config.tau is None:
         raise ConfigError(
             f"no tau is known for {model.name}: pass --tau X, the confidence below which a pixel is unsure. "

@@ -15,6 +15,7 @@ from oodray.job.plan import Plan
 from oodray.job.units import UnitDone
 from oodray.results.continuing import finish, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
+from oodray.results.waves import Closing, close_waves, open_waves, remove_closed_parts
 
 
 def prepare(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) -> Job:
@@ -25,7 +26,7 @@ def prepare(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) ->
     Raises:
         ResultsError: the folder holds another run; the message names what is different.
     """
-    finished = start_or_continue(folder, plan.manifest, plan.identity(), _description(plan))
+    finished = start_or_continue(folder, plan.manifest, plan.identity(), description(plan))
     return Job(plan, folder, what_is_left(folder, plan.manifest, finished, retry_errors=retry_errors))
 
 
@@ -53,12 +54,17 @@ def run(
     left, folder = job.left.images.num_rows, job.folder
     started = time.monotonic() if since is None else since
     if left:
-        with noted() as stopped:
+        open_waves(folder, job.plan.manifest, job.left.units)
+        with noted() as stopped, Closing(folder) as closing:
             for done in executor.stream(job, on_start):
+                closing.unit_done()
                 on_unit(done)
                 if stopped.is_set():
                     raise KeyboardInterrupt
+    else:
+        close_waves(folder)
     evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
+    remove_closed_parts(folder)
     # A run may have been killed after its last unit.
     if left or "finished" not in folder.read_run():
         finish(folder, evaluation.images, evaluation.failed, time.monotonic() - started)
@@ -69,9 +75,11 @@ def run(
     return evaluation
 
 
-def _description(plan: Plan) -> dict[str, Any]:
+def description(plan: Plan) -> dict[str, Any]:
+    """What `run.json` says of a run beside its identity."""
     return {
         "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
         "model": plan.model.name,
         "config": asdict(plan.config),
+        "scores": list(plan.score_names()),
     }

@@ -21,6 +21,7 @@ from oodray.records import (
     Int32,
     IsRecord,
     RgbPixels,
+    UInt16Pixels,
     from_arrow,
     table_of,
     to_arrow,
@@ -38,7 +39,7 @@ class ImageInTheStream(ListedImage):
         height: in pixels; None if it could not be decoded, as the following.
         width: in pixels.
         orientation: the EXIF orientation that was applied.
-        warning: what cannot be known about the orientation.
+        warning: what is wrong with the file although it could be read, or cannot be known about its orientation.
         label: a label for every pixel; None where the dataset has none.
         seconds_decode: that reading and decoding took.
     """
@@ -84,12 +85,13 @@ class ClusterMap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreMap:
-    """A pixel score at image size."""
+    """A pixel score at image size, as the keys of its scale, see `oodray.metrics.scales`."""
 
     score: str
+    scale: str
     height: Int32
     width: Int32
-    values: Float16Pixels
+    keys: UInt16Pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,16 +6,45 @@ What it sends on is `SegmentedImage` in `oodray.job.units`: confidence, cluster 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
+from oodray.job.gathering import Gathering
 from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
-from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
+from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations, segment_named
 from oodray.records import extended
+from oodray.scores.registry import pixel_scores
+from oodray.scores.score import Head, ImageFeatures, PixelScore
+
+if TYPE_CHECKING:
+    from oodray.scores.maps import PixelMaps
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A segmented image, which may not have been clustered yet.
+
+    Attributes:
+        image_id: its name in the dataset.
+        get: gives it, and waits for it.
+    """
+
+    image_id: str
+    get: Callable[[], SegmentedImage]
+
+    @classmethod
+    def of(cls, image: SegmentedImage) -> Pending:
+        """One that is done."""
+        return cls(image.image_id, lambda: image)
 
 
 class Worker:
@@ -27,20 +56,45 @@ class Worker:
         segmenter: the network.
         settings: of the method.
         guard: of the work on images.
+        gathering: what is gathered of the images for a fit; None for a run.
+        beside: a thread that clusters a batch while the network sees the next one; None clusters it before, and so
+            does a fit. A guard does not watch over that thread.
+
+    Raises:
+        ConfigError: a score to fit needs what the network does not offer.
     """
 
-    def __init__(self, segmenter: Segmenter, settings: MethodSettings, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        settings: MethodSettings,
+        guard: Guard | None = None,
+        gathering: Gathering | None = None,
+        *,
+        beside: ThreadPoolExecutor | None = None,
+    ) -> None:
         self.segmenter, self.settings = segmenter, settings
+        self.gatherer = None if gathering is None else gathering.gatherer(segmenter)
+        self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit)
         self.guard = guard or unguarded()
+        self._beside = beside if gathering is None else None
+        self._clustering: Future[list[SegmentedImage]] | None = None
 
     def __call__(self, images: list[DecodedImage]) -> list[SegmentedImage]:
         """The images of a unit, segmented and clustered, in order; images of one size share a batch."""
-        done = {image.image_id: extended(SegmentedImage, image) for image in images if image.error is not None}
+        return [pending.get() for pending in self.begin(images)]
+
+    def begin(self, images: list[DecodedImage]) -> list[Pending]:
+        """As a call, but the images may still be clustered when this returns."""
+        begun = {image.image_id: Pending.of(extended(SegmentedImage, image)) for image in images if image.error}
         healthy = [image for image in images if image.error is None]
         if healthy:
-            for image in self.guard.run("segment and cluster", healthy, self._segment, _failed, self._batches):
-                done[image.image_id] = image
-        return [done[image.image_id] for image in images]
+            for pending in self.guard.run("segment and cluster", healthy, self._segment, _given_up, self._batches):
+                begun[pending.image_id] = pending
+        found = [begun[image.image_id] for image in images]
+        if self.gatherer is not None:
+            self.gatherer.write([pending.get() for pending in found])
+        return found
 
     def _batches(self, images: list[DecodedImage]) -> Iterator[list[DecodedImage]]:
         for _, same_size in groupby(sorted(images, key=_size), key=_size):
@@ -48,7 +102,7 @@ class Worker:
             for start in range(0, len(group), self.settings.batch_size):
                 yield group[start : start + self.settings.batch_size]
 
-    def _segment(self, images: list[DecodedImage]) -> list[SegmentedImage]:
+    def _segment(self, images: list[DecodedImage]) -> list[Pending]:
         start = time.perf_counter()
         try:
             segmentations = segment_images(self.segmenter, images)
@@ -56,10 +110,41 @@ class Worker:
             failure = _failure("the network failed", error)
         else:
             seconds = (time.perf_counter() - start) / len(images)
-            found = cluster_images(images, segmentations, self.settings)
-            return [replace(image, seconds_segment=seconds) for image in found]
+            return self._cluster(images, segmentations, seconds)
         # Not in the handler above, which keeps the memory of the failed batch.
-        return _each_alone(images, failure, lambda index: self._segment([images[index]]))
+        if len(images) == 1:
+            return [_given_up(images[0], failure)]
+        return [pending for image in images for pending in self._segment([image])]
+
+    def _cluster(
+        self, images: list[DecodedImage], segmentations: list[Segmentation], seconds_segment: float
+    ) -> list[Pending]:
+        def cluster() -> list[SegmentedImage]:
+            found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
+            if self.gatherer is not None:
+                found = [self._gathered(*pair) for pair in zip(found, segmentations, strict=True)]
+            return [replace(image, seconds_segment=seconds_segment) for image in found]
+
+        if self._beside is None:
+            return [Pending.of(image) for image in cluster()]
+        if self._clustering is not None:
+            # The logits of one batch, and no more, wait in memory while the network makes others.
+            wait([self._clustering])
+        self._clustering = clustering = self._beside.submit(cluster)
+        return [
+            Pending(image.image_id, lambda index=index: clustering.result()[index])  # type: ignore[misc]
+            for index, image in enumerate(images)
+        ]
+
+    def _gathered(self, image: SegmentedImage, segmentation: Segmentation) -> SegmentedImage:
+        assert self.gatherer is not None, "asked for where there is one"
+        if image.error is not None:
+            return image
+        try:
+            self.gatherer.add(image, segmentation)
+        except Exception as error:
+            return replace(image, error=_failure("gathering statistics failed", error))
+        return image
 
 
 def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Segmentation]:
@@ -69,44 +154,102 @@ def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Seg
         ImageError: it does not keep to the protocol of a segmenter.
     """
     # Copies: a network may write to its images, and PyTorch warns of arrays that cannot be written to.
-    return check_segmentations(segmenter.segment([image.rgb.copy() for image in images]), len(images))
+    pixels, names = [image.rgb.copy() for image in images], [image.image_id for image in images]
+    return check_segmentations(segment_named(segmenter, pixels, names), len(images))
 
 
 def cluster_images(
-    images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
+    images: list[DecodedImage],
+    segmentations: list[Segmentation],
+    settings: MethodSettings,
+    scores: Sequence[PixelScore],
+    head: Head | None = None,
 ) -> list[SegmentedImage]:
-    """Confidence, pixel scores and clusters of images, from what a network said of them."""
+    """Confidence, pixel scores and clusters of images, from what a network said of them; `head` is its classifier."""
     start = time.perf_counter()
     try:
-        scored = [_scored(*pair, settings) for pair in zip(images, segmentations, strict=True)]
-        maps = _cluster_maps(images, segmentations, settings)
+        maps = [maps_of(*pair, scores, head) for pair in zip(images, segmentations, strict=True)]
+        clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = _failure("clustering failed", error)
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
-            replace(image, cluster_maps=of_image, seconds_cluster=seconds)
-            for image, of_image in zip(scored, maps, strict=True)
+            replace(_segmented(image, of_pixels, scores, of_clusters, settings.k), seconds_cluster=seconds)
+            for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
         ]
-    return _each_alone(images, failure, lambda index: cluster_images([images[index]], [segmentations[index]], settings))
+    if len(images) == 1:
+        return [_failed(images[0], failure)]
+    alone = zip(images, segmentations, strict=True)
+    return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _scored(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> SegmentedImage:
-    from oodray.method.scores import pixel_scores
-
+def _segmented(
+    image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore], clusters: list[ClusterMap], k: int
+) -> SegmentedImage:
+    regions = regions_at_image_size(image, clusters, k)
     height, width = image.size
-    maps = pixel_scores(segmentation.logits, height, width, settings.scores)
     return extended(
         SegmentedImage,
         image,
-        confidence=maps.pop("confidence"),
-        score_maps=[ScoreMap(score=name, height=height, width=width, values=values) for name, values in maps.items()],
+        confidence=maps.confidence,
+        score_maps=[
+            ScoreMap(
+                score=score.name,
+                scale=score.scale.name,
+                height=height,
+                width=width,
+                keys=_keys(score, maps.of(score, regions)),
+            )
+            for score in scores
+        ],
+        cluster_maps=clusters,
     )
 
 
-def _cluster_maps(
+def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:
+    """The region of every pixel, `(height, width)`: of the number of clusters that gives the mask."""
+    from oodray.method.rule import upsample_nearest
+
+    return upsample_nearest(next(found.ids for found in clusters if found.k == k), *image.size)
+
+
+def head_of(segmenter: Segmenter) -> Head | None:
+    """The classifier of a network that offers it, see `oodray.Segmentation`."""
+    return getattr(segmenter, "head", None)
+
+
+def maps_of(
+    image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore], head: Head | None
+) -> PixelMaps:
+    """Confidence and scores of every pixel of an image.
+
+    Raises:
+        ImageError: a value is NaN or infinite.
+    """
+    from oodray.scores.maps import pixel_maps
+
+    segmentation.refuse_scores({score.name: score.needs for score in scores})
+    features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
+    return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+
+
+def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    try:
+        keys = score.scale.keys(values)
+    except ValueError as error:
+        raise ImageError(f"the score {score.name}: {error}") from None
+    if keys.dtype != np.uint16:
+        raise ImageError(f"the score {score.name} must have a scale of 16 bits, not {score.scale.name}")
+    return keys.astype(np.uint16, copy=False)
+
+
+def cluster_maps_of(
     images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
 ) -> list[list[ClusterMap]]:
+    """Of each image, the clusters of every K, on the grid of the features; or its regions, at the size of the image."""
+    if settings.regions != "kmeans":
+        return [[_regions(image, k, settings.regions) for k in settings.ks] for image in images]
     from oodray.method.kmeans import cluster_features, kmeans_seed
 
     found = cluster_features(
@@ -126,6 +269,12 @@ def _cluster_maps(
     ]
 
 
+def _regions(image: DecodedImage, k: int, kind: str) -> ClusterMap:
+    from oodray.method.regions import regions_of
+
+    return ClusterMap(k=k, height=image.size[0], width=image.size[1], ids=regions_of(kind, image.rgb, k))
+
+
 def _size(image: DecodedImage) -> tuple[int, int]:
     return image.size
 
@@ -134,13 +283,8 @@ def _failed(image: DecodedImage, error: str) -> SegmentedImage:
     return extended(SegmentedImage, image, error=error)
 
 
-def _each_alone(
-    images: list[DecodedImage], failure: str, again: Callable[[int], list[SegmentedImage]]
-) -> list[SegmentedImage]:
-    """After a batch failed: which image it was shows when each is alone; the others get their results."""
-    if len(images) == 1:
-        return [_failed(images[0], failure)]
-    return [done for index in range(len(images)) for done in again(index)]
+def _given_up(image: DecodedImage, error: str) -> Pending:
+    return Pending.of(_failed(image, error))
 
 
 def _failure(what: str, error: Exception) -> str:

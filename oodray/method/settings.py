@@ -6,12 +6,7 @@ from dataclasses import dataclass
 
 from oodray.config import RunConfig
 from oodray.metrics.tally import MAX_BITS, snap_threshold
-
-PIXEL_SCORES = ("max-logit", "msp", "entropy", "energy")
-"""Scores of a pixel by its logits, see `oodray.method.scores`."""
-
-SCORES = ("ratio", "mask-then-logit", *PIXEL_SCORES)
-"""All scores: the first two rank a pixel by its cluster."""
+from oodray.scores.registry import FitChoice, are_pixel_scores
 
 
 @dataclass(frozen=True)
@@ -27,9 +22,13 @@ class MethodSettings:
         normalize_features: L2-normalise features before clustering.
         kmeans_backend: never `"auto"`.
         n_init: restarts of the K-Means.
-        scores: the pixel scores to compute.
+        scores: the pixel scores to compute, see `oodray.scores.registry`.
         batch_size: images of one size that the network sees at once.
         confidence_bits: of the keys that the clusters' tallies count by.
+        regions: what pixels are judged by, see `oodray.method.regions`: "kmeans", "slic" or "grid".
+        exact_counts: count every key of images without a label, too, where 256 bins of a score would do.
+        search_path: the folder to import scores of yours from.
+        fit: that scores are made of.
     """
 
     k: int
@@ -43,9 +42,13 @@ class MethodSettings:
     scores: tuple[str, ...]
     batch_size: int
     confidence_bits: int = MAX_BITS
+    regions: str = "kmeans"
+    exact_counts: bool = True
+    search_path: str | None = None
+    fit: FitChoice | None = None
 
     @classmethod
-    def of(cls, config: RunConfig) -> MethodSettings:
+    def of(cls, config: RunConfig, search_path: str | None = None) -> MethodSettings:
         """Those of a run whose tau and K-Means backend have been chosen."""
         assert config.tau is not None, "tau is chosen before"
         return cls(
@@ -57,7 +60,11 @@ class MethodSettings:
             normalize_features=config.normalize_features,
             kmeans_backend=config.kmeans_backend,
             n_init=config.n_init,
-            scores=tuple(name for name in config.scores if name in PIXEL_SCORES),
+            scores=are_pixel_scores(config.scores),
             batch_size=config.batch_size,
             confidence_bits=config.confidence_bits,
+            regions=config.regions,
+            exact_counts=config.exact_counts or bool(config.sweep_k),
+            search_path=search_path,
+            fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric),
         )

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.metrics.conventions import Convention, measure
-from oodray.metrics.curves import Counts
-from oodray.metrics.evaluation import ScoreMetrics, Totals, measurable
-from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
+from oodray.metrics.by_image import is_measured, seen, within_unit
+from oodray.metrics.conventions import Convention, measure_curve
+from oodray.metrics.curve import Curve, Weights
+from oodray.metrics.evaluation import ScoreMetrics, Totals
+from oodray.metrics.frames import Frame
 
 LEVEL = 0.95
 """Share of the resampled values that lie in an interval."""
@@ -38,23 +39,22 @@ class ImageCounts:
     images: int
     image: NDArray[np.intp]
     rank: NDArray[np.intp]
-    ood: Counts
-    ind: Counts
+    ood: Weights
+    ind: Weights
 
     @classmethod
-    def of(cls, images: Sequence[Totals], score: str) -> ImageCounts:
-        """The counts of a score, by image."""
-        parts = [_entries(image, score) for image in images]
-        owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
-        order, ood, ind = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        _, rank = np.unique(order, return_inverse=True)
+    def of(cls, frames: Sequence[Frame]) -> ImageCounts:
+        """The counts of images by score."""
+        owner = np.repeat(np.arange(len(frames)), [len(frame.scores) for frame in frames])
+        scores, ood, ind = (np.concatenate([getattr(f, name) for f in frames]) for name in ("scores", "ood", "ind"))
+        _, rank = np.unique(-scores, return_inverse=True)
         by_rank = np.argsort(rank, kind="stable")
-        return cls(len(parts), owner[by_rank], rank[by_rank], ood[by_rank], ind[by_rank])
+        return cls(len(frames), owner[by_rank], rank[by_rank], ood[by_rank], ind[by_rank])
 
-    def pooled(self, weights: NDArray[np.float64]) -> tuple[Counts, Counts]:
+    def pooled(self, weights: NDArray[np.float64]) -> tuple[Weights, Weights]:
         """OoD and in-distribution pixels by rank, `(b, ranks)`, of images that count `weights` `(b, images)` times."""
         ranks = int(self.rank[-1]) + 1 if len(self.rank) else 0
-        totals = np.zeros((2, len(weights), ranks), np.int64)
+        totals = np.zeros((2, len(weights), ranks), self.ood.dtype)
         step = max(1, _BLOCK_NUMBERS // self.images)
         for start in range(0, ranks, step):
             end = min(start + step, ranks)
@@ -81,7 +81,7 @@ def with_intervals(
         resamples: how often the dataset is drawn anew.
         seed: of the drawing.
     """
-    chosen = measurable(images, metrics.score, convention)
+    chosen = [image for image in images if is_measured(image.labelled(metrics.score), convention)]
     if len(chosen) < 2:
         return metrics
     values = resampled(chosen, metrics.score, convention, resamples, seed)
@@ -107,9 +107,9 @@ def resampled(
     random = np.random.default_rng(seed)
     weights = random.multinomial(len(images), np.full(len(images), 1 / len(images)), resamples).astype(np.float64)
     if convention.pooling == "image":
-        own = np.array([_three(*image.counts(score), convention) for image in images])
-        return np.asarray(weights @ own / len(images))
-    counts = ImageCounts.of(images, score)
+        return _means(images, score, convention, weights)
+    levels = all(within_unit(image, score) for image in images)
+    counts = ImageCounts.of([seen(image, score, convention, levels=levels) for image in images])
     values = np.empty((resamples, 3))
     for start in range(0, resamples, 50):
         pooled = counts.pooled(weights[start : start + 50])
@@ -117,25 +117,15 @@ def resampled(
     return values
 
 
-def _three(ood: Counts, ind: Counts, convention: Convention) -> tuple[float, float, float]:
-    measures = measure(ood, ind, convention)
+def _means(
+    images: Sequence[Totals], score: str, convention: Convention, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    own = np.array([_three(*image.counts(score), convention) for image in images])
+    if convention.weigh_pixels:
+        weights = weights * [sum(image.labelled(score)) for image in images]
+    return np.asarray(weights @ own / weights.sum(axis=1, keepdims=True))
+
+
+def _three(ood: Weights, ind: Weights, convention: Convention) -> tuple[float, float, float]:
+    measures = measure_curve(Curve.of(ood, ind), convention)
     return measures.ap, measures.fpr95, measures.auroc
-
-
-def _entries(image: Totals, score: str) -> tuple[NDArray[np.float64], Counts, Counts]:
-    """Of one image: a number in the order of the ranks, OoD and in-distribution pixels of each entry."""
-    if score == "ratio":
-        unsure, pixels, ood, ind = image.clusters
-        return -(unsure / pixels), ood, ind
-    if score == "mask-then-logit":
-        inside, outside = _tally_entries(image.inside), _tally_entries(image.outside)
-        order = np.concatenate([inside[0], outside[0] + KEY_COUNT])
-        return order, np.concatenate([inside[1], outside[1]]), np.concatenate([inside[2], outside[2]])
-    keys, ood, ind = _tally_entries(image.scores[score])
-    return -keys, ood, ind
-
-
-def _tally_entries(tally: Tally) -> tuple[NDArray[np.float64], Counts, Counts]:
-    labelled = (tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)
-    labels, counts = tally.labels[labelled], tally.counts[labelled]
-    return tally.keys[labelled].astype(np.float64), counts * (labels == OOD), counts * (labels == IN_DISTRIBUTION)

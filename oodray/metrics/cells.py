@@ -22,7 +22,8 @@ class Cells:
     Attributes:
         owners: number of tallies; some may have no cell.
         owner: `(n,)`, the tally of each cell, 0..owners-1; in any order.
-        keys: `(n,)` uint16, see `oodray.metrics.tally.score_keys`.
+        keys: `(n,)`, integers in the order of what they stand for: uint16, see `oodray.metrics.tally.score_keys`, or
+            uint32.
         labels: `(n,)` uint8.
         counts: `(n,)` int64, the pixels of each cell.
 
@@ -34,7 +35,7 @@ class Cells:
 
     owners: int
     owner: NDArray[np.intp]
-    keys: NDArray[np.uint16]
+    keys: NDArray[np.uint16] | NDArray[np.uint32]
     labels: NDArray[np.uint8]
     counts: NDArray[np.int64]
 

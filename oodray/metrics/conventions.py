@@ -1,7 +1,7 @@
 """The conventions of a metric: how pixels are pooled, which area is the AP, where on the curve the FPR is read.
 
-Evaluators differ in them, and so do their numbers on the same scores; `LIKE` names those of published evaluators
-(read from their source), and says of each what else it does.
+Evaluators differ in them, and so do their numbers on the same scores; `oodray.metrics.evaluators` names those of
+published ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from oodray.errors import ConfigError
-from oodray.metrics.curves import ApRule, Counts, FprRule, auroc, average_precision, best_f1, fpr_at_tpr
-from oodray.spelling import did_you_mean
+from oodray.metrics.curve import ApRule, Counts, Curve, FprRule
+from oodray.metrics.curves import curve_of
 
 Pooling: TypeAlias = Literal["dataset", "image"]
-Lacking: TypeAlias = Literal["keep", "drop", "refuse"]
+Lacking: TypeAlias = Literal["keep", "drop", "drop-without-ood", "refuse"]
+Bins: TypeAlias = Literal["none", "frame-quantiles", "levels"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,17 @@ class Convention:
         fpr_rule: see `fpr_at_tpr`; of the FPR95 and of the FPR at `tpr`.
         tpr: the level of the second FPR.
         lacking: what becomes of images without an OoD or without an in-distribution pixel: "keep" them (a mean over
-            images is then nan, as they have no metric), "drop" them, or "refuse" to measure.
+            images is then nan, as they have no metric), "drop" them, or "refuse" to measure; "drop-without-ood" keeps
+            those that are all OoD.
+        bins: "frame-quantiles": 768 bins of each image's float16 scores, see `oodray.metrics.frames`; "levels": 65,536
+            levels of scores within 0..1.
+        image_pixels: as many pixels an image weighs at most; None is any number.
+        thinned: whether the FPR is read from the points that scikit-learn's `roc_curve` keeps by default.
+        weigh_pixels: whether a mean over images weighs each by its labelled pixels.
+        blur: whether the evaluator blurs score maps before: a run or an import must have done so.
+        exact: whether the evaluator ranks scores of 32 bits or more.
         like: the evaluator that these are the conventions of, if it was asked for by name.
-        not_reproduced: what that evaluator does beyond them.
+        beyond: what else that evaluator does, which counts cannot say.
     """
 
     pooling: Pooling = "dataset"
@@ -41,13 +50,38 @@ class Convention:
     fpr_rule: FprRule = ">="
     tpr: float = 0.95
     lacking: Lacking = "keep"
+    bins: Bins = "none"
+    image_pixels: int | None = None
+    thinned: bool = False
+    weigh_pixels: bool = False
+    blur: bool = False
+    exact: bool = False
     like: str | None = None
-    not_reproduced: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
     @property
     def fpr95_rule(self) -> str:
         """The rule in words, as tables name it."""
         return _FPR_WORDS[self.fpr_rule]
+
+    @property
+    def by_image(self) -> bool:
+        """Whether it needs the counts of each image."""
+        return self.pooling == "image" or self.lacking != "keep" or self.bins != "none" or self.image_pixels is not None
+
+    def not_reproduced(self, *, blurred: bool, exact: bool) -> tuple[str, ...]:
+        """What the evaluator does beyond these conventions.
+
+        Args:
+            blurred: whether the score maps were blurred before they were counted.
+            exact: whether scores were counted as float32.
+        """
+        blur = ("a Gaussian blur of 7x7 pixels, sigma 1: pass --blur to run or import-scores",)
+        return (
+            (blur if self.blur and not blurred else ())
+            + (("scores of 32 bits: a run counts keys of 16 bits",) if self.exact and not exact else ())
+            + self.beyond
+        )
 
 
 DEFAULT = Convention()
@@ -56,52 +90,9 @@ _FPR_WORDS: dict[FprRule, str] = {
     ">=": "first TPR >= 0.95",
     ">": "first TPR > 0.95",
     "nearest": "TPR nearest 0.95",
+    "nearest-last": "TPR nearest 0.95, the last of several",
     "linear": "linear between TPRs around 0.95",
 }
-
-LIKE = {
-    str(convention.like): convention
-    for convention in (
-        Convention(like="smiyc", not_reproduced=("768 quantile bins of each frame instead of exact scores",)),
-        Convention(like="fishyscapes", not_reproduced=("float32 scores: ours are float16",)),
-        Convention(
-            like="ade-ood",
-            fpr_rule="nearest",
-            not_reproduced=(
-                "the ROC curve thinned of points on straight lines before the nearest is taken",
-                "float32 scores: ours are float16",
-            ),
-        ),
-        Convention(
-            like="ood-metrics",
-            ap_rule="trapezoid",
-            fpr_rule="linear",
-            not_reproduced=("float64 scores: ours are float16",),
-        ),
-        Convention(
-            like="pebal",
-            fpr_rule="nearest",
-            not_reproduced=("a Gaussian blur of 7x7 pixels, sigma 1, over every score map",),
-        ),
-        Convention(
-            like="bravo",
-            not_reproduced=("100,000 sampled pixels an image", "65,536 equal bins over scores within 0..1"),
-        ),
-    )
-}
-"""Published evaluators by name: SegmentMeIfYouCan, Fishyscapes, ADE-OoD, the package ood-metrics (FPR of SML and
-Mask2Anomaly), PEBAL, and the BRAVO challenge."""
-
-
-def like_evaluator(name: str) -> Convention:
-    """The conventions of a published evaluator.
-
-    Raises:
-        ConfigError: the name is none of `LIKE`.
-    """
-    if name not in LIKE:
-        raise ConfigError(f"no evaluator {name!r} is known; {did_you_mean(name, LIKE, what='known evaluators')}")
-    return LIKE[name]
 
 
 def make_convention(asked: Mapping[str, Any]) -> Convention:
@@ -153,25 +144,37 @@ class Measures:
 
 def measure(ood: Counts, ind: Counts, convention: Convention = DEFAULT) -> Measures:
     """The metrics of one curve; counts and errors are those of `average_precision`."""
-    fpr95 = fpr_at_tpr(ood, ind, 0.95, convention.fpr_rule)
-    f1, best = best_f1(ood, ind)
+    return measure_curve(curve_of(ood, ind), convention)
+
+
+def measure_curve(curve: Curve, convention: Convention = DEFAULT) -> Measures:
+    """The metrics of a curve."""
+
+    def fpr_at(tpr: float) -> float:
+        return curve.fpr_at_tpr(tpr, convention.fpr_rule, thinned=convention.thinned)
+
+    fpr95 = fpr_at(0.95)
+    f1, best = curve.best_f1()
     return Measures(
-        ap=average_precision(ood, ind, convention.ap_rule),
+        ap=curve.average_precision(convention.ap_rule),
         fpr95=fpr95,
-        fpr_at_tpr=fpr95 if convention.tpr == 0.95 else fpr_at_tpr(ood, ind, convention.tpr, convention.fpr_rule),
-        auroc=auroc(ood, ind),
+        fpr_at_tpr=fpr95 if convention.tpr == 0.95 else fpr_at(convention.tpr),
+        auroc=curve.auroc(),
         best_f1=f1,
         best=best,
     )
 
 
-def mean_measures(images: Iterable[Measures]) -> Measures:
-    """The mean over images; nan where one of them is, or where there are none. A mean has no threshold.
+def mean_measures(images: Iterable[Measures], weights: Iterable[float] | None = None) -> Measures:
+    """The mean over images, each with a weight; nan where one of them is, or where there are none.
+
+    A mean has no threshold.
 
     >>> one, other = (measure(np.array([1, 0]), np.array([0, n])) for n in (1, 2))
-    >>> mean_measures([one, other]).ap
-    1.0
+    >>> mean_measures([one, other]).ap, mean_measures([one, other], [1, 3]).fpr95
+    (1.0, 0.0)
     """
     rows = [(m.ap, m.fpr95, m.fpr_at_tpr, m.auroc, m.best_f1) for m in images]
-    ap, fpr95, fpr, area, f1 = np.mean(rows, axis=0).tolist() if rows else [math.nan] * 5
+    shares = None if weights is None else list(weights)
+    ap, fpr95, fpr, area, f1 = np.average(rows, axis=0, weights=shares).tolist() if rows else [math.nan] * 5
     return Measures(ap=ap, fpr95=fpr95, fpr_at_tpr=fpr, auroc=area, best_f1=f1, best=-1)

@@ -2,7 +2,8 @@
 
 A curve is taken from two int64 arrays of shape (n,): the OoD and the in-distribution pixels of each distinct
 score, most anomalous score first. Pixels of one score are always on the same side of a threshold, and ignored
-pixels do not count. `mask_ranking` has a compiled twin of AP and FPR95 for sweeps: change both.
+pixels do not count. `oodray.metrics.curve` does the work, and reads several numbers from one curve. `mask_ranking`
+has a compiled twin of AP and FPR95 for sweeps: change both.
 
 The defaults are the conventions that most evaluators share; `oodray.metrics.conventions` names the others:
 
@@ -16,19 +17,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally, key_scores
-
-Counts: TypeAlias = NDArray[np.int64]
-ApRule: TypeAlias = Literal["step", "trapezoid"]
-FprRule: TypeAlias = Literal[">=", ">", "nearest", "linear"]
+from oodray.metrics.curve import ApRule, Counts, Curve, FprRule
+from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally
 
 MAX_CLUSTER_PIXELS = 2**26  # up to it, different ratios are different float64 numbers
+
+
+def curve_of(ood: Counts, ind: Counts) -> Curve:
+    """The curve of counts; errors are those of `average_precision`."""
+    return Curve.of(*_checked(ood=ood, ind=ind))
 
 
 def average_precision(ood: Counts, ind: Counts, rule: ApRule = "step") -> float:
@@ -52,23 +54,7 @@ def average_precision(ood: Counts, ind: Counts, rule: ApRule = "step") -> float:
     >>> average_precision(np.array([0, 1]), np.array([1, 1]), "trapezoid")  # from precision 0 to 1/3
     0.16666666666666666
     """
-    ood, ind = _checked(ood=ood, ind=ind)
-    if not (ood.any() and ind.any()):
-        return math.nan
-    true_positives = np.cumsum(ood)
-    predicted = true_positives + np.cumsum(ind)
-    # Elsewhere recall stands still, and before the first pixel there is no precision.
-    gains = np.flatnonzero(ood > 0)
-    precision = true_positives[gains] / predicted[gains]
-    if rule == "trapezoid":
-        # Where recall stands still precision falls: a gain starts from the lower end of that fall. No pixel before
-        # it is the point at recall 0.
-        before = np.maximum(gains - 1, 0)
-        reached = np.where(gains > 0, predicted[before], 0)
-        start = np.where(reached > 0, true_positives[before] / np.maximum(reached, 1), 1.0)
-        precision = (start + precision) / 2
-    # One after the other, as a loop adds: a sweep, compiled, has the same last bit.
-    return float(np.add.accumulate(ood[gains] * precision)[-1] / true_positives[-1])
+    return curve_of(ood, ind).average_precision(rule)
 
 
 def fpr_at_tpr(ood: Counts, ind: Counts, tpr: float = 0.95, rule: FprRule = ">=") -> float:
@@ -84,7 +70,8 @@ def fpr_at_tpr(ood: Counts, ind: Counts, tpr: float = 0.95, rule: FprRule = ">="
         rule: which point of the ROC curve, that starts at (0, 0), answers:
             ">=" the first whose TPR is at least the level;
             ">" the first whose TPR is above it, or the last one where none is;
-            "nearest" the one whose TPR is nearest to it, the first of several;
+            "nearest" the one whose TPR is nearest to it, as float64 has them, the first of several;
+            "nearest-last" the last of several with that TPR, but the first of those that find every OoD pixel;
             "linear" the straight line between the points around it, as `numpy.interp(tpr, TPR, FPR)`.
 
     >>> ood, ind = np.array([19, 1]), np.array([3, 7])
@@ -95,37 +82,7 @@ def fpr_at_tpr(ood: Counts, ind: Counts, tpr: float = 0.95, rule: FprRule = ">="
     """
     if not 0 < tpr <= 1:
         raise ValueError(f"tpr must be above 0 and at most 1, not {tpr}")
-    ood, ind = _checked(ood=ood, ind=ind)
-    if not (ood.any() and ind.any()):
-        return math.nan
-    true_positives = np.concatenate([[0], np.cumsum(ood)])
-    false_positives = np.concatenate([[0], np.cumsum(ind)])
-    level = Fraction(str(tpr)) * int(true_positives[-1])
-    return float(_false_positives_at(true_positives, false_positives, level, rule) / int(false_positives[-1]))
-
-
-def _false_positives_at(
-    true_positives: Counts, false_positives: Counts, level: Fraction, rule: FprRule
-) -> Fraction | int:
-    """False positives where the true positives reach a level; both ascend from a 0."""
-    last = len(true_positives) - 1
-    reached = int(np.searchsorted(true_positives, math.ceil(level)))
-    above = int(np.searchsorted(true_positives, math.floor(level), side="right"))
-    if rule == ">=":
-        return int(false_positives[reached])
-    if rule == ">":
-        return int(false_positives[min(above, last)])
-    below = max(above - 1, 0)  # the last point at or under the level
-    if rule == "nearest":
-        high = int(true_positives[min(above, last)])
-        low = int(true_positives[below])
-        nearest = low if level - low <= high - level or above > last else high
-        return int(false_positives[np.searchsorted(true_positives, nearest)])
-    if above > last:
-        return int(false_positives[last])
-    low, high = int(true_positives[below]), int(true_positives[above])
-    start, end = int(false_positives[below]), int(false_positives[above])
-    return start + (level - low) * (end - start) / (high - low)
+    return curve_of(ood, ind).fpr_at_tpr(tpr, rule)
 
 
 def best_f1(ood: Counts, ind: Counts) -> tuple[float, int]:
@@ -136,13 +93,7 @@ def best_f1(ood: Counts, ind: Counts) -> tuple[float, int]:
     >>> best_f1(np.array([3, 1, 0]), np.array([0, 1, 9]))
     (0.8888888888888888, 1)
     """
-    ood, ind = _checked(ood=ood, ind=ind)
-    if not (ood.any() and ind.any()):
-        return math.nan, -1
-    true_positives = np.cumsum(ood)
-    f1 = 2 * true_positives / (true_positives + np.cumsum(ind) + true_positives[-1])
-    best = int(np.argmax(f1))
-    return float(f1[best]), best
+    return curve_of(ood, ind).best_f1()
 
 
 def auroc(ood: Counts, ind: Counts) -> float:
@@ -153,24 +104,7 @@ def auroc(ood: Counts, ind: Counts) -> float:
     >>> auroc(np.array([1, 1]), np.array([0, 2]))
     0.75
     """
-    ood, ind = _checked(ood=ood, ind=ind)
-    if not (ood.any() and ind.any()):
-        return math.nan
-    true_positives = np.cumsum(ood)
-    doubled = 2 * true_positives - ood  # twice the mean height of each trapezoid: TP before it + TP after it
-    # Shares first: a product of two counts may not fit 64 bits.
-    return float(np.sum((ind / ind.sum()) * (doubled / (2 * true_positives[-1]))))
-
-
-def score_counts(tally: Tally) -> tuple[Counts, Counts]:
-    """OoD and in-distribution pixels of a pixel score, higher = more anomalous."""
-    return _occupied(tally.dense(OOD)[::-1], tally.dense(IN_DISTRIBUTION)[::-1])
-
-
-def score_values(tally: Tally) -> NDArray[np.float64]:
-    """The distinct scores that `score_counts` counts, most anomalous first."""
-    labelled = np.unique(tally.keys[(tally.labels == OOD) | (tally.labels == IN_DISTRIBUTION)])[::-1]
-    return key_scores(np.ascontiguousarray(labelled)).astype(np.float64)
+    return curve_of(ood, ind).auroc()
 
 
 def ratio_values(unsure: Counts, pixels: Counts) -> NDArray[np.float64]:

@@ -10,17 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.errors import DatasetError
-from oodray.metrics.conventions import DEFAULT, Convention, Measures, mean_measures, measure
-from oodray.metrics.curves import (
-    OperatingPoint,
-    mask_then_logit_counts,
-    operating_point,
-    ratio_counts,
-    ratio_values,
-    score_counts,
-    score_values,
-)
+from oodray.metrics.conventions import DEFAULT, Convention, Measures, measure_curve
+from oodray.metrics.curve import Curve
+from oodray.metrics.curves import OperatingPoint, operating_point
+from oodray.metrics.rankings import BY_CLUSTERS, ByTally, Ranking
+from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD, RunningTally, Tally
 
 TIE_RULE = "equal scores share one threshold"
@@ -41,7 +35,7 @@ class Totals:
     Attributes:
         images: images that were processed.
         failed: images that were not.
-        scores: tally of each pixel score.
+        scores: labelled pixels by key of each pixel score.
         inside: tally of confidence inside the masks.
         outside: the same outside them.
         clusters: `(4, c)`: unsure, all, OoD and in-distribution pixels of every cluster.
@@ -49,7 +43,7 @@ class Totals:
 
     images: int = 0
     failed: int = 0
-    scores: Mapping[str, Tally] = field(default_factory=dict)
+    scores: Mapping[str, ScoreCounts] = field(default_factory=dict)
     inside: Tally = field(default_factory=_nothing)
     outside: Tally = field(default_factory=_nothing)
     clusters: NDArray[np.int64] = field(default_factory=_no_clusters)
@@ -57,26 +51,10 @@ class Totals:
     @staticmethod
     def sum(parts: Iterable[Totals]) -> Totals:
         """All parts as one, taken one at a time: memory grows by 32 bytes a cluster, and by nothing else."""
-        images, failed = 0, 0
-        scores: defaultdict[str, RunningTally] = defaultdict(RunningTally)
-        inside, outside = RunningTally(), RunningTally()
-        clusters = [_no_clusters()]
+        running = RunningTotals()
         for part in parts:
-            images += part.images
-            failed += part.failed
-            for name, tally in part.scores.items():
-                scores[name].add(tally)
-            inside.add(part.inside)
-            outside.add(part.outside)
-            clusters.append(part.clusters)
-        return Totals(
-            images=images,
-            failed=failed,
-            scores={name: total.tally() for name, total in scores.items()},
-            inside=inside.tally(),
-            outside=outside.tally(),
-            clusters=np.concatenate(clusters, axis=1),
-        )
+            running.add(part)
+        return running.total()
 
     def mask(self) -> OperatingPoint:
         """What the masks achieve, pooled over the dataset."""
@@ -87,29 +65,17 @@ class Totals:
             tn=self.outside.pixels(IN_DISTRIBUTION),
         )
 
+    def ranking(self, score: str) -> Ranking:
+        """How these counts rank pixels by a score.
+
+        Raises:
+            KeyError: if the score was not counted.
+        """
+        return ByTally(score) if score in self.scores else BY_CLUSTERS[score]
+
     def counts(self, score: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """OoD and in-distribution pixels by distinct value of a score, most anomalous first.
-
-        Raises:
-            KeyError: if the score was not counted.
-        """
-        if score == "ratio":
-            return ratio_counts(*self.clusters)
-        if score == "mask-then-logit":
-            return mask_then_logit_counts(self.inside, self.outside)
-        return score_counts(self.scores[score])
-
-    def values(self, score: str) -> NDArray[np.float64]:
-        """The distinct values that `counts` counts; nan for `mask-then-logit`, which ranks by two things at once.
-
-        Raises:
-            KeyError: if the score was not counted.
-        """
-        if score == "ratio":
-            return ratio_values(*self.clusters[:2])
-        if score == "mask-then-logit":
-            return np.full(len(self.counts(score)[0]), math.nan)
-        return score_values(self.scores[score])
+        """OoD and in-distribution pixels by distinct value of a score, most anomalous first; raises as `ranking`."""
+        return self.ranking(score).counts(self)
 
     def labelled(self, score: str) -> tuple[int, int]:
         """OoD and in-distribution pixels, all scores' being the same."""
@@ -117,13 +83,50 @@ class Totals:
         return int(ood.sum()), int(ind.sum())
 
 
+class RunningTotals:
+    """A sum of totals that are added one after the other."""
+
+    def __init__(self) -> None:
+        self._images, self._failed = 0, 0
+        self._scores: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
+        self._inside, self._outside = RunningTally(), RunningTally()
+        self._clusters = [_no_clusters()]
+
+    def add(self, part: Totals) -> None:
+        """Add totals.
+
+        Raises:
+            ResultsError: the keys of a score are of two scales.
+        """
+        self._images += part.images
+        self._failed += part.failed
+        for name, counts in part.scores.items():
+            self._scores[name].add(counts)
+        self._inside.add(part.inside)
+        self._outside.add(part.outside)
+        self._clusters.append(part.clusters)
+
+    def total(self) -> Totals:
+        """The sum of what was added so far."""
+        return Totals(
+            images=self._images,
+            failed=self._failed,
+            scores={name: running.total() for name, running in self._scores.items()},
+            inside=self._inside.tally(),
+            outside=self._outside.tally(),
+            clusters=np.concatenate(self._clusters, axis=1),
+        )
+
+
 @dataclass(frozen=True)
 class ScoreMetrics:
     """The curve metrics of one score over a dataset, as fractions, with the conventions that they follow.
 
     NaN where a class has no pixel. `best_f1_threshold` is the score from which on pixels are called OoD at the largest
-    F1; None for `mask-then-logit`, which ranks by two things, and for a mean over images. The `low` and `high` ends
-    are those of a 95 % confidence interval from a bootstrap over images, where one was asked for.
+    F1; None for `mask-then-logit`, which ranks by two things, and for a mean over images. `largest_tie` is the share of
+    the labelled pixels that have the value that most of them have; None for scores of clusters, whose values are few,
+    and for a mean over images. The `low` and `high` ends are those of a 95 % confidence interval from a bootstrap over
+    images, where one was asked for.
     """
 
     score: str
@@ -142,6 +145,7 @@ class ScoreMetrics:
     fpr95_rule: str = DEFAULT.fpr95_rule
     lacking: str = DEFAULT.lacking
     tie_rule: str = TIE_RULE
+    largest_tie: float | None = None
     ap_low: float | None = None
     ap_high: float | None = None
     fpr95_low: float | None = None
@@ -152,59 +156,59 @@ class ScoreMetrics:
 
 def evaluate(totals: Totals, scores: Sequence[str], convention: Convention = DEFAULT) -> list[ScoreMetrics]:
     """The metrics of each score, the pixels of all images pooled."""
-    return [_pooled(totals, score, convention) for score in scores]
+    return [RankedPixels.of(totals, score).metrics(convention) for score in scores]
 
 
-def evaluate_images(images: Sequence[Totals], scores: Sequence[str], convention: Convention) -> list[ScoreMetrics]:
-    """The metrics of each score from the counts of each image, under any convention.
+@dataclass(frozen=True, eq=False)
+class RankedPixels:
+    """All pixels in the order of one score: their curve, from which any number of conventions are read.
 
-    Raises:
-        DatasetError: an image lacks a class, which the convention refuses.
+    Attributes:
+        score: its name.
+        curve: of the pixels.
+        values: the distinct scores, most anomalous first; nan where they are more than one number.
+        pixels: OoD and in-distribution pixels.
+        largest_tie: see `ScoreMetrics`.
     """
-    return [_evaluate_score(measurable(images, score, convention), score, convention) for score in scores]
 
+    score: str
+    curve: Curve
+    values: NDArray[np.float64]
+    pixels: tuple[int, int]
+    largest_tie: float | None = None
 
-def measurable(images: Sequence[Totals], score: str, convention: Convention) -> list[Totals]:
-    """The images that a convention measures.
+    @classmethod
+    def of(cls, totals: Totals, score: str) -> RankedPixels:
+        """The pixels of a dataset; raises as `Totals.ranking`."""
+        ranking = totals.ranking(score)
+        ood, ind = ranking.counts(totals)
+        pixels = int(ood.sum()), int(ind.sum())
+        return cls(score, Curve.of(ood, ind), ranking.values(totals), pixels, ranking.largest_tie(totals))
 
-    Raises:
-        DatasetError: an image lacks a class, which the convention refuses.
-    """
-    if convention.lacking == "keep":
-        return list(images)
-    complete = [image for image in images if all(image.labelled(score))]
-    if convention.lacking == "refuse" and len(complete) < len(images):
-        raise DatasetError(
-            f"{len(images) - len(complete)} of {len(images)} images lack an OoD or an in-distribution pixel; "
-            "--lacking drop leaves them out, --lacking keep keeps them"
+    def metrics(self, convention: Convention) -> ScoreMetrics:
+        """The metrics under a convention that does not need the images one by one."""
+        measures = measure_curve(self.curve, convention)
+        threshold = math.nan if measures.best < 0 else float(self.values[measures.best])
+        return score_metrics(
+            self.score,
+            measures,
+            convention,
+            pixels=self.pixels,
+            threshold=None if math.isnan(threshold) else threshold,
+            largest_tie=self.largest_tie,
         )
-    return complete
 
 
-def _evaluate_score(images: Sequence[Totals], score: str, convention: Convention) -> ScoreMetrics:
-    if convention.pooling == "dataset":
-        return _pooled(Totals.sum(images), score, convention)
-    measures = mean_measures(measure(*image.counts(score), convention) for image in images)
-    pixels = np.sum([image.labelled(score) for image in images], axis=0) if images else (0, 0)
-    return _metrics(score, measures, convention, pixels=(int(pixels[0]), int(pixels[1])))
-
-
-def _pooled(totals: Totals, score: str, convention: Convention) -> ScoreMetrics:
-    ood, ind = totals.counts(score)
-    measures = measure(ood, ind, convention)
-    threshold = math.nan if measures.best < 0 else float(totals.values(score)[measures.best])
-    return _metrics(
-        score,
-        measures,
-        convention,
-        pixels=(int(ood.sum()), int(ind.sum())),
-        threshold=None if math.isnan(threshold) else threshold,
-    )
-
-
-def _metrics(
-    score: str, measures: Measures, convention: Convention, *, pixels: tuple[int, int], threshold: float | None = None
+def score_metrics(
+    score: str,
+    measures: Measures,
+    convention: Convention,
+    *,
+    pixels: tuple[int, int],
+    threshold: float | None = None,
+    largest_tie: float | None = None,
 ) -> ScoreMetrics:
+    """Measures as the row of a table; `pixels` are the OoD and the in-distribution ones."""
     return ScoreMetrics(
         score=score,
         ap=measures.ap,
@@ -221,4 +225,5 @@ def _metrics(
         ap_rule=convention.ap_rule,
         fpr95_rule=convention.fpr95_rule,
         lacking=convention.lacking,
+        largest_tie=largest_tie,
     )

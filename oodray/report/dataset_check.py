@@ -11,11 +11,13 @@ from oodray.datasets.findings import (
     Finding,
     HiddenLabels,
     MixedRepackings,
+    Noticed,
     Oddity,
     OddShare,
     OddSizes,
     OddStorage,
     Repacking,
+    WhiteMasks,
     WrongCount,
 )
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
@@ -62,15 +64,21 @@ def finding_text(finding: Finding) -> str:
             return f"{image_id}: {reason}"
         case AbsentClass(label):
             return f"no labelled pixel is {_LABEL_NAMES[label]}: AP and FPR95 are undefined"
+        case WhiteMasks(meaning):
+            return f"the labels hold 0 and 255 alone, {meaning}"
+        case Noticed(text):
+            return text
 
 
-def oddity_text(oddity: Oddity) -> str:
+def oddity_text(oddity: Oddity) -> str:  # noqa: PLR0911 - one for each kind
     """What is unusual, in words.
 
     >>> oddity_text(Repacking(1, 2))
     'OoD pixels have the code 1, as in a repacking; the original has 2'
     """
     match oddity:
+        case Noticed(text):
+            return text
         case HiddenLabels(images):
             return f"{images:,} images have a hidden label, absent or all ignored: they do not count in any metric"
         case OddStorage(images, what):

@@ -15,6 +15,7 @@ from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
 from oodray.results.folder import ResultsFolder
 from oodray.results.one_image import read_image
+from oodray.results.reading import pieces
 from oodray.results.rows import OK
 from oodray.results.stored_image import StoredImage, stored_image
 from oodray.storage.atomic import replacing
@@ -84,8 +85,7 @@ def write_pictures(
 
 def _chosen(folder: ResultsFolder, rule: Rule, choice: Choice) -> list[ImageFacts]:
     """The images of a choice, highest image score first."""
-    parts = folder.parts()
-    images = [image for image in image_facts(CountedFiles(parts), rule) if image.status == OK]
+    images = [image for image in image_facts(CountedFiles(pieces(folder.parts())), rule) if image.status == OK]
     if not images:
         raise ResultsError(f"{folder.path} has no image to show yet; `oodray status {folder.path}` says why")
     ranked = sorted(images, key=lambda image: (-(image.image_score or 0.0), image.image_id))

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from oodray.analysis.sweep import Sweep
     from oodray.datasets.layouts import Layout
     from oodray.method.rule import Rule
+    from oodray.metrics.evaluation import ScoreMetrics
+    from oodray.metrics.further import Further
     from oodray.results.status import Speed, Status
     from oodray.storage.place import Place
+
+TOLD_TIE = 0.01
+"""Ties that hold a larger share of the labelled pixels are told below a table of metrics."""
 
 
 MOST_ANOMALOUS = 10
@@ -34,6 +39,8 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     if _labelled_pixels(evaluation) == 0:
         return [Text(f"{_images(evaluation)}, none with labels, so nothing is measured.")]
     tables: list[RenderableType] = [metrics_table(evaluation, convention) for convention in evaluation.conventions]
+    if evaluation.further:
+        tables.append(further_table(evaluation.further))
     if evaluation.rule is not None:
         tables.append(mask_table(evaluation, evaluation.rule))
     return tables
@@ -76,10 +83,35 @@ def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> T
     return table
 
 
+def further_table(further: Mapping[str, Further]) -> Table:
+    """The further numbers of every score, in percent."""
+    caption = (
+        "TPR at the first threshold whose FPR is at least 5%; AP of in-distribution pixels; area under FPR and FNR "
+        "over thresholds (AUTC) and the smallest mean of both, lower is better; quartiles of the AP of single images; "
+        "AUROC and AP of whole images that hold OoD pixels, by image_score."
+    )
+    table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
+    table.add_column("score", overflow="fold")
+    _add_numbers(table, "TPR5 %", "AUPR-in %", "AUTC %", "error %", "AP of images %", "image AUROC %", "image AP %")
+    for score, found in further.items():
+        quartiles = " / ".join(map(percent, found.ap_quartiles))
+        shares = (found.tpr_at_fpr05, found.aupr_in, found.autc, found.detection_error)
+        whole = map(percent, (found.image_auroc, found.image_ap))
+        table.add_row(Text(score), *map(percent, shares), quartiles, *whole)
+    return table
+
+
 def mask_table(evaluation: Evaluation, rule: Rule) -> Table:
     """What the mask achieves, in percent; `-` where a share is of nothing."""
     mask = evaluation.mask
-    table = Table(caption=f"The mask at {_rule(rule)}.", caption_justify="left", min_width=60)
+    caption = f"The mask at {_rule(rule)}."
+    if evaluation.mask_is_empty:
+        caption += (
+            f" It is empty: no cluster of any image is OoD, as the largest share of unsure pixels in one is "
+            f"{evaluation.largest_ratio:.3g}, not above T. A larger --tau or a smaller --ood-ratio calls more; "
+            "`oodray calibrate` estimates tau, `oodray sweep` tries settings."
+        )
+    table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     _add_numbers(table, "precision %", "recall %", "FPR %", "F1 %", "IoU %")
     table.add_row(*map(percent, (mask.precision, mask.recall, mask.fpr, mask.f1, mask.iou)))
     return table
@@ -129,11 +161,11 @@ def calibration_tables(calibration: Calibration) -> list[RenderableType]:
         f": {calibration.unsure:.2%} of {calibration.pixels:,} in-distribution pixels of {calibration.images} images"
         f"{failed} have a smaller max-logit",
     )
-    table = Table(
-        caption="False alarms at this tau: nothing here is OoD. Choose T by the share you can bear.",
-        caption_justify="left",
-        min_width=60,
-    )
+    silent = [alarms.ood_ratio for alarms in calibration.false_alarms if not alarms.clusters]
+    caption = "False alarms at this tau: nothing here is OoD. Choose T by the share you can bear."
+    if silent:
+        caption += f" From T = {silent[0]:g} on the mask is empty: no cluster of these images is called OoD."
+    table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     _add_numbers(table, "T", "clusters %", "pixels %", "images %")
     for alarms in calibration.false_alarms:
         shares = (alarms.clusters, alarms.pixels, alarms.images)
@@ -204,8 +236,29 @@ def _caption(evaluation: Evaluation, convention: Convention) -> Text:
     share = f"{evaluation.scores[0].pixels_ood / labelled:.2%} of {labelled:,} labelled pixels OoD"
     setting = f"; {_rule(evaluation.rule)}" if evaluation.rule else ""
     interval = " In brackets: 95% confidence intervals, from images drawn anew." if _has_intervals(evaluation) else ""
-    text = f"{_images(evaluation)}, {share}{setting}.\n{conventions_text(convention)}{interval}"
-    return Text(text, overflow="fold")
+    ties = _ties(evaluation.of(convention))
+    rules = conventions_text(convention, blurred=evaluation.blurred, exact=evaluation.exact)
+    text = f"{_images(evaluation)}, {share}{setting}.\n{rules}{interval}{ties}"
+    return Text(f"{text}{_why_empty(evaluation, convention)}", overflow="fold")
+
+
+def _why_empty(evaluation: Evaluation, convention: Convention) -> str:
+    """Where a mean over images has no value: what lacks, and which option gives one."""
+    if convention.pooling != "image" or convention.lacking != "keep" or not evaluation.lacking:
+        return ""
+    return (
+        f"\nNo value (-): {evaluation.lacking} of {evaluation.images} images lack an OoD or an in-distribution pixel, "
+        "and so have no metric of their own; --lacking drop leaves them out of the mean."
+    )
+
+
+def _ties(scores: Sequence[ScoreMetrics]) -> str:
+    """The scores of which a hundredth of the pixels or more have one value: their curves have a corner there."""
+    large = [metrics for metrics in scores if metrics.largest_tie is not None and metrics.largest_tie > TOLD_TIE]
+    if not large:
+        return ""
+    ties = ", ".join(f"{metrics.score} {metrics.largest_tie:.1%}" for metrics in large)
+    return f"\nLargest tie, the share of the labelled pixels that have one value: {ties}."
 
 
 def _has_intervals(evaluation: Evaluation) -> bool:

@@ -38,8 +38,8 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def conventions_text(convention: Convention) -> str:
-    """What numbers under a convention mean.
+def conventions_text(convention: Convention, *, blurred: bool = False, exact: bool = False) -> str:
+    """What numbers under a convention mean; `blurred` and `exact` are those of `Convention.not_reproduced`.
 
     >>> conventions_text(Convention(pooling="image")).partition(".")[0]
     "Means over the images' own metrics; ignored pixels do not count"
@@ -56,14 +56,24 @@ def conventions_text(convention: Convention) -> str:
         ">=": "at the first threshold that finds 95% of the OoD pixels.",
         ">": "at the first threshold that finds more than 95% of the OoD pixels.",
         "nearest": "at the threshold whose share of found OoD pixels is nearest to 95%.",
+        "nearest-last": "at the last threshold whose share of found OoD pixels is nearest to 95%.",
         "linear": "where a straight line between two thresholds finds 95% of the OoD pixels.",
     }[convention.fpr_rule]
-    lacking = (
-        " Images without OoD or without in-distribution pixels are left out." if convention.lacking == "drop" else ""
-    )
-    text = f"{pooled}{lacking} {area} FPR95 is the false positive rate {rate} Equal scores share one threshold."
+    lacking = {
+        "drop": " Images without OoD or without in-distribution pixels are left out.",
+        "drop-without-ood": " Images without OoD pixels are left out.",
+    }.get(convention.lacking, "")
+    seen = {
+        "frame-quantiles": " Scores are float16, in 768 bins of each image's own quantiles.",
+        "levels": " Scores within 0..1 are in 65,536 levels.",
+    }.get(convention.bins, "")
+    if convention.image_pixels is not None:
+        seen += f" An image weighs as much as {convention.image_pixels:,} pixels at most."
+    if convention.weigh_pixels:
+        seen += " An image weighs by its labelled pixels."
+    text = f"{pooled}{lacking}{seen} {area} FPR95 is the false positive rate {rate} Equal scores share one threshold."
     if convention.like is not None:
-        missing = "; ".join(convention.not_reproduced) or "nothing"
+        missing = "; ".join(convention.not_reproduced(blurred=blurred, exact=exact)) or "nothing"
         text = f"As {convention.like} measures. {text} Not reproduced: {missing}."
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,8 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from oodray.errors import ResultsError
 from oodray.method.rule import Rule, exceeds
 from oodray.metrics.cells import Cells
+from oodray.metrics.scales import Float32, scale_named
+from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import first_key_at_least
 
 
@@ -55,10 +59,46 @@ def clusters_of(column: pa.ChunkedArray[Any]) -> Clusters:
     return Clusters(row=row, cells=_cells(structs), **fields)
 
 
-def score_cells(column: pa.ChunkedArray[Any]) -> tuple[NDArray[Any], Cells]:
-    """The `tallies` column of result rows: the score of each tally, and the cells."""
+def score_counts(column: pa.ChunkedArray[Any]) -> dict[str, ScoreCounts]:
+    """The `tallies` column of result rows: the labelled pixels of each score, over all rows.
+
+    Raises:
+        ResultsError: the keys of a score are of two scales, or of one that is not known.
+    """
     structs, _ = _flatten(column)
-    return structs.field("score").to_numpy(zero_copy_only=False), _cells(structs)
+    cells = _cells(structs)
+    scores, scales = _texts(structs, "score"), _texts(structs, "scale")
+    running: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
+    for score, scale in dict.fromkeys(zip(scores, scales, strict=True)):
+        chosen = ((scores == score) & (scales == scale))[cells.owner]
+        running[score].add(_counts(scale, cells.where(chosen)))
+    return {score: counts.total() for score, counts in running.items()}
+
+
+def score_counts_by_row(column: pa.ChunkedArray[Any]) -> list[dict[str, ScoreCounts]]:
+    """The `tallies` column of result rows: by row, the pixels of each score.
+
+    Raises:
+        ResultsError: the keys of a score are of a scale that is not known.
+    """
+    rows = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return [score_counts(pa.chunked_array([rows.slice(row, 1)])) for row in range(len(rows))]
+
+
+def _counts(scale_name: str | None, cells: Cells) -> ScoreCounts:
+    try:
+        scale = scale_named(scale_name)
+    except ValueError as error:
+        raise ResultsError(str(error)) from None
+    keys = cells.keys if isinstance(scale, Float32) else cells.keys.astype(np.uint16)
+    return ScoreCounts.of(scale, keys, cells.labels, cells.counts)
+
+
+def _texts(structs: pa.StructArray, name: str) -> NDArray[Any]:
+    """A column of texts; all None where the results are older than the column."""
+    if structs.type.get_field_index(name) < 0:
+        return np.full(len(structs), None, object)
+    return np.asarray(structs.field(name).to_numpy(zero_copy_only=False), object)
 
 
 def _cells(structs: pa.StructArray) -> Cells:

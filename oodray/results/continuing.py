@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import oodray
-from oodray.datasets.manifest import ListedImage, images_by_unit, read_manifest, write_manifest
+from oodray.datasets.manifest import ListedImage, images_by_unit, read_manifest, slices_by_unit, write_manifest
 from oodray.errors import ResultsError, RunError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import check_parts, read_rows
+from oodray.results.reading import check_parts, finished_units, read_rows
 from oodray.results.rows import ERROR
+from oodray.results.waves import remove_closed_parts, remove_waves
 from oodray.storage.place import Place, remove_folder
 
 PACKAGES = (
@@ -30,6 +34,9 @@ PACKAGES = (
     "numpy",
     "pyarrow",
     "scikit-learn",
+    "pillow",
+    "opencv-python",
+    "transformers",
 )
 """Packages whose versions `run.json` notes."""
 
@@ -49,11 +56,20 @@ class Left:
     @property
     def tried_again(self) -> frozenset[int]:
         """Finished units whose failed images are computed again."""
-        return self.finished & frozenset(self.images["unit"].to_pylist())
+        return self.finished & self.units
+
+    @cached_property
+    def units(self) -> frozenset[int]:
+        """The units of the images."""
+        return frozenset(np.unique(self.images["unit"].to_numpy()).tolist())
 
     def by_unit(self) -> dict[int, list[ListedImage]]:
         """The images, by unit."""
         return images_by_unit(self.images)
+
+    def slices(self, units: int) -> Iterator[dict[int, list[ListedImage]]]:
+        """The images by unit, so many units at a time."""
+        return slices_by_unit(self.images, units)
 
 
 def start_or_continue(
@@ -71,23 +87,45 @@ def start_or_continue(
         ResultsError: the folder holds another run; the message names what is different.
         RunError: the folder cannot be written to.
     """
-    finished = frozenset(folder.finished_units())
+    finished = finished_units(folder)
     if not finished:
         if folder.run.exists():
             folder.read_run()  # refuses a file that is not ours, instead of writing over it
         folder.create()
         folder.remove_leftovers()
+        remove_waves(folder)
         write_manifest(manifest, folder.manifest)
         folder.write_run(_made_by(identity) | dict(description))
         return finished
     if not folder.run.exists():
         raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
-    _refuse_another_run(folder, identity)
-    check_parts(folder, manifest, finished)
+    refuse_another(folder.path, "run", folder.read_run()["identity"], identity)
+    check_parts(folder, manifest)
     if not _holds(folder.manifest, manifest):
         write_manifest(manifest, folder.manifest)
     folder.remove_leftovers()
+    remove_closed_parts(folder)
     return finished
+
+
+def other_versions(folder: ResultsFolder) -> str | None:
+    """A warning where a run was begun with other versions of the packages that decide its numbers.
+
+    Raises:
+        ResultsError: `run.json` cannot be read.
+    """
+    begun = folder.read_run()
+    before, now = (
+        {"oodray": begun.get("oodray"), **begun.get("versions", {})},
+        {"oodray": oodray.__version__, **_versions()},
+    )
+    other = [f"{name} {before[name]}, now {now[name]}" for name in now if name in before and before[name] != now[name]]
+    if not other:
+        return None
+    return (
+        f"{folder.path} was begun with other versions: {'; '.join(other)}. What is left may differ from it in the last "
+        "digits, or in more; --overwrite starts anew"
+    )
 
 
 def what_is_left(
@@ -100,10 +138,10 @@ def what_is_left(
     Raises:
         ResultsError: with `retry_errors`, a file cannot be read.
     """
-    failed = _failed_images(folder, finished) if retry_errors else frozenset()
-    rows = zip(manifest["unit"].to_pylist(), manifest["image_id"].to_pylist(), strict=True)
-    left = [unit not in finished or image_id in failed for unit, image_id in rows]
-    return Left(manifest.filter(pa.array(left, pa.bool_())), finished)
+    left = pc.invert(pc.is_in(manifest["unit"], pa.array(sorted(finished), pa.int32())))
+    if retry_errors:
+        left = pc.or_(left, pc.is_in(manifest["image_id"], pa.array(_failed_images(folder), pa.string())))
+    return Left(manifest.filter(left), finished)
 
 
 def start_anew(folder: ResultsFolder) -> None:
@@ -114,13 +152,14 @@ def start_anew(folder: ResultsFolder) -> None:
         RunError: a file cannot be removed.
     """
     if not folder.run.exists():
-        if folder.finished_units():
+        if folder.parts():
             raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
         return
     folder.read_run()  # refuses a file that is not ours
     files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest)
     try:
         # run.json goes last: as long as a result is there, it says what it belongs to.
+        remove_waves(folder)
         for path in (*folder.parts(), *files, folder.run):
             path.unlink(missing_ok=True)
         for pictures in (folder.pictures, folder.heat_maps):
@@ -138,20 +177,29 @@ def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> N
     folder.write_run(content)
 
 
-def _failed_images(folder: ResultsFolder, units: frozenset[int]) -> frozenset[str]:
-    columns = ["image_id", "status"]
-    # File by file, as messages and masks are not needed, and there may be very many rows.
-    tables = (read_rows([folder.part(unit)], columns).to_pylist() for unit in sorted(units))
-    return frozenset(row["image_id"] for rows in tables for row in rows if row["status"] == ERROR)
+def _failed_images(folder: ResultsFolder) -> list[str]:
+    # Of very many rows these two columns are small.
+    rows = read_rows(folder.parts(), ["image_id", "status"])
+    return cast("list[str]", rows.filter(pc.equal(rows["status"], pa.scalar(ERROR)))["image_id"].to_pylist())
 
 
-def _refuse_another_run(folder: ResultsFolder, identity: Mapping[str, Any]) -> None:
-    before = folder.read_run()["identity"]
+def refuse_another(path: Place, what: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to continue, or to take, what has another identity.
+
+    Args:
+        path: of the folder that holds it.
+        what: a word for it, such as "run".
+        before: its identity.
+        identity: the one that is asked for.
+
+    Raises:
+        ResultsError: naming what is different.
+    """
     changed = [name for name in identity if before.get(name) != identity[name]]
     if changed:
         details = "; ".join(_difference(name, before.get(name), identity[name]) for name in changed)
         raise ResultsError(
-            f"{folder.path} holds a run with other settings: {details}. "
+            f"{path} holds a {what} with other settings: {details}. "
             "Choose another --out, or pass --overwrite to start anew"
         )
 
@@ -181,8 +229,12 @@ def _made_by(identity: Mapping[str, Any]) -> dict[str, Any]:
         "oodray": oodray.__version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "identity": dict(identity),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oodray.datasets.manifest import ListedImage
+from oodray.metrics.scales import Keys
+from oodray.metrics.score_counts import count_keys
 from oodray.metrics.tally import Tally
-from oodray.records import Int8, Int16, Int32, Int64, Int64List, UInt8List, UInt16List, schema_of
+from oodray.records import Int8, Int16, Int32, Int64, Int64List, UInt8List, UInt16List, UInt32List, schema_of
 
 OK, ERROR = "ok", "error"
 
@@ -52,17 +57,27 @@ class ClusterRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreTally:
-    """One pixel score of one image: its tally counts pixels by (score key, label)."""
+    """One pixel score of one image: its tally counts pixels by (score key, label).
+
+    Attributes:
+        score: its name.
+        scale: of its keys, see `oodray.metrics.scales`; results of oodray before 0.2 lack it: theirs are float16.
+        keys: ascending by label, and in each label.
+        labels: of each key.
+        counts: pixels of each key and label.
+    """
 
     score: str
-    keys: UInt16List
+    scale: str
+    keys: UInt32List
     labels: UInt8List
     counts: Int64List
 
     @classmethod
-    def of(cls, score: str, tally: Tally) -> ScoreTally:
-        """The tally of a score."""
-        return cls(score=score, keys=tally.keys, labels=tally.labels, counts=tally.counts)
+    def of(cls, score: str, scale: str, keys: Keys, labels: NDArray[np.uint8]) -> ScoreTally:
+        """The tally of a score whose keys and labels are those of all pixels of an image, in arrays of one shape."""
+        distinct, of_keys, counts = count_keys(keys, labels)
+        return cls(score=score, scale=scale, keys=distinct.astype(np.uint32), labels=of_keys, counts=counts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

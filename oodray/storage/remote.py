@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import math
 import os
 import re
 import time
@@ -20,15 +21,29 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
 
+from oodray.storage.interruptible import NoAnswerError, interruptible
+
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from pyarrow import NativeFile
     from pyarrow.fs import FileInfo, FileSystem
 
 ATTEMPTS = 6
 """How often a request is made that fails for a reason that may pass: a busy server, a connection that breaks."""
 
+CONTACT_SECONDS = 10.0
+"""How long the first question to a store may take, all attempts together: pyarrow's clients would try for minutes."""
+
+BLOCK_BYTES = 2**16
+"""Bytes that are asked for at once of an object of which parts are read."""
+
 _FIRST_PAUSE_SECONDS = 0.2
-_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-_LASTING_WORDS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
+_answered: set[tuple[str, str]] = set()
+"""Schemes and buckets of the stores that have answered this process."""
+
+_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NoAnswerError)
+_NO_STORE = "no object store that can be used"
+_LASTING_WORDS = (_NO_STORE, "ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
 
 # One slash, as a path takes the other one away before it comes here.
 _REMOTE = re.compile(r"(s3|gs|gcs|abfs|abfss|hdfs):/+(?=[^/])")
@@ -170,6 +185,14 @@ class RemotePlace:
             raise ValueError(f"{self} is written with oodray.storage.atomic.replacing")
         return io.BytesIO(self.read_bytes())
 
+    def open_seekable(self) -> BinaryIO:
+        """The content of an object, of which only what is read is asked for, in blocks of `BLOCK_BYTES`.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return io.BufferedReader(_Blocks(self), BLOCK_BYTES)
+
     def read_bytes(self) -> bytes:
         """The content of an object.
 
@@ -227,25 +250,111 @@ class RemotePlace:
         return str(self._info().type.name)
 
     def _info(self) -> FileInfo:
-        return self._ask(lambda store: store.get_file_info(str(self.path)))
+        return self._ask(lambda store: store.get_file_info(str(self.path)), seconds=self._seconds_to_contact())
 
-    def _ask(self, request: Callable[[FileSystem], Result]) -> Result:
-        """What a request gives, made again where its failure may pass.
+    def _seconds_to_contact(self) -> float | None:
+        """How long a small question may take: for ever once the store has answered anything."""
+        return None if self._bucket in _answered else CONTACT_SECONDS
+
+    @property
+    def _bucket(self) -> tuple[str, str]:
+        return self.scheme, str(self.path).partition("/")[0]
+
+    def _ask(self, request: Callable[[FileSystem], Result], seconds: float | None = None) -> Result:
+        """What a request gives, made again where its failure may pass, and while the seconds last.
 
         Raises:
             OSError: with the last reason, and the name of the place.
         """
-        pause = _FIRST_PAUSE_SECONDS
+        pause, before = _FIRST_PAUSE_SECONDS, None
+        end = math.inf if seconds is None else time.monotonic() + seconds
         for attempt in range(ATTEMPTS):
             try:
-                return request(_file_system(self.scheme, str(self.path).partition("/")[0]))
+                answer = interruptible(lambda: _answer(request, self._bucket), end - time.monotonic())
+                _answered.add(self._bucket)
+                return answer
             except OSError as error:
-                if attempt == ATTEMPTS - 1 or _lasts(error):
-                    known = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
-                    raise type(error)(error.errno or errno.EIO, known, str(self)) from error
+                lasts = _lasts(error)
+                if lasts and not isinstance(error, NoAnswerError):
+                    _answered.add(self._bucket)
+                if lasts or attempt == ATTEMPTS - 1 or time.monotonic() + pause >= end:
+                    said = before if before and isinstance(error, NoAnswerError) else error
+                    raise self._failure(said, seconds) from error
+                before = error
             time.sleep(pause)
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _failure(self, error: OSError, seconds: float | None) -> OSError:
+        """An error of pyarrow's with the name of the place, and what to look at where the store was never reached."""
+        known = error.strerror or str(error).partition("\n")[0]
+        if error.errno and not isinstance(error, NoAnswerError):  # pyarrow's words name what it asked for
+            known = os.strerror(error.errno)
+        if self._bucket not in _answered and seconds is not None:
+            known += ". Is this machine on the network, and are region, endpoint and credentials those of this store?"
+        return type(error)(error.errno or errno.EIO, known, str(self))
+
+
+def _answer(request: Callable[[FileSystem], Result], bucket: tuple[str, str]) -> Result:
+    """What a request gives.
+
+    Raises:
+        OSError: whatever pyarrow raises.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        return request(_file_system(*bucket))
+    except ArrowException as error:  # Azure's client, for one, has errors of no kind
+        if isinstance(error, OSError):
+            raise
+        raise OSError(str(error).partition("\n")[0]) from error
+
+
+class _Blocks(io.RawIOBase):
+    """An object as a file: every read is a request for a part of it."""
+
+    def __init__(self, place: RemotePlace) -> None:
+        self._place, self._size, self._at = place, place.stat().st_size, 0
+        self._file: NativeFile | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(target), self._size - self._at))
+        if wanted:
+            target[:wanted] = self._place._ask(lambda store: self._part(store, wanted))
+            self._at += wanted
+        return wanted
+
+    def close(self) -> None:
+        self._file = None
+        super().close()
+
+    def _part(self, store: FileSystem, size: int) -> bytes:
+        try:
+            if self._file is None:
+                self._file = store.open_input_file(str(self._place.path))
+            self._file.seek(self._at)
+            part: bytes = self._file.read(size)
+            if len(part) < size:
+                raise OSError(errno.EIO, "the answer was cut")
+        except OSError:
+            self._file = None  # what is asked again is opened again
+            raise
+        return part
 
 
 def _lasts(error: OSError) -> bool:
@@ -259,5 +368,8 @@ def _file_system(scheme: str, bucket: str) -> FileSystem:
 
     # Otherwise even a small object takes three requests, and is there in parts for a while.
     options = "?allow_delayed_open=true" if scheme == "s3" else ""
-    system, _ = FileSystem.from_uri(f"{scheme}://{bucket}/{options}")
+    try:
+        system, _ = FileSystem.from_uri(f"{scheme}://{bucket}/{options}")
+    except (ValueError, NotImplementedError) as error:  # a name that is none, a store that this pyarrow cannot do
+        raise OSError(f"{_NO_STORE}: {error}") from error
     return system

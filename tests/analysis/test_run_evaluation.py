@@ -20,11 +20,12 @@ from oodray.analysis.totals import total, total_here
 from oodray.errors import DatasetError, ResultsError
 from oodray.job.units import SegmentedImage
 from oodray.method.rule import Rule
-from oodray.method.settings import SCORES
-from oodray.metrics.conventions import DEFAULT, LIKE, Convention
+from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.metrics.evaluation import Totals
+from oodray.metrics.evaluators import LIKE
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
+from oodray.scores.registry import DEFAULT_SCORES as SCORES
 
 RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
 
@@ -41,10 +42,11 @@ def everything(folder: ResultsFolder) -> dict[str, object]:
 
 def plain(totals: Totals) -> dict[str, object]:
     """Totals as values that can be compared; the order of clusters says nothing."""
-    tallies = {**totals.scores, "inside": totals.inside, "outside": totals.outside}
+    tallies = {"inside": totals.inside, "outside": totals.outside}
     return {
         "images": (totals.images, totals.failed),
         "clusters": sorted(totals.clusters.T.tolist()),
+        "scores": {name: (t.keys.tolist(), t.ood.tolist(), t.ind.tolist()) for name, t in totals.scores.items()},
         "tallies": {name: (t.keys.tolist(), t.labels.tolist(), t.counts.tolist()) for name, t in tallies.items()},
     }
 
@@ -209,7 +211,7 @@ def test_more_rows_come_only_when_asked_for(tmp_path: Path) -> None:
     evaluation = evaluate_run(folder, [LIKE["pebal"], DEFAULT], resamples=20)
     rows = pq.read_table(str(folder.metrics)).to_pylist()
     assert [row["like"] for row in rows] == [None] * len(SCORES) + ["pebal"] * len(SCORES)
-    assert {row["fpr95_rule"] for row in rows} == {"first TPR >= 0.95", "TPR nearest 0.95"}
+    assert {row["fpr95_rule"] for row in rows} == {"first TPR >= 0.95", "TPR nearest 0.95, the last of several"}
     for metrics in evaluation.scores:
         assert metrics.ap_low is not None
         assert metrics.ap_high is not None

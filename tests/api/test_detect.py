@@ -23,6 +23,7 @@ from oodray.datasets.images import decode_label, read_bytes
 from oodray.datasets.layouts import get_layout
 from oodray.errors import ConfigError, ImageError
 from oodray.job import worker
+from oodray.metrics.scales import scale_named
 from oodray.metrics.tally import Tally, score_keys
 from oodray.models.segmenter import check_segmentations
 from oodray.results.reading import read_rows
@@ -62,7 +63,8 @@ def test_a_run_finds_the_same_to_the_last_bit(run: Run) -> None:
         assert found.ood_fraction == row["ood_fraction"]
         label = decode_label(read_bytes(row["label_uri"]), get_layout("ade-ood").label_codes)
         for counted in row["tallies"]:
-            assert Tally.of(score_keys(cast("Float16", found.scores[counted["score"]])), label) == tally(counted)
+            keys = scale_named(counted["scale"]).keys(found.scores[counted["score"]].astype(np.float32))
+            assert Tally.of(keys.astype(np.uint16), label) == tally(counted)
         for cluster in row["clusters"]:
             inside = found.clusters == cluster["cluster"]
             assert set(found.ratio[inside]) == {cluster["ratio"]}

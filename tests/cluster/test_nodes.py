@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -28,8 +29,22 @@ def test_one_that_does_not_answer_in_time_is_named(monkeypatch: pytest.MonkeyPat
 
 def test_one_that_fails_is_named() -> None:
     [machine] = nodes()
-    with pytest.raises(RunError, match=rf"the node {machine.address} does not answer: "):
+    with pytest.raises(RunError, match=rf"the node {machine.address} does not answer: .*--debug shows where") as caught:
         list(run_on_each_node([machine], lambda: 7 // 0))
+    assert "again" not in str(caught.value).replace("would happen again", "")
+
+
+def test_one_that_can_be_mended_is_not_said_to_mend_itself() -> None:
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="Once that is mended, the same command continues the run"):
+        list(run_on_each_node(nodes(), fail))
+
+
+def test_a_process_that_dies_may_do_better_the_next_time() -> None:
+    with pytest.raises(RunError, match="Run the same command again"):
+        list(run_on_each_node(nodes(), lambda: os._exit(1)))
 
 
 def test_gpus_that_others_have_are_said_to_be_at_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ def test_scores_of_another_method(tmp_path: Path, environment: dict[str, str]) -
     assert said == "AP    100.00%\nFPR95 0.00%\nAUROC 100.00%\n"
 
 
+@pytest.mark.soak
 def test_a_cluster(
     ray_session: None,
     tiny_dataset: Path,

@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 from runs import Run
 from small_run import SmallRun, marked_label
 
+from oodray.analysis.files import CountedFiles
 from oodray.api.run import open_run
 from oodray.errors import ConfigError, ResultsError
 from oodray.export.formats import FORMATS
@@ -55,7 +56,7 @@ def test_exported_scores_measure_the_same(clean: Run, tiny_dataset: Path, tmp_pa
     pytest.importorskip("h5py")
     export_run(clean.folder, tmp_path / "export", name)
     out = ResultsFolder(tmp_path / "imported")
-    request = make_import("ade-ood", tiny_dataset, tmp_path / "export", score="ratio-map", resize=None)
+    request = make_import("ade-ood", tiny_dataset, tmp_path / "export", score="ratio-map")
     import_scores(request, out, lambda _: None)
     imported = open_run(out.path).metrics.set_index("score").loc["ratio-map"]
     ours = open_run(clean.folder.path).metrics.set_index("score").loc["ratio"]
@@ -193,7 +194,7 @@ def test_hugging_face(clean: Run, tmp_path: Path) -> None:
 def test_an_interrupted_export_continues(clean: Run, tmp_path: Path) -> None:
     export_run(clean.folder, tmp_path / "whole", "png")
     export_run(clean.folder, tmp_path / "cut", "png")
-    log = tmp_path / "cut" / LOG / f"{clean.folder.parts()[2].stem}.json"
+    log = tmp_path / "cut" / LOG / f"{CountedFiles.of(clean.folder).parts[0].stem}.json"
     content = json.loads(log.read_text())
     log.write_text(json.dumps(content | {"done": False}))  # as if it had been killed while it wrote these
     (tmp_path / "cut" / content["files"][0]).unlink()

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(240)
 Start = Callable[[Path], Run]
 
 LOCAL_AND_IN_SOAK_RAY = ["local", pytest.param("ray", marks=pytest.mark.soak)]
-"""That an error of a disk comes through Ray as it is, the full drive shows."""
+"""That an error of ours comes through Ray as it is, is in test_executors.py."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def small_drive(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(drive)], check=True)
 
 
-@pytest.mark.parametrize("start", ["local", "ray"], indirect=True)
+@pytest.mark.parametrize("start", LOCAL_AND_IN_SOAK_RAY, indirect=True)
 def test_a_drive_that_is_full(start: Start, small_drive: Path, undisturbed: Path) -> None:
     ballast = small_drive / "ballast"
     ballast.write_bytes(b"\0" * 170 * 1024)

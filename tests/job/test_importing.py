@@ -8,13 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import average_precision_score, roc_auc_score
+from runs import in_parts
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodray.analysis.evaluation import evaluate_run
 from oodray.errors import ConfigError, ResultsError
-from oodray.job.importing import Import, import_scores, make_import, missing_warning
+from oodray.job.imported_maps import Reading
+from oodray.job.importing import Import, import_scores, make_import, warnings_of
 from oodray.job.units import UnitDone
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import read_rows
 
 Maps = dict[str, NDArray[Any]]
 
@@ -28,7 +31,7 @@ def maps(tiny_dataset: Path, tmp_path: Path) -> Maps:
     """Scores of a method that is right more often than not, one file an image."""
     random = np.random.default_rng(5)
     found = {
-        name: (random.normal(size=codes.shape) + (codes == 1)).astype(np.float16).astype(np.float32)
+        name: (random.normal(size=codes.shape) + (codes == 1)).astype(np.float32)
         for name, codes in label_codes(tiny_dataset).items()
     }
     (tmp_path / "mine").mkdir()
@@ -38,7 +41,7 @@ def maps(tiny_dataset: Path, tmp_path: Path) -> Maps:
 
 
 def request(root: Path, tmp_path: Path, resize: str | None = None) -> Import:
-    return make_import("ade-ood", root, tmp_path / "mine", score=None, resize=resize)
+    return make_import("ade-ood", root, tmp_path / "mine", score=None, reading=Reading(resize=resize))
 
 
 def imported(request: Import, out: Path) -> tuple[ResultsFolder, list[UnitDone]]:
@@ -61,6 +64,26 @@ def test_scores_are_measured_as_scikit_learn_does(maps: Maps, tiny_dataset: Path
     assert (row["k"], row["tau"], row["ood_ratio"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("confident", ["near 1", "near 0"])
+def test_no_order_is_lost_where_a_network_is_sure(
+    confident: str, maps: Maps, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """Scores such as -max p of a confident network: of float16 most would be one value."""
+    for name, scores in maps.items():
+        tiny = np.exp(scores - 18)
+        near = tiny if confident == "near 0" else (1 + tiny * 2**12).astype(np.float32)
+        np.save(tmp_path / "mine" / f"{name}.npy", near)
+    folder, _ = imported(request(tiny_dataset, tmp_path), tmp_path / "out")
+    [metrics] = evaluate_run(folder).scores
+    codes = np.concatenate([codes.ravel() for codes in label_codes(tiny_dataset).values()])
+    values = np.concatenate([np.load(tmp_path / "mine" / f"{name}.npy").ravel() for name in maps])[codes != 255]
+    truth = codes[codes != 255] == 1
+    assert len(np.unique(values.astype(np.float16))) < 5000 < len(np.unique(values))
+    assert metrics.ap == pytest.approx(average_precision_score(truth, values), abs=1e-12)
+    fpr, tpr, _ = roc_curve(truth, values, drop_intermediate=False)
+    assert metrics.fpr95 == pytest.approx(fpr[np.argmax(tpr >= 0.95)], abs=1e-12)
+
+
 @pytest.mark.parametrize(("rule", "size"), [("nearest", 2), ("bilinear", 2)])
 def test_maps_of_another_size_need_a_named_rule(
     rule: str, size: int, maps: Maps, tiny_dataset: Path, tmp_path: Path
@@ -80,7 +103,7 @@ def test_maps_of_another_size_need_a_named_rule(
             values.append(np.repeat(np.repeat(small, size, 0), size, 1))
         else:
             image = Image.fromarray(small).resize(codes[name].shape[::-1], Image.Resampling.BILINEAR)
-            values.append(np.asarray(image).astype(np.float16).astype(np.float32))
+            values.append(np.asarray(image))
     flat = np.concatenate([found.ravel() for found in values])
     everything = np.concatenate([found.ravel() for found in codes.values()])
     expected = average_precision_score(everything[everything != 255] == 1, flat[everything != 255])
@@ -89,24 +112,24 @@ def test_maps_of_another_size_need_a_named_rule(
 
 def test_an_image_without_a_map_is_an_error_row(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "03.npy").unlink()
-    np.save(tmp_path / "mine" / "04.npy", maps["04"] * 1e6)
+    np.save(tmp_path / "mine" / "04.npy", maps["04"].astype(np.float64) * 1e60)
     asked = request(tiny_dataset, tmp_path)
-    assert missing_warning(asked) == "1 of 10 images have no score map, the first is images/03"
+    assert warnings_of(asked) == ["1 of 10 images have no score map, the first is images/03"]
     folder, done = imported(asked, tmp_path / "out")
     errors = [error for unit in done for error in unit.errors]
     assert [error.partition(":")[0] for error in errors] == ["images/03", "images/04"]
-    assert "beyond 65504" in errors[1]
+    assert "beyond 3.40282e+38" in errors[1]
     assert (evaluate_run(folder).images, evaluate_run(folder).failed) == (8, 2)
 
 
 def test_it_continues_and_refuses_another_import(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
     asked = request(tiny_dataset, tmp_path)
     folder, _ = imported(asked, tmp_path / "out")
-    before = {part: part.read_bytes() for part in folder.parts()[1:]}
-    folder.parts()[0].unlink()
+    before = read_rows(folder.parts()).slice(1)
+    in_parts(folder).part(0).unlink()
     _, done = imported(asked, tmp_path / "out")
     assert len(done) == 1
-    assert {part: part.read_bytes() for part in folder.parts()[1:]} == before
+    assert read_rows(folder.parts()).slice(1).equals(before)
     with pytest.raises(ResultsError, match="resize was None, is 'nearest'"):
         imported(request(tiny_dataset, tmp_path, "nearest"), tmp_path / "out")
 

@@ -69,7 +69,7 @@ def times(out: Path) -> dict[Path, int]:
 @pytest.mark.parametrize(
     ("executor", "number", "send"),
     [
-        ("local", signal.SIGINT, os.killpg),
+        pytest.param("local", signal.SIGINT, os.killpg, marks=pytest.mark.soak),
         ("local", signal.SIGTERM, os.kill),
         ("ray", signal.SIGINT, os.killpg),
         pytest.param("ray", signal.SIGTERM, os.kill, marks=pytest.mark.soak),

@@ -17,8 +17,9 @@ from oodray.errors import ConfigError, DatasetError, ModelError, ResultsError
 from oodray.job import layers as layers_module
 from oodray.job import plan as plan_module
 from oodray.job.plan import Plan, make_plan
-from oodray.method.settings import PIXEL_SCORES, SCORES
 from oodray.results.folder import ResultsFolder
+from oodray.scores.registry import DEFAULT_SCORES as SCORES
+from oodray.scores.registry import are_pixel_scores
 
 Make = Callable[..., Plan]
 
@@ -82,7 +83,7 @@ class TestLayers:
             (None, {"ood_ration": 0.3}, "unknown key 'ood_ration' in the options; did you mean 'ood_ratio'?"),
             ("kay: 5\n", {}, r"unknown key 'kay' in .*run.yaml"),
             (None, {"k": "5"}, "k in the options must be a whole number, got '5'"),
-            ("tau: low\n", {}, r"tau in .*run.yaml must be a number, got 'low'"),
+            ("tau: low\n", {}, r"tau in .*run.yaml: 'low' is neither a number nor auto"),
             (None, {"k": 0}, "k must be a whole number from 1 to 255, got 0"),
             ("ood_ratio: 30\n", {}, "ood_ratio must be a share from 0 to 1, got 30.0"),
             (None, {"scores": ("ratio", "rato")}, "unknown score 'rato'; did you mean 'ratio'?"),
@@ -320,7 +321,7 @@ class TestPlan:
         plan = make(scores=("energy", "ratio", "msp", "energy"))
         assert plan.config.scores == ("ratio", "msp", "energy")
         assert plan.method().scores == ("msp", "energy")
-        assert make().method().scores == PIXEL_SCORES
+        assert make().method().scores == are_pixel_scores(SCORES)
 
     def test_the_method_is_that_of_the_config(self, make: Make) -> None:
         method = make(k=3, seed=4, ood_ratio=0.2, n_init=2, batch_size=5, normalize_features=True).method()

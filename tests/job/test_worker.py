@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import fakes
@@ -16,11 +18,12 @@ from oodray import Segmentation
 from oodray.job.units import ClusterMap, DecodedImage, SegmentedImage
 from oodray.job.worker import Worker
 from oodray.method.kmeans import cluster_features, kmeans_seed
-from oodray.method.scores import pixel_scores
 from oodray.method.settings import MethodSettings
 from oodray.models.loading import load_segmenter
 from oodray.models.source import ModelSource
 from oodray.records import extended
+from oodray.scores.maps import pixel_maps
+from oodray.scores.registry import pixel_scores
 
 
 def worker(network: str = "colours", method: MethodSettings = METHOD) -> Worker:
@@ -57,6 +60,55 @@ def cluster_ids(image: SegmentedImage) -> list[int]:
 IMAGE = random_pixels(0)
 
 
+class TestClusteringBeside:
+    """In a thread, while the network sees the next batch."""
+
+    @pytest.mark.parametrize("batch_size", [1, 2])
+    @pytest.mark.parametrize("network", ["colours", "fails_on_mark", "nan_on_mark", "lacks_memory"])
+    def test_it_gives_the_same(self, network: str, batch_size: int) -> None:
+        images = [decoded_image(str(index), random_pixels(index), marked=index == 1) for index in range(5)]
+        images.insert(2, undecoded_image("broken"))
+        method = replace(METHOD, batch_size=batch_size)
+        with ThreadPoolExecutor(1) as thread:
+            beside = Worker(worker(network).segmenter, method, beside=thread)
+            begun = [beside.begin(images[:4]), beside.begin(images[4:])]
+            found = [pending.get() for unit in begun for pending in unit]
+        expected = segment(images, network, method)
+        assert [plain(without_seconds(image)) for image in found] == [
+            plain(without_seconds(image)) for image in expected
+        ]
+
+    def test_the_logits_of_two_batches_are_there_at_most(self) -> None:
+        at_work, may_end = threading.Event(), threading.Event()
+        seen: list[int] = []
+
+        class Watching(fakes.Colours):
+            def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+                seen.append(len(images))
+                return super().segment(images)
+
+        with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(1) as caller:
+
+            def hold() -> None:
+                at_work.set()
+                may_end.wait(60)
+
+            thread.submit(hold)
+            at_work.wait(60)
+            beside = Worker(Watching(), METHOD, beside=thread)
+            [first] = beside.begin([decoded_image("a", IMAGE)])
+            second = caller.submit(beside.begin, [decoded_image("b", IMAGE), decoded_image("c", IMAGE)])
+            try:
+                # The network has seen the second image; its clustering has to wait for that of the first.
+                while len(seen) < 2:
+                    assert not second.done()
+                assert not wait([second], timeout=0.1).done
+                assert len(seen) == 2
+            finally:
+                may_end.set()
+            assert [first.get().image_id, *(pending.get().image_id for pending in second.result())] == ["a", "b", "c"]
+
+
 class TestWorker:
     def test_confidence_is_the_largest_logit_at_image_size(self) -> None:
         [image] = segment([decoded_image("a", IMAGE)])
@@ -71,13 +123,15 @@ class TestWorker:
         pixels = random_pixels(0, 160, 208)  # enough cells for other seeds to find other clusters
         [image] = segment([decoded_image("a", pixels)], method=method)
         found = fakes.Colours().segment_one(pixels)
-        scores = pixel_scores(found.logits, 160, 208, method.scores)
+        scores = pixel_scores(method.scores)
+        maps = pixel_maps(found.logits, 160, 208, scores).scores
         assert image.score_maps is not None
         assert {(found.score, found.height, found.width) for found in image.score_maps} == {
             (name, 160, 208) for name in method.scores
         }
-        for of_score in image.score_maps:
-            np.testing.assert_array_equal(of_score.values, scores[of_score.score], strict=True)
+        for score, of_score in zip(scores, image.score_maps, strict=True):
+            assert of_score.scale == score.scale.name
+            np.testing.assert_array_equal(of_score.keys, score.scale.keys(maps[score.name]), strict=True)
         assert image.cluster_maps is not None
         for k, of_k in zip(method.ks, image.cluster_maps, strict=True):
             seed = kmeans_seed(5, "a", k)

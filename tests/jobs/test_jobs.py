@@ -142,6 +142,7 @@ class TestInstallSteps:
     """The Dockerfile's own steps, in an environment of their own, in place of an image."""
 
     @pytest.mark.slow
+    @pytest.mark.soak
     def test_they_leave_a_package_that_works(self, tmp_path: Path) -> None:
         """Without the downloads: what the steps would install is there, as in this interpreter."""
         environment, folder = tmp_path / "environment", tmp_path / "home"

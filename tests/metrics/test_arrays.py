@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import oodray
 from oodray.metrics.conventions import measure
-from oodray.metrics.curves import score_counts
+from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import Tally, score_keys
 
 METRICS = [oodray.metrics.average_precision, oodray.metrics.fpr_at_tpr, oodray.metrics.auroc]
@@ -83,7 +83,7 @@ def test_they_are_those_of_a_run() -> None:
     random = np.random.default_rng(5)
     labels = labelled(5, (40, 50))
     scores = (random.integers(-20, 20, (40, 50)) / 8 + (labels == 1)).astype(np.float16)
-    expected = measure(*score_counts(Tally.of(score_keys(scores), labels)))
+    expected = measure(*ScoreCounts.of_tally(Tally.of(score_keys(scores), labels)).ranked())
     assert found(scores, labels) == (expected.ap, expected.fpr95, expected.auroc)
 
 

@@ -6,8 +6,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from test_evaluation import SCORES, Part, pixels
 
 from oodray.metrics.bootstrap import ImageCounts, resampled, with_intervals
+from oodray.metrics.by_image import evaluate_images, seen
 from oodray.metrics.conventions import DEFAULT, Convention
-from oodray.metrics.evaluation import evaluate_images
 
 PARTS = [Part(seed) for seed in range(8)]
 IMAGES = [part.totals for part in PARTS]
@@ -27,7 +27,9 @@ def test_a_drawn_dataset_is_measured_as_its_pixels_are(score: str) -> None:
 
 @pytest.mark.parametrize("score", SCORES)
 def test_every_image_once_is_the_dataset_itself(score: str) -> None:
-    ood, ind = ImageCounts.of(IMAGES, score).pooled(np.ones((1, len(IMAGES))))
+    ood, ind = ImageCounts.of([seen(image, score, DEFAULT, levels=False) for image in IMAGES]).pooled(
+        np.ones((1, len(IMAGES)))
+    )
     whole, ranks = pixels(PARTS, score)
     assert ood.sum() == whole.sum()
     assert ind.sum() == (~whole).sum()

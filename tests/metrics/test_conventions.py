@@ -13,14 +13,13 @@ from sklearn.metrics import auc, average_precision_score, f1_score, precision_re
 from oodray.errors import ConfigError
 from oodray.metrics.conventions import (
     DEFAULT,
-    LIKE,
     Convention,
-    like_evaluator,
     make_convention,
     mean_measures,
     measure,
 )
-from oodray.metrics.curves import Counts, FprRule, average_precision, best_f1, fpr_at_tpr
+from oodray.metrics.curve import Counts, FprRule
+from oodray.metrics.curves import average_precision, best_f1, fpr_at_tpr
 
 # Counts by distinct score with both classes: ties, lone classes at either end, empty scores, one score only.
 curves = (
@@ -49,14 +48,14 @@ def test_the_trapezoid_is_that_under_scikit_learns_curve(counts: tuple[Counts, C
 def fpr_by_definition(ood: Counts, ind: Counts, tpr: float, rule: FprRule) -> float:
     """On scikit-learn's points, in fractions where a comparison must not be rounded."""
     fpr, found, _ = roc_curve(*pixels(ood, ind), drop_intermediate=False)
+    if rule == "nearest":
+        return float(fpr[np.argmin(np.abs(found - tpr))])
     exact = [Fraction(round(share * int(ood.sum())), int(ood.sum())) for share in found]
     level = Fraction(str(tpr))
     if rule == ">=":
         return float(fpr[next(i for i, share in enumerate(exact) if share >= level)])
     if rule == ">":
         return float(fpr[next((i for i, share in enumerate(exact) if share > level), -1)])
-    if rule == "nearest":
-        return float(fpr[min(range(len(exact)), key=lambda i: abs(exact[i] - level))])
     return float(np.interp(tpr, found, fpr))
 
 
@@ -94,31 +93,6 @@ def test_counts_of_many_pixels_do_not_overflow() -> None:
     assert best_f1(ood, ind) == pytest.approx(best_f1(*small))
 
 
-@pytest.mark.parametrize("name", LIKE)
-def test_each_evaluator_says_what_is_not_reproduced(name: str) -> None:
-    assert like_evaluator(name).like == name
-    assert like_evaluator(name).not_reproduced
-
-
-def test_the_rules_of_the_evaluators() -> None:
-    chosen = {name: (c.pooling, c.ap_rule, c.fpr_rule, c.lacking) for name, c in LIKE.items()}
-    assert chosen == {
-        "smiyc": ("dataset", "step", ">=", "keep"),
-        "fishyscapes": ("dataset", "step", ">=", "keep"),
-        "ade-ood": ("dataset", "step", "nearest", "keep"),
-        "ood-metrics": ("dataset", "trapezoid", "linear", "keep"),
-        "pebal": ("dataset", "step", "nearest", "keep"),
-        "bravo": ("dataset", "step", ">=", "keep"),
-    }
-
-
-def test_the_example_of_the_package_ood_metrics() -> None:
-    # Its README: scores .1 .3 .6 .9 1.3, of which .9 is OoD: AUPR 0.25, FPR95 0.25, AUROC 0.75.
-    ood, ind = np.array([0, 1, 0, 0, 0]), np.array([1, 0, 1, 1, 1])
-    measures = measure(ood, ind, LIKE["ood-metrics"])
-    assert (measures.ap, measures.fpr95, measures.auroc) == (0.25, 0.25, 0.75)
-
-
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -131,13 +105,6 @@ def test_the_example_of_the_package_ood_metrics() -> None:
 def test_a_wrong_convention_is_refused(asked: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_convention(asked)
-
-
-def test_an_unknown_evaluator_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no evaluator 'smyic' is known; did you mean 'smiyc'"):
-        like_evaluator("smyic")
-    with pytest.raises(ConfigError, match="no evaluator 'xyz' is known; known evaluators: smiyc, fishyscapes"):
-        like_evaluator("xyz")
 
 
 def test_nothing_asked_is_the_default() -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from oodray.metrics.curve import Counts
 from oodray.metrics.curves import (
     MAX_CLUSTER_PIXELS,
-    Counts,
     OperatingPoint,
     auroc,
     average_precision,
@@ -21,8 +21,8 @@ from oodray.metrics.curves import (
     mask_then_logit_counts,
     operating_point,
     ratio_counts,
-    score_counts,
 )
+from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import (
     IGNORE,
     IN_DISTRIBUTION,
@@ -96,12 +96,12 @@ class TestAgainstScikitLearn:
         rng = np.random.default_rng(seed)
         labels = rng.choice(LABELS, (50, 60), p=[0.7, 0.2, 0.1])
         scores = np.round(rng.normal(labels == OOD, 1.5) * distinct / 6).astype(np.float16) / np.float16(7)
-        found = score_counts(Tally.of(score_keys(scores), labels))
+        found = ScoreCounts.of_tally(Tally.of(score_keys(scores), labels)).ranked()
         assert_curves(found, oracle(scores.astype(np.float64), labels))
 
     def test_one_score_for_all(self) -> None:
         labels = np.array([0, 1, 0, 0, 255], np.uint8)
-        found = score_counts(Tally.of(score_keys(np.full(5, 0.3, np.float16)), labels))
+        found = ScoreCounts.of_tally(Tally.of(score_keys(np.full(5, 0.3, np.float16)), labels)).ranked()
         assert_curves(found, (0.25, 1.0, 0.5))
         assert_curves(found, oracle(np.full(5, 0.3), labels))
 
@@ -109,7 +109,7 @@ class TestAgainstScikitLearn:
     def test_perfect_and_opposite(self, sign: int, expected: tuple[float, float, float]) -> None:
         labels = np.array([0, 0, 1, 1], np.uint8)
         scores = sign * np.array([-2, -1, 0, 3], np.float16)
-        found = score_counts(Tally.of(score_keys(scores), labels))
+        found = ScoreCounts.of_tally(Tally.of(score_keys(scores), labels)).ranked()
         assert_curves(found, expected)
         assert_curves(found, oracle(scores.astype(np.float64), labels))
 
@@ -183,7 +183,7 @@ class TestMissingClasses:
 
     def test_ignored_pixels_make_no_score(self) -> None:
         ignored = Tally.from_arrays([40000, 50000], [IGNORE, IGNORE], [3, 4])
-        for ood, ind in (score_counts(ignored), mask_then_logit_counts(ignored, ignored)):
+        for ood, ind in (ScoreCounts.of_tally(ignored).ranked(), mask_then_logit_counts(ignored, ignored)):
             assert (ood.tolist(), ind.tolist()) == ([], [])
 
 
@@ -191,15 +191,15 @@ class TestScoreCounts:
     def test_highest_score_first_without_ignored_pixels(self) -> None:
         scores = np.array([-1, 2, 2, 0.5, 2, 9], np.float16)
         labels = np.array([OOD, OOD, IN_DISTRIBUTION, IN_DISTRIBUTION, IGNORE, IGNORE], np.uint8)
-        ood, ind = score_counts(Tally.of(score_keys(scores), labels))
+        ood, ind = ScoreCounts.of_tally(Tally.of(score_keys(scores), labels)).ranked()
         assert (ood.tolist(), ind.tolist()) == ([1, 0, 1], [1, 1, 0])
 
     def test_ignored_pixels_change_nothing(self) -> None:
         rng = np.random.default_rng(0)
         keys = score_keys(rng.normal(size=500).astype(np.float16))
         labels = rng.choice(LABELS, 500)
-        with_ignored = score_counts(Tally.of(keys, labels))
-        without = score_counts(Tally.of(keys[labels != IGNORE], labels[labels != IGNORE]))
+        with_ignored = ScoreCounts.of_tally(Tally.of(keys, labels)).ranked()
+        without = ScoreCounts.of_tally(Tally.of(keys[labels != IGNORE], labels[labels != IGNORE])).ranked()
         assert all(np.array_equal(a, b) for a, b in zip(with_ignored, without, strict=True))
 
 
@@ -306,7 +306,7 @@ class TestMaskThenLogitCounts:
         labels = rng.choice(LABELS, 300)
         nothing = Tally.sum([])
         confidences, max_logits = (Tally.of(score_keys(sign * confidence), labels) for sign in (1, -1))
-        expected = [column.tolist() for column in score_counts(max_logits)]
+        expected = [column.tolist() for column in ScoreCounts.of_tally(max_logits).ranked()]
         for found in (
             mask_then_logit_counts(nothing, confidences),
             mask_then_logit_counts(confidences, nothing),

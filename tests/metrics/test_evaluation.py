@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodray.metrics.evaluation import ScoreMetrics, Totals, evaluate
+from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, score_keys
 
 SCORES = ("ratio", "mask-then-logit", "energy")
@@ -33,7 +34,7 @@ class Part:
         self.totals = Totals(
             images=1,
             failed=int(random.integers(0, 2)),
-            scores={"energy": Tally.of(score_keys(self.energy), self.labels)},
+            scores={"energy": ScoreCounts.of_tally(Tally.of(score_keys(self.energy), self.labels))},
             inside=Tally.of(keys[self.mask], self.labels[self.mask]),
             outside=Tally.of(keys[~self.mask], self.labels[~self.mask]),
             clusters=np.array([self._cluster(c) for c in np.unique(self.cluster)], np.int64).T,

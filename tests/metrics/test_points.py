@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from oodray.metrics.points import BINS, curve_points, ratio_histogram, tally_histogram
+from oodray.metrics.points import BINS, curve_points, ratio_histogram, score_histogram
+from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import Tally, score_keys
 
 COUNTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30)
@@ -50,7 +51,7 @@ def test_a_histogram_counts_each_pixel_once() -> None:
     random = np.random.default_rng(5)
     scores = random.normal(2, 3, 20_000).astype(np.float16)
     labels = random.choice(np.array([0, 1, 255], np.uint8), 20_000)
-    found = tally_histogram(Tally.of(score_keys(scores), labels))
+    found = score_histogram(ScoreCounts.of_tally(Tally.of(score_keys(scores), labels)))
     assert found is not None
     values = scores.astype(np.float64)
     for label, counts in ((0, found.ind), (1, found.ood)):
@@ -71,8 +72,8 @@ def test_ratios_are_counted_by_the_pixels_of_their_clusters() -> None:
 
 
 def test_nothing_has_no_histogram() -> None:
-    assert tally_histogram(Tally.sum(())) is None
+    assert score_histogram(ScoreCounts.of_tally(Tally.sum(()))) is None
     assert ratio_histogram(np.zeros((4, 0), np.int64)) is None
-    constant = tally_histogram(Tally.from_arrays([40000], [0], [7]))
+    constant = score_histogram(ScoreCounts.of_tally(Tally.from_arrays([40000], [0], [7])))
     assert constant is not None
     assert constant.all.sum() == 7

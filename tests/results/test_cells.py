@@ -9,10 +9,12 @@ import pyarrow as pa
 import pytest
 from pixel_oracles import METHOD, Pixels, failed_image, random_images, write_results
 
+from oodray.errors import ResultsError
 from oodray.method.rule import Rule
+from oodray.metrics.scales import Float32, Probability
 from oodray.metrics.tally import Tally, score_keys
 from oodray.records import struct_of
-from oodray.results.cells import clusters_of, score_cells
+from oodray.results.cells import clusters_of, score_counts
 from oodray.results.reading import read_rows
 from oodray.results.rows import ClusterRow, ScoreTally
 
@@ -73,10 +75,37 @@ def test_a_tally_of_chosen_cells() -> None:
 
 
 def test_scores_are_told_apart() -> None:
-    tallies = [{"score": name, "keys": [key], "labels": [1], "counts": [3]} for name, key in (("a", 1), ("b", 2))]
-    names, cells = score_cells(pa.chunked_array([pa.array([tallies, None, tallies[1:]], pa.list_(SCORE_TALLY))]))
-    assert names.tolist() == ["a", "b", "b"]
-    assert cells.keys[(names == "b")[cells.owner]].tolist() == [2, 2]
+    tallies = [
+        {"score": name, "scale": scale, "keys": [key], "labels": [1], "counts": [3]}
+        for name, scale, key in (("a", "probability", 1), ("b", "float32", 2**31 + 5))
+    ]
+    counts = score_counts(pa.chunked_array([pa.array([tallies, None, tallies[1:]], pa.list_(SCORE_TALLY))]))
+    assert {name: (of.scale, of.keys.tolist(), of.ood.tolist()) for name, of in counts.items()} == {
+        "a": (Probability(), [1], [3]),
+        "b": (Float32(), [2**31 + 5], [6]),
+    }
+
+
+def test_results_without_a_scale_are_those_of_float16() -> None:
+    older = pa.struct([(field.name, field.type) for field in SCORE_TALLY if field.name != "scale"])
+    older = older if older.num_fields == 4 else pytest.fail("the older rows have four fields")
+    keys = score_keys(np.array([-1.5, 2.0], np.float16)).tolist()
+    rows = pa.array([[{"score": "energy", "keys": keys, "labels": [0, 1], "counts": [3, 4]}]], pa.list_(older))
+    counts = score_counts(pa.chunked_array([rows]))["energy"]
+    assert (counts.scores().tolist(), counts.ind.tolist(), counts.ood.tolist()) == ([-1.5, 2.0], [3, 0], [0, 4])
+
+
+@pytest.mark.parametrize(
+    ("scales", "problem"),
+    [
+        (("real:0.0:4.0", "real:0.0:2.0"), r"two scales, real:0\.0:4\.0 and real:0\.0:2\.0"),
+        (("log",), "unknown scale .*'log'"),
+    ],
+)
+def test_tallies_that_do_not_go_together_are_refused(scales: tuple[str, ...], problem: str) -> None:
+    rows = [[{"score": "a", "scale": scale, "keys": [1], "labels": [1], "counts": [3]}] for scale in scales]
+    with pytest.raises(ResultsError, match=problem):
+        score_counts(pa.chunked_array([pa.array(rows, pa.list_(SCORE_TALLY))]))
 
 
 def test_what_was_written_is_what_the_pixels_say(tmp_path: Path) -> None:
@@ -84,7 +113,6 @@ def test_what_was_written_is_what_the_pixels_say(tmp_path: Path) -> None:
     folder = write_results(tmp_path, [images[:4], [failed_image("x")], images[4:]])
     table = read_rows(folder.parts())
     clusters = clusters_of(table["clusters"])
-    names, cells = score_cells(table["tallies"])
     pixels = [Pixels(image) for image in images]
     assert np.bincount(clusters.row).tolist() == [len(np.unique(p.cluster)) for p in pixels[:4]] + [0] + [
         len(np.unique(p.cluster)) for p in pixels[4:]
@@ -94,6 +122,10 @@ def test_what_was_written_is_what_the_pixels_say(tmp_path: Path) -> None:
     assert clusters.ood(Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)).tolist() == [
         bool(p.mask[p.cluster == cluster][0]) for p in pixels for cluster in np.unique(p.cluster)
     ]
-    keys = np.concatenate([score_keys(p.scores["energy"]).ravel() for p in pixels])
+    energy = np.concatenate([p.scores["energy"].ravel() for p in pixels])
     labels = np.concatenate([p.label.ravel() for p in pixels])
-    assert cells.tally((names == "energy")[cells.owner]) == Tally.of(keys, labels)
+    counts = score_counts(table["tallies"])["energy"]
+    for label, pixels_of_label in ((1, counts.ood), (0, counts.ind)):
+        values, expected = np.unique(energy[labels == label], return_counts=True)
+        assert counts.scores()[pixels_of_label > 0].tolist() == values.tolist()
+        assert pixels_of_label[pixels_of_label > 0].tolist() == expected.tolist()

@@ -15,10 +15,10 @@ from places import on_disk
 from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
-from oodray.results.continuing import Left, start_anew, start_or_continue, what_is_left
+from oodray.results.continuing import Left, other_versions, start_anew, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
-from oodray.results.reading import read_rows
+from oodray.results.reading import finished_units, read_rows
 from oodray.storage.place import path_inside
 
 Spoil = Callable[[ResultsFolder], object]
@@ -34,6 +34,21 @@ def folder(tmp_path: Path) -> ResultsFolder:
 
 def go_on(folder: ResultsFolder, manifest: pa.Table) -> frozenset[int]:
     return start_or_continue(folder, manifest, identity={}, description={})
+
+
+def test_a_run_that_was_begun_with_other_versions_is_told(folder: ResultsFolder, tmp_path: Path) -> None:
+    begun = ResultsFolder(tmp_path / "new")
+    start_or_continue(begun, read_manifest(folder.manifest), identity={}, description={"config": {}})
+    assert other_versions(begun) is None
+    content = begun.read_run()
+    here = content["versions"]["numpy"]
+    begun.write_run(content | {"versions": {"numpy": "1.0", "torch": None}, "oodray": "0.0.1"})
+    warning = other_versions(begun)
+    assert warning is not None
+    assert f"numpy 1.0, now {here}" in warning
+    assert "oodray 0.0.1, now" in warning
+    assert "torch None, now" in warning
+    assert "python" not in warning  # of which the run says nothing
 
 
 def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
@@ -121,7 +136,7 @@ def test_a_spoiled_run_json_is_named_and_nothing_is_removed(folder: ResultsFolde
 class TestLeft:
     def left(self, folder: ResultsFolder, *, retry_errors: bool = False) -> Left:
         manifest = read_manifest(folder.manifest)
-        return what_is_left(folder, manifest, frozenset(folder.finished_units()), retry_errors=retry_errors)
+        return what_is_left(folder, manifest, frozenset(finished_units(folder)), retry_errors=retry_errors)
 
     def ids(self, left: Left) -> list[str]:
         return [str(image_id) for image_id in left.images["image_id"].to_pylist()]
@@ -181,8 +196,8 @@ def test_an_overwrite_that_was_cut_short_is_finished_by_the_next(
         patch.setattr(Path, "unlink", cut_short)
         with pytest.raises(KeyboardInterrupt):
             start_anew(folder)
-    assert folder.finished_units() == {1}
+    assert finished_units(folder) == {1}
     with pytest.raises(ResultsError, match="k was None, is 7"):
         start_or_continue(folder, manifest, identity={"k": 7}, description={})
     start_anew(folder)
-    assert (folder.finished_units(), folder.run.exists()) == (set(), False)
+    assert (set(finished_units(folder)), folder.run.exists()) == (set(), False)

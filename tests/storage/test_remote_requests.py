@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,68 @@ def test_a_failure_that_lasts_is_told_at_once(store: FakeStore, error: OSError) 
     with pytest.raises(type(error)):
         FILE.read_bytes()
     assert store.requests == {"read": 1}
+
+
+class TestFirstContact:
+    """pyarrow's clients try for up to a quarter of an hour to reach a store that is not there."""
+
+    @pytest.fixture(autouse=True)
+    def unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remote, "_answered", set())
+        monkeypatch.setattr(remote, "CONTACT_SECONDS", 0.2)
+
+    def test_a_store_that_does_not_answer_is_told_in_time(
+        self, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        end = threading.Event()
+        monkeypatch.setattr(remote, "_answered", set())
+        monkeypatch.setattr(remote, "_file_system", lambda *_: end.wait())
+        with pytest.raises(OSError, match=r"no answer in time. Is this machine on the network") as caught:
+            FILE.exists()
+        assert caught.value.filename == str(FILE)
+        end.set()
+
+    def test_an_error_that_came_before_says_more(self, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remote, "_answered", set())
+        end = threading.Event()
+
+        def hang_after_an_error(*_: str) -> None:
+            if store.failures:
+                raise store.failures.pop()
+            end.wait()
+
+        monkeypatch.setattr(remote, "_file_system", hang_after_an_error)
+        store.failures = [OSError("Could not resolve host\nand more")]
+        with pytest.raises(OSError, match=r"Could not resolve host. Is this machine on the network"):
+            FILE.exists()
+        end.set()
+
+    def test_one_that_has_answered_may_take_its_time(self, store: FakeStore) -> None:
+        assert FILE.exists()
+        store.failures = [OSError("AWS Error SLOW_DOWN")] * (ATTEMPTS - 1)
+        assert FILE.exists()
+        assert FILE._seconds_to_contact() is None
+
+    def test_a_refusal_is_an_answer(self, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remote, "_answered", set())
+        store.failures = [PermissionError(errno.EACCES, "not yours")]
+        with pytest.raises(PermissionError) as caught:
+            FILE.exists()
+        assert "network" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["abfs://a/b", "gs://?/b"])
+    def test_a_name_of_no_store_is_an_error_of_the_system(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.001)
+        with pytest.raises(OSError, match=r"\w"):
+            RemotePlace.named(name).exists()
+
+    def test_errors_of_no_kind_have_one(self, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: str) -> None:
+            raise pa.ArrowException("Unknown error: Azure\nSee more")
+
+        monkeypatch.setattr(remote, "_file_system", fail)
+        with pytest.raises(OSError, match="Unknown error: Azure"):
+            FILE.exists()
 
 
 def test_a_run_is_continued_after_one_listing(store: FakeStore) -> None:

@@ -69,6 +69,7 @@ def test_both_steps_were_made(trained: Path) -> None:
     assert all(0.5 < step["loss"] < 10 for step in made)  # log 10 = 2.3 is chance
 
 
+@pytest.mark.soak
 def test_the_same_command_goes_on_from_the_last_checkpoint(
     trained: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The stages in this process: decoding and finishing in threads, the network in the thread of the caller.
+"""The stages in this process: the network in the thread of the caller, decoding, clustering and finishing beside it.
 
 Nothing has to start, so a small run is done before a Ray would be up. What only other processes can give is missing: an
 image that crashes or hangs this process ends the run. The same command continues it, with either executor.
@@ -6,16 +6,20 @@ image that crashes or hangs this process ends the run. The same command continue
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Self
 
 from oodray.cluster.shares import usable_cores
 from oodray.job.attempts import AttemptLog
 from oodray.job.pipeline import Job, Result, Stages, stages_of
+from oodray.job.plan import LoadNetwork
 from oodray.job.units import DecodedImage, UnitDone
-from oodray.job.worker import Worker
+from oodray.job.worker import Pending, Worker
+from oodray.models.segmenter import Segmenter
 
 MOST_THREADS = 4
 """Threads that decode, and that finish, at most: four do more than a network takes, and each holds a unit in memory."""
@@ -32,6 +36,9 @@ class LocalExecutor:
 
     uses_ray = False
 
+    def __init__(self) -> None:
+        self._network: Segmenter | None = None
+
     def __enter__(self) -> Self:
         return self
 
@@ -42,29 +49,42 @@ class LocalExecutor:
         """Nothing has to start."""
         return work()
 
+    def expect(self, load: LoadNetwork) -> None:
+        """Load the network while the images are drawn; what keeps it from starting is raised where it is needed."""
+        with contextlib.suppress(Exception):
+            self._network = load()
+
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
         """See `oodray.job.pipeline.Executor`."""
         import torch
 
         stages = stages_of(job, AttemptLog(), NO_TIMEOUT)
-        units = len(job.units())
+        units = job.units()
         on_start(f"this process, {stages.threads} CPU threads for the network; {units} units of images left")
         threads = torch.get_num_threads()
         torch.set_num_threads(stages.threads)
         try:
-            yield from _stream(job, stages)
+            yield from _stream(job, stages, self._network or stages.load())
         finally:
             torch.set_num_threads(threads)
 
 
-def _stream(job: Job, stages: Stages) -> Iterator[UnitDone]:
-    worker = Worker(stages.load(), stages.settings, stages.guard)
+def _stream(job: Job, stages: Stages, network: Segmenter) -> Iterator[UnitDone]:
     cores = min(usable_cores(), MOST_THREADS)
     finishing: deque[Future[UnitDone]] = deque()
-    with ThreadPoolExecutor(cores, "decode") as decoders, ThreadPoolExecutor(cores, "finish") as finishers:
+
+    def finish(images: list[Pending]) -> UnitDone:
+        return stages.finisher([image.get() for image in images])
+
+    with (
+        ThreadPoolExecutor(cores, "decode") as decoders,
+        ThreadPoolExecutor(1, "cluster") as clusterer,
+        ThreadPoolExecutor(cores, "finish") as finishers,
+    ):
+        worker = Worker(network, stages.settings, stages.guard, stages.gathering, beside=clusterer)
         try:
             for images in _decoded(job, stages, decoders, cores + UNITS_AHEAD):
-                finishing.append(finishers.submit(stages.finisher, worker(images)))
+                finishing.append(finishers.submit(finish, worker.begin(images)))
                 # The oldest is waited for where there are many, so that no more than these lie in memory.
                 while finishing and (finishing[0].done() or len(finishing) > cores + UNITS_AHEAD):
                     yield finishing.popleft().result()
@@ -79,7 +99,7 @@ def _stream(job: Job, stages: Stages) -> Iterator[UnitDone]:
 def _decoded(job: Job, stages: Stages, decoders: ThreadPoolExecutor, ahead: int) -> Iterator[list[DecodedImage]]:
     """The images of every unit, decoded, in the order of the units; never more than so many units ahead."""
     decoding: deque[Future[list[DecodedImage]]] = deque()
-    for images in job.units().values():
+    for images in chain.from_iterable(job.slices()):
         decoding.append(decoders.submit(stages.decoder, images))
         if len(decoding) > ahead:
             yield decoding.popleft().result()

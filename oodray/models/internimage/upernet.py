@@ -2,8 +2,7 @@
 
 The pooled maps of the last stage (PSPNet's pyramid) and the other stages are merged from coarse to fine (FPN); one map
 of logits at the stride of the first stage comes out. Keys of the state dict, their order and every operation are those
-of mmsegmentation's `UPerHead`, so that weights and numbers are the same; dropout, which serves training alone, is left
-out.
+of mmsegmentation's `UPerHead`, so that weights and numbers are the same.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from oodray.models.internimage.architecture import Architecture
 from oodray.models.internimage.backbone import InternImage
 
 POOL_SCALES = (1, 2, 3, 6)
+
+DROPOUT = 0.1
 
 
 class ConvNormReLU(nn.Module):
@@ -58,9 +59,16 @@ class UPerHead(nn.Module):
         self.lateral_convs = nn.ModuleList(ConvNormReLU(width, channels, 1) for width in finer)
         self.fpn_convs = nn.ModuleList(ConvNormReLU(channels, channels, 3) for _ in finer)
         self.fpn_bottleneck = ConvNormReLU(len(in_channels) * channels, channels, 3)
+        # As trained. It does nothing but where dropout is kept active.
+        self.dropout = nn.Dropout2d(DROPOUT)
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Logits `(N, outputs, H, W)` at the size of the first of `stages`, which are `(N, in_channels, H, W)`."""
+        logits: Tensor = self.conv_seg(self.dropout(self.fused(stages)))
+        return logits
+
+    def fused(self, stages: Sequence[Tensor]) -> Tensor:
+        """What the classifier `conv_seg` sees, `(N, channels, H, W)`."""
         *finer, last = stages
         merged = [lateral(stage) for lateral, stage in zip(self.lateral_convs, finer, strict=True)]
         merged.append(self._pooled(last))
@@ -68,8 +76,8 @@ class UPerHead(nn.Module):
             merged[level - 1] = merged[level - 1] + _resized(merged[level], merged[level - 1])
         maps = [conv(map_) for conv, map_ in zip(self.fpn_convs, merged[:-1], strict=True)] + merged[-1:]
         joined = torch.cat([maps[0], *(_resized(map_, maps[0]) for map_ in maps[1:])], dim=1)
-        logits: Tensor = self.conv_seg(self.fpn_bottleneck(joined))
-        return logits
+        fused: Tensor = self.fpn_bottleneck(joined)
+        return fused
 
     def _pooled(self, last: Tensor) -> Tensor:
         pooled = [_resized(module(last), last) for module in self.psp_modules]

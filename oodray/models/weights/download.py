@@ -47,6 +47,10 @@ _CHUNK = 2**18
 _UNREACHABLE = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
 
 
+class CannotWriteError(DownloadError):
+    """There is no room for a download, or no right to write it."""
+
+
 class _TryAgainError(Exception):
     """A download stopped in a way that is worth another attempt, after `wait` seconds if the server said so."""
 
@@ -80,7 +84,7 @@ def download(url: str, target: Path, *, sha256: str, report: Report) -> None:
                 os.fsync(file.fileno())
             part.replace(target)
     except OSError as error:
-        raise DownloadError(f"cannot write {target}: {error.strerror or error}") from error
+        raise CannotWriteError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from oodray.errors import DownloadError, ModelError
-from oodray.models.weights.download import Report, download
+from oodray.models.weights.download import CannotWriteError, Report, download
 from oodray.models.weights.wrong_files import describe_wrong_file
 from oodray.models.weights.zoo import ZooModel, elsewhere, find_checkpoint
 from oodray.storage.atomic import replacing, sha256_of
@@ -30,7 +30,9 @@ def fetch(model: ZooModel, source: Path | None, report: Report) -> Path:
         try:
             download(model.url, target, sha256=model.sha256, report=report)
         except DownloadError as error:
-            raise DownloadError(f"{error}\n{elsewhere(model)}") from error
+            no_place = isinstance(error, CannotWriteError)
+            remedy = "OODRAY_CACHE=DIR names another folder for weights." if no_place else elsewhere(model)
+            raise DownloadError(f"{error}\n{remedy}") from error
     return target
 
 

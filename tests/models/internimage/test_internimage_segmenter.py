@@ -215,7 +215,7 @@ class TestSegment:
 
     def test_the_maps_are_convolved_as_they_lie_in_memory(self, network: InternImageUPerNet) -> None:
         seen: list[torch.Tensor] = []
-        network.decode_head.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+        network.backbone.register_forward_hook(lambda _, inputs, stages: seen.extend(stages))
         InternImageSegmenter(network).segment(images_of(1, 64, 96))
         assert [stage.is_contiguous(memory_format=torch.channels_last) for stage in seen] == [True] * 4
         weight = network.decode_head.bottleneck.conv.weight

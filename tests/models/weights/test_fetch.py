@@ -53,6 +53,16 @@ def test_a_download_that_fails_says_what_else_can_be_done(model: ZooModel, serve
     )
 
 
+def test_a_cache_that_cannot_be_written_to_is_named_with_the_remedy(
+    model: ZooModel, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OODRAY_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match=r"cannot write .*\nOODRAY_CACHE=DIR names another folder") as refused:
+        fetch(model, None, report=lambda *_: None)
+    assert "without network" not in str(refused.value)
+
+
 class TestFrom:
     def test_a_file_at_hand_is_copied(self, model: ZooModel, server: FileServer, tmp_path: Path) -> None:
         (tmp_path / "mine.pth").write_bytes(CONTENT)

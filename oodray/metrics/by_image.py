@@ -1,0 +1,124 @@
+"""Metrics under conventions that need the images one by one: means, left-out images, bins of an image, its weight.
+
+Images are taken one at a time. What is kept of each is what its convention needs: a few numbers, or some bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from oodray.errors import DatasetError
+from oodray.metrics.conventions import Convention, Measures, mean_measures, measure, measure_curve
+from oodray.metrics.curve import Curve
+from oodray.metrics.evaluation import RankedPixels, RunningTotals, ScoreMetrics, Totals, score_metrics
+from oodray.metrics.frames import Frame, in_levels, in_quantile_bins, pooled, pooled_as_smiyc, weighing_at_most
+
+
+class ByImage:
+    """The metrics of one score under one convention, from the counts of one image after the other.
+
+    Args:
+        score: its name.
+        convention: to measure under.
+        totals: the counts of all images together.
+    """
+
+    def __init__(self, score: str, convention: Convention, totals: Totals) -> None:
+        self.score, self.convention = score, convention
+        self._by_number = totals.ranking(score).by_number
+        self._levels = within_unit(totals, score)
+        self._lacking = 0
+        self._pixels: list[tuple[int, int]] = []
+        self._measures: list[Measures] = []
+        self._frames: list[Frame] = []
+        self._totals = RunningTotals()
+
+    def add(self, image: Totals) -> None:
+        """Take an image."""
+        pixels = image.labelled(self.score)
+        self._lacking += not all(pixels)
+        if not is_measured(pixels, self.convention):
+            return
+        self._pixels.append(pixels)
+        if self.convention.pooling == "image":
+            self._measures.append(measure(*image.counts(self.score), self.convention))
+        elif self.convention.bins == "none" and self.convention.image_pixels is None:
+            self._totals.add(image)
+        else:
+            self._frames.append(seen(image, self.score, self.convention, levels=self._levels))
+
+    def metrics(self) -> ScoreMetrics:
+        """The metrics of the images taken so far.
+
+        Raises:
+            DatasetError: some lack a class, which the convention refuses.
+        """
+        if self.convention.lacking == "refuse" and self._lacking:
+            raise DatasetError(
+                f"{self._lacking} of {len(self._pixels)} images lack an OoD or an in-distribution pixel; "
+                "--lacking drop leaves them out, --lacking keep keeps them"
+            )
+        if self.convention.pooling == "image":
+            return self._mean()
+        if self._frames:
+            return self._binned()
+        if not self._pixels:
+            nothing = np.zeros(0, np.int64)
+            return score_metrics(self.score, measure(nothing, nothing), self.convention, pixels=(0, 0))
+        return RankedPixels.of(self._totals.total(), self.score).metrics(self.convention)
+
+    def _mean(self) -> ScoreMetrics:
+        weights = [sum(pixels) for pixels in self._pixels] if self.convention.weigh_pixels else None
+        measures = mean_measures(self._measures, weights)
+        return score_metrics(self.score, measures, self.convention, pixels=self._pixels_in_all())
+
+    def _binned(self) -> ScoreMetrics:
+        pool = pooled_as_smiyc if self.convention.bins == "frame-quantiles" else pooled
+        whole = pool(self._frames)
+        measures = measure_curve(Curve.of(whole.ood[::-1], whole.ind[::-1]), self.convention)
+        threshold = float(whole.scores[::-1][measures.best]) if measures.best >= 0 and self._by_number else None
+        return score_metrics(self.score, measures, self.convention, pixels=self._pixels_in_all(), threshold=threshold)
+
+    def _pixels_in_all(self) -> tuple[int, int]:
+        return sum(ood for ood, _ in self._pixels), sum(ind for _, ind in self._pixels)
+
+
+def evaluate_images(images: Iterable[Totals], scores: Sequence[str], convention: Convention) -> list[ScoreMetrics]:
+    """The metrics of each score from the counts of each image, under any convention.
+
+    Raises:
+        DatasetError: an image lacks a class, which the convention refuses.
+    """
+    held = list(images)
+    totals = Totals.sum(held)
+    found = [ByImage(score, convention, totals) for score in scores]
+    for image in held:
+        for of_score in found:
+            of_score.add(image)
+    return [of_score.metrics() for of_score in found]
+
+
+def seen(image: Totals, score: str, convention: Convention, *, levels: bool) -> Frame:
+    """The pixels of an image by score, as the evaluator of a convention counts them; `levels`: of scores in 0..1."""
+    ranking = image.ranking(score)
+    frame = ranking.frame(image)
+    if convention.bins == "frame-quantiles":
+        frame = in_quantile_bins(frame, rounding=ranking.by_number)
+    if convention.bins == "levels" and levels:
+        frame = in_levels(frame)
+    if convention.image_pixels is not None:
+        frame = weighing_at_most(frame, convention.image_pixels)
+    return frame
+
+
+def is_measured(pixels: tuple[int, int], convention: Convention) -> bool:
+    """Whether a convention measures an image with so many OoD and in-distribution pixels, if it measures at all."""
+    return {"drop": all(pixels), "drop-without-ood": pixels[0] > 0}.get(convention.lacking, True)
+
+
+def within_unit(totals: Totals, score: str) -> bool:
+    """Whether all values of a score lie within 0..1, as those of a submission to BRAVO."""
+    values = totals.ranking(score).values(totals)
+    return bool(len(values) and values.min() >= 0 and values.max() <= 1)

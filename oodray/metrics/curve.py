@@ -1,0 +1,188 @@
+"""One ranking of pixels as a curve, from which AP, the FPR at a TPR, AUROC and F1 are read.
+
+Recall, and with it every one of these numbers, changes only at scores that an OoD pixel has. So a curve keeps those
+alone: they are few, and all that is read from it costs little.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts: TypeAlias = NDArray[np.int64]
+ApRule: TypeAlias = Literal["step", "trapezoid"]
+FprRule: TypeAlias = Literal[">=", ">", "nearest", "nearest-last", "linear"]
+Weights: TypeAlias = Counts | NDArray[np.float64]
+"""Pixels by score, or what they weigh where some count less than one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The scores at which recall grows, most anomalous first, `g` of them.
+
+    Attributes:
+        found: `(g,)`, OoD pixels with such a score or a higher one.
+        alarms: `(g,)`, in-distribution pixels likewise.
+        alarms_before: `(g,)`, in-distribution pixels with a higher score alone.
+        rows: `(g,)`, which of all distinct scores each is.
+        ind: in-distribution pixels of all scores.
+        kept: `(g,)`, whether scikit-learn's `roc_curve` keeps the point where it drops intermediate ones.
+    """
+
+    found: NDArray[Any]
+    alarms: NDArray[Any]
+    alarms_before: NDArray[Any]
+    rows: NDArray[np.intp]
+    ind: Any
+    kept: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, ood: Weights, ind: Weights) -> Curve:
+        """The curve of the pixels of each distinct score, most anomalous first; two arrays of one length."""
+        rows = np.flatnonzero(ood > 0)
+        alarms = np.cumsum(ind)
+        of_ood, of_ind = ood[rows], ind[rows]
+        inclusive = alarms[rows]
+        return cls(
+            found=np.cumsum(of_ood),
+            alarms=inclusive,
+            alarms_before=inclusive - of_ind,
+            rows=rows,
+            ind=alarms[-1] if len(alarms) else 0,
+            kept=_kept(ood, ind, rows),
+        )
+
+    @property
+    def measurable(self) -> bool:
+        """Whether there is an OoD and an in-distribution pixel."""
+        return bool(len(self.found) and self.ind > 0)
+
+    @cached_property
+    def _gains(self) -> NDArray[Any]:
+        return np.diff(self.found, prepend=self.found[:1] * 0)
+
+    def average_precision(self, rule: ApRule = "step") -> float:
+        """See `oodray.metrics.curves.average_precision`."""
+        if not self.measurable:
+            return math.nan
+        precision = self.found / (self.found + self.alarms)
+        if rule == "trapezoid":
+            # Where recall stands still precision falls: a gain starts from the lower end of that fall. No pixel
+            # before it is the point at recall 0.
+            before = self.found - self._gains
+            reached = before + self.alarms_before
+            start = np.where(reached > 0, before / np.where(reached > 0, reached, 1), 1.0)
+            precision = (start + precision) / 2
+        # One after the other, as a loop adds: a sweep, compiled, has the same last bit.
+        return float(np.add.accumulate(self._gains * precision)[-1] / self.found[-1])
+
+    def fpr_at_tpr(self, tpr: float = 0.95, rule: FprRule = ">=", *, thinned: bool = False) -> float:
+        """See `oodray.metrics.curves.fpr_at_tpr`; `thinned` leaves out the points that scikit-learn drops."""
+        if not self.measurable:
+            return math.nan
+        found, alarms, before = self.found, self.alarms, self.alarms_before
+        if thinned:
+            found, alarms, before = found[self.kept], alarms[self.kept], before[self.kept]
+        if rule == "nearest":
+            shares = np.concatenate([[0.0], found / self.found[-1]])
+            nearest = int(np.argmin(np.abs(shares - tpr)))
+            return float(alarms[nearest - 1] / self.ind) if nearest else 0.0
+        if rule == "nearest-last":
+            return self._at_last_nearest(tpr)
+        level = self._level(tpr)
+        above = int(np.searchsorted(found, _floor(level), side="right"))
+        if rule == ">=":
+            called = alarms[np.searchsorted(found, _ceil(level))]
+        elif above == len(found):
+            called = self.ind
+        elif rule == ">":
+            called = alarms[above]
+        else:
+            low = found[above - 1].item() if above else 0
+            share = (level - low) / (found[above].item() - low)
+            called = before[above].item() + share * (alarms[above].item() - before[above].item())
+        return float(called / int(self.ind) if self.found.dtype.kind in "iu" else called / self.ind)
+
+    def _at_last_nearest(self, tpr: float) -> float:
+        """The FPR at the last of the thresholds whose TPR is nearest, up to the first that finds all OoD pixels."""
+        shares = self.found / self.found[-1]
+        last_alarms = np.append(self.alarms_before[1:], self.alarms[-1])
+        if self.alarms_before[0] > 0:  # thresholds at which nothing is found, and something called
+            shares = np.concatenate([[0.0], shares])
+            last_alarms = np.concatenate([self.alarms_before[:1], last_alarms])
+        nearest = len(shares) - 1 - int(np.argmin(np.abs(shares - tpr)[::-1]))
+        return float(last_alarms[nearest] / self.ind)
+
+    def _level(self, tpr: float) -> Fraction | float:
+        """OoD pixels that make this TPR: of whole pixels exactly, `tpr` being the decimal that it prints as."""
+        total = self.found[-1]
+        return Fraction(str(tpr)) * int(total) if self.found.dtype.kind in "iu" else tpr * float(total)
+
+    def auroc(self) -> float:
+        """See `oodray.metrics.curves.auroc`."""
+        if not self.measurable:
+            return math.nan
+        # Shares first: a product of two counts may not fit 64 bits.
+        lost = (self._gains / self.found[-1]) * ((self.alarms_before + self.alarms) / (2 * self.ind))
+        return float(1 - np.sum(lost))
+
+    def best_f1(self) -> tuple[float, int]:
+        """See `oodray.metrics.curves.best_f1`."""
+        if not self.measurable:
+            return math.nan, -1
+        f1 = 2 * self.found / (self.found + self.alarms + self.found[-1])
+        best = int(np.argmax(f1))
+        return float(f1[best]), int(self.rows[best])
+
+    def tpr_at_fpr(self, fpr: float = 0.05) -> float:
+        """TPR at the first threshold, from the most anomalous down, whose FPR is at least `fpr`, as ISSU reads it.
+
+        >>> Curve.of(np.array([3, 0, 1, 0]), np.array([0, 4, 0, 96])).tpr_at_fpr(), _EXAMPLE.tpr_at_fpr(0.04)
+        (1.0, 0.75)
+        """
+        if not self.measurable:
+            return math.nan
+        level = float(fpr) * float(self.ind)
+        reached = int(np.searchsorted(self.alarms, level))
+        if reached == len(self.found):
+            return 1.0
+        if self.alarms_before[reached] >= level:
+            reached -= 1
+        return float(self.found[reached] / self.found[-1]) if reached >= 0 else 0.0
+
+    def detection_error(self) -> float:
+        """The smallest mean of the shares of missed OoD and of falsely called pixels, of any threshold (ODIN's).
+
+        >>> _EXAMPLE.detection_error()
+        0.02
+        """
+        if not self.measurable:
+            return math.nan
+        errors = (1 - self.found / self.found[-1] + self.alarms / self.ind) / 2
+        return float(min(0.5, errors.min()))
+
+
+def _kept(ood: Weights, ind: Weights, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Of some scores, those whose step on the ROC curve differs from the next one's; the first and last one, too."""
+    occupied = np.flatnonzero((ood > 0) | (ind > 0)) if len(rows) < len(ood) else rows
+    place = np.searchsorted(occupied, rows)
+    following = occupied[np.minimum(place + 1, len(occupied) - 1)] if len(rows) else rows
+    ends = (place == 0) | (place == len(occupied) - 1)
+    return np.asarray(ends | (ood[following] != ood[rows]) | (ind[following] != ind[rows]))
+
+
+def _ceil(level: Fraction | float) -> int | float:
+    return math.ceil(level) if isinstance(level, Fraction) else level
+
+
+def _floor(level: Fraction | float) -> int | float:
+    return math.floor(level) if isinstance(level, Fraction) else level
+
+
+_EXAMPLE = Curve.of(np.array([3, 0, 1, 0]), np.array([0, 4, 0, 96]))

@@ -1,0 +1,182 @@
+"""How good a network is on what it was taught: IoU of its classes, and how far its probabilities can be trusted.
+
+Everything follows from counts that add up over images: pixels by (in the mask, true class, predicted class), pixels and
+sums by bin of confidence, and a sum of squares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodray.metrics.tally import IGNORE
+
+BINS = 15
+"""Bins of confidence of equal width; confidence 1 has one of its own, as torchmetrics has it."""
+
+_EDGES = np.linspace(0, 1, BINS + 1, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class IdTally:
+    """Counts of any number of images, for a network of C classes.
+
+    Attributes:
+        confusion: `(2, C + 1, C)` int64: pixels outside and inside the mask, by true class, of which the last is OoD,
+            and by predicted class.
+        pixels: `(BINS + 1,)` int64, in-distribution pixels by bin of confidence, the largest probability.
+        correct: `(BINS + 1,)` int64, those among them whose class is right.
+        confidence: `(BINS + 1,)` float64, the sum of their confidences.
+        squares: the sum over in-distribution pixels and classes of (p - y)^2.
+    """
+
+    confusion: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    squares: float
+
+    @classmethod
+    def of(
+        cls, probabilities: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]], mask: NDArray[np.bool_]
+    ) -> IdTally:
+        """The counts of an image.
+
+        Args:
+            probabilities: `(C, H, W)`, the softmax.
+            classes: `(H, W)`, 0..C-1 the true class, C an OoD pixel, 255 ignored.
+            mask: `(H, W)`, what is called OoD.
+
+        Raises:
+            ValueError: shapes differ, or a class is unknown.
+
+        >>> tally = IdTally.of(np.array([[[0.9, 0.2]], [[0.1, 0.8]]]), np.array([[0, 2]]), np.array([[False, True]]))
+        >>> tally.confusion.tolist(), round(tally.squares, 3)
+        ([[[1, 0], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 1]]], 0.02)
+        """
+        count = len(probabilities)
+        if probabilities.shape[1:] != classes.shape or mask.shape != classes.shape:
+            raise ValueError(f"shapes differ: {probabilities.shape}, {classes.shape}, {mask.shape}")
+        labelled = classes != IGNORE
+        known = classes[labelled].astype(np.int64)
+        if known.size and not 0 <= known.min() <= known.max() <= count:
+            raise ValueError(f"classes must lie within 0..{count}, or be {IGNORE}: {known.min()} to {known.max()}")
+        shares = probabilities[:, labelled]
+        predicted = shares.argmax(axis=0)
+        cells = (mask[labelled] * (count + 1) + known) * count + predicted
+        confusion = np.bincount(cells, minlength=2 * (count + 1) * count).reshape(2, count + 1, count)
+        inside = known < count
+        return cls(confusion, *_by_confidence(shares[:, inside], known[inside], predicted[inside]))
+
+    @staticmethod
+    def sum(tallies: Iterable[IdTally]) -> IdTally:
+        """All counts as one.
+
+        Raises:
+            ValueError: there are none.
+        """
+        parts = list(tallies)
+        if not parts:
+            raise ValueError("the sum of no counts has no number of classes")
+        columns: list[Any] = [
+            np.sum([getattr(part, name) for part in parts], axis=0)
+            for name in ("confusion", "pixels", "correct", "confidence")
+        ]
+        confusion, pixels, correct, confidence = columns
+        return IdTally(
+            confusion,
+            pixels,
+            correct,
+            confidence,
+            math.fsum(part.squares for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class IdQuality:
+    """What a network is worth on in-distribution pixels, as fractions; nan where there is no pixel.
+
+    Attributes:
+        iou: of each class; nan where it is neither true nor predicted anywhere.
+        miou: their mean, absent classes left out.
+        miou_kept: the same on the pixels that the mask keeps.
+        open_iou: the same where the mask is a class of its own, OoD pixels are its truth, and it does not count itself:
+            what a false alarm takes from a class is lost, what is found of OoD is not held against one (ISSU).
+        ece: expected calibration error of the confidence.
+        brier: mean over pixels of the sum over classes of (p - y)^2.
+    """
+
+    iou: tuple[float, ...]
+    miou: float
+    miou_kept: float
+    open_iou: float
+    ece: float
+    brier: float
+
+
+def id_quality(tally: IdTally) -> IdQuality:
+    """The quality that counts tell.
+
+    >>> tally = IdTally.of(np.array([[[0.9, 0.2]], [[0.1, 0.8]]]), np.array([[0, 1]]), np.zeros((1, 2), bool))
+    >>> quality = id_quality(tally)
+    >>> quality.miou, round(quality.ece, 3), round(quality.brier, 3)
+    (1.0, 0.15, 0.05)
+    """
+    outside, inside = tally.confusion
+    iou = _iou((outside + inside)[:-1])
+    kept = _iou(outside[:-1])
+    total = int(tally.pixels.sum())
+    gaps = np.abs(tally.correct - tally.confidence)
+    return IdQuality(
+        iou=tuple(iou.tolist()),
+        miou=_mean(iou),
+        miou_kept=_mean(kept),
+        open_iou=_mean(_open_iou(tally.confusion)),
+        ece=float(gaps.sum() / total) if total else math.nan,
+        brier=tally.squares / total if total else math.nan,
+    )
+
+
+def _by_confidence(
+    shares: NDArray[np.floating[Any]], known: NDArray[np.int64], predicted: NDArray[np.intp]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float]:
+    pixel = np.arange(len(known))
+    confidence = shares[predicted, pixel]
+    bins = np.searchsorted(_EDGES, confidence, side="right") - 1
+    squares = np.square(shares, dtype=np.float64).sum() + len(known) - 2 * shares[known, pixel].sum(dtype=np.float64)
+    return (
+        np.bincount(bins, minlength=BINS + 1).astype(np.int64),
+        np.bincount(bins[predicted == known], minlength=BINS + 1).astype(np.int64),
+        np.bincount(bins, weights=confidence, minlength=BINS + 1).astype(np.float64),
+        float(squares),
+    )
+
+
+def _iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """IoU by class of pixels by (true class, predicted class)."""
+    hit = np.diagonal(confusion)
+    return _shares(hit, confusion.sum(axis=0) + confusion.sum(axis=1) - hit)
+
+
+def _open_iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """IoU by class where pixels inside the mask are predicted to be of none of them."""
+    outside, inside = confusion
+    hit = np.diagonal(outside[:-1])
+    true = (outside + inside)[:-1].sum(axis=1)
+    return _shares(hit, true + outside.sum(axis=0) - hit)
+
+
+def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    shares = np.full(len(part), math.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else math.nan

@@ -1,0 +1,139 @@
+"""From the sums and the bank of all images to the parameters of every score that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from oodray.errors import ConfigError
+from oodray.scores.fitted.bank import Bank
+from oodray.scores.fitted.head import ReactParameters, fit_react
+from oodray.scores.fitted.mahalanobis import MahalanobisParameters, fit_mahalanobis
+from oodray.scores.fitted.mixture import MixtureParameters, fit_mixture
+from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, SearchParameters, fit_cdnp, fit_search
+from oodray.scores.fitted.settings import FITTED_SCORES, FitSettings
+from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
+from oodray.scores.fitted.subspace import NecoParameters, VimParameters, fit_neco, fit_vim
+from oodray.scores.fitted.sums import Sums
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted.
+
+    Attributes:
+        parameters: of each score that has some, by name.
+        names: scores that can be had.
+        refused: why a score cannot be had, by name.
+        remarks: what the user should know of a score that was fitted, by name.
+    """
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+
+
+def fit_scores(names: Sequence[str], sums: Sums, bank: Bank, settings: FitSettings) -> Fitted:
+    """The parameters of scores; a score that these statistics do not allow is refused, with the reason.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    unknown = [name for name in names if name not in FITTED_SCORES]
+    if unknown:
+        raise ConfigError(f"no score to fit is named {', '.join(unknown)}; known: {', '.join(FITTED_SCORES)}")
+    statistics, fitted = _Statistics(sums, bank, settings), Fitted()
+    for name in scores_with(names):
+        try:
+            parameters = _WAYS[name](statistics)
+        except ValueError as error:
+            fitted.refused[name] = str(error)
+            continue
+        fitted.names.append(name)
+        if parameters is not None:
+            fitted.parameters[name] = parameters
+        if remark := _remark(parameters):
+            fitted.remarks[name] = remark
+    return fitted
+
+
+def scores_with(names: Sequence[str]) -> tuple[str, ...]:
+    """Scores in the order of `FITTED_SCORES`, with those that they are made of.
+
+    >>> scores_with(["cdnp", "sml"])
+    ('sml', 'knn', 'cdnp')
+    """
+    wanted = {*names} | ({"knn"} if "cdnp" in names else set())
+    return tuple(name for name in FITTED_SCORES if name in wanted)
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    sums: Sums
+    bank: Bank
+    settings: FitSettings
+
+    @cached_property
+    def search(self) -> SearchParameters:
+        return fit_search(
+            self.sums,
+            self.bank,
+            dims=self.settings.bank_dims,
+            size=self.settings.bank_coreset,
+            seed=self.settings.seed,
+        )
+
+
+def _fit_cdnp(of: _Statistics) -> CdnpParameters:
+    return fit_cdnp(of.sums, Neighbours.of(of.bank, of.search))
+
+
+def _require_activations(of: _Statistics) -> None:
+    """For scores that fit nothing, but need the same activations as `react`."""
+    fit_react(of.bank)
+
+
+_WAYS: dict[str, Callable[[_Statistics], Any]] = {
+    "sml": lambda of: fit_standardized(of.sums),
+    "sml-smoothed": lambda of: fit_standardized(of.sums),
+    "mahalanobis": lambda of: fit_mahalanobis(of.sums),
+    "mahalanobis++": lambda of: fit_mahalanobis(of.sums, directions=True),
+    "knn": lambda of: of.search,
+    "cdnp": _fit_cdnp,
+    "vim": lambda of: fit_vim(of.sums, of.bank),
+    "neco": lambda of: fit_neco(of.sums, of.bank),
+    "gmm": lambda of: fit_mixture(of.bank, seed=of.settings.seed),
+    "react": lambda of: fit_react(of.bank),
+    "ash": _require_activations,
+    "scale": _require_activations,
+}
+
+KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        StandardizedParameters,
+        MahalanobisParameters,
+        SearchParameters,
+        CdnpParameters,
+        VimParameters,
+        NecoParameters,
+        MixtureParameters,
+        ReactParameters,
+    )
+}
+"""Parameters by the name that a fit gives them."""
+
+
+def _remark(parameters: Any) -> str | None:
+    if isinstance(parameters, MahalanobisParameters) and parameters.shrinkage:
+        return (
+            f"the covariance of the features is singular: it was shrunk, {parameters.shrinkage:g} of it replaced by a "
+            "multiple of the identity"
+        )
+    if isinstance(parameters, StandardizedParameters) and parameters.pooled:
+        classes = ", ".join(map(str, parameters.pooled))
+        return f"classes without enough pixels have the statistics of all pixels: {classes}"
+    return None

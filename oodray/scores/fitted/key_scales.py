@@ -1,0 +1,56 @@
+"""The scale of the keys of each fitted score: where its values lie on in-distribution images.
+
+It is chosen once, when a fit is made, and kept in it. So every worker, whatever its processor, counts by the same keys.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from oodray.metrics.scales import Positive, Real, Scale
+from oodray.scores.fitted.bank import Bank
+from oodray.scores.fitted.sums import Sums
+
+MEASURED = 2000
+"""Vectors of the bank, the first ones, on which a score is tried that has no unit of its own."""
+
+COSINE_SCALE = Positive(0.0625)
+"""Of `knn` with the metric "cosine", whose values lie within 0..2."""
+
+
+def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
+    """The scale of a score.
+
+    Args:
+        name: of the score.
+        sums: over in-distribution images.
+        bank: of them.
+        parameters: of the score, as fitted.
+    """
+    if name.startswith("mahalanobis"):
+        return Positive(float(len(sums.feature_products)))  # the mean of squared distances to the own class
+    if name == "knn":
+        return Positive(_rounded(math.sqrt(max(float(np.trace(sums.covariance())), 1e-30))))
+    if name == "gmm":
+        return _measured_mixture(bank, parameters)
+    if name in ("sml", "sml-smoothed", "neco", "cdnp"):
+        return Real(0.0, 1.0)
+    return Real(0.0, _rounded(max(sums.m.deviation, 1e-6)))
+
+
+def _measured_mixture(bank: Bank, parameters: Any) -> Scale:
+    import torch
+
+    from oodray.scores.fitted.mixture import mixture
+
+    tried = torch.from_numpy(bank.features[:MEASURED].T.copy())[:, None]
+    low, middle, high = np.quantile(mixture(tried, parameters).numpy(), [0.16, 0.5, 0.84])
+    return Real(float(np.float32(middle)), _rounded(max((high - low) / 2, 1e-6)))
+
+
+def _rounded(value: float) -> float:
+    """The power of two next below: a short number, and exact in float32."""
+    return float(2.0 ** math.floor(math.log2(value)))

@@ -1,0 +1,323 @@
+"""Fitted scores as objects: what each computes of an image, from the parameters of a fit.
+
+Heavy modules are imported where they compute: the names and lines of help of scores need none of them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from oodray.errors import ConfigError
+from oodray.metrics.scales import Real, Scale
+from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from oodray.scores.fitted.folder import Fit
+    from oodray.scores.fitted.neighbours import Neighbours
+    from oodray.scores.strips import Strip
+
+_OF_LOGITS = frozenset({"logits", "fit"})
+_OF_FEATURES = frozenset({"features", "fit"})
+_OF_BOTH = frozenset({"logits", "features", "fit"})
+
+
+class OfFit(PixelScore):
+    """A score that is made of a fit.
+
+    Args:
+        parameters: of the score.
+        scale: of its keys.
+    """
+
+    def __init__(self, parameters: Any, scale: Scale) -> None:
+        self.parameters, self.scale = parameters, scale
+
+    @classmethod
+    def of_fit(cls, fit: Fit) -> Self:
+        """The score with the parameters of a fit.
+
+        Raises:
+            ConfigError: the fit does not hold it; the message says why.
+        """
+        return cls(fit.parameters(cls.name), fit.scale(cls.name))
+
+
+class Sml(OfFit):
+    """-(m - mu_c) / sigma_c of the predicted class c."""
+
+    name = "sml"
+    help = "minus the largest logit, standardized among pixels of the predicted class"
+    needs: ClassVar[frozenset[str]] = _OF_LOGITS
+
+    def pixels(self, strip: Strip) -> Tensor:
+        """See `PixelScore`."""
+        from oodray.scores.fitted.standardized import standardized
+
+        return standardized(strip.confidence, strip.classes, self.parameters)
+
+
+class SmlSmoothed(Sml):
+    """`sml`, its class boundaries filled in from the inside of classes, then smoothed."""
+
+    name = "sml-smoothed"
+    help = "sml with class boundaries suppressed, then smoothed"
+
+    def finish(self, values: Tensor, classes: Tensor) -> Tensor:
+        """See `PixelScore`."""
+        from oodray.scores.fitted.standardized import smoothed
+
+        return smoothed(values, classes)
+
+
+class Mahalanobis(OfFit, FeatureScore):
+    """min over classes c of (f - mu_c)' S^-1 (f - mu_c)."""
+
+    name = "mahalanobis"
+    help = "squared Mahalanobis distance of the feature to its nearest class"
+    needs: ClassVar[frozenset[str]] = _OF_FEATURES
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.mahalanobis import mahalanobis
+
+        return mahalanobis(image.features, self.parameters)[None].float()
+
+
+class MahalanobisOfDirections(Mahalanobis):
+    """The same of f / |f|."""
+
+    name = "mahalanobis++"
+    help = "mahalanobis of features divided by their length"
+
+
+class Knn(FeatureScore):
+    """Mean distance to the k = 3 nearest vectors of the bank."""
+
+    name = "knn"
+    help = "mean distance of the feature to its 3 nearest in-distribution features"
+    needs: ClassVar[frozenset[str]] = _OF_FEATURES
+
+    def __init__(self, search: Search, scale: Scale) -> None:
+        self.search, self.scale = search, scale
+
+    @classmethod
+    def of_fit(cls, fit: Fit, *, metric: str, without_own: bool) -> Self:
+        """The score with the bank of a fit.
+
+        Raises:
+            ConfigError: the fit does not hold it; the message says why.
+        """
+        fit.require(cls.name)
+        return cls(Search(fit, metric, without_own=without_own), fit.scale(cls.name, metric))
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        return self.search.distance(image)[None]
+
+
+class Cdnp(FeatureScore):
+    """min-max of (1 - LSE), plus the distance of `knn` over its greatest value."""
+
+    name = "cdnp"
+    help = "knn combined with the log-sum-exp of the logits"
+    needs: ClassVar[frozenset[str]] = _OF_BOTH
+
+    def __init__(self, search: Search, parameters: Any, scale: Scale) -> None:
+        self.search, self.parameters, self.scale = search, parameters, scale
+
+    @classmethod
+    def of_fit(cls, fit: Fit, search: Search) -> Self:
+        """The score with the bank of a fit; its metric is always Euclidean.
+
+        Raises:
+            ConfigError: the fit does not hold it; the message says why.
+        """
+        return cls(search, fit.parameters(cls.name), fit.scale(cls.name))
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        return self.search.distance(image)[None]
+
+    def combine(self, planes: Tensor, strip: Strip) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.neighbours import cdnp
+
+        return cdnp(planes[0], strip.lse, self.parameters)
+
+
+class Vim(OfFit, FeatureScore):
+    """alpha |R (f - u)| - LSE."""
+
+    name = "vim"
+    help = "length of the feature's residual, as a virtual logit, minus the log-sum-exp"
+    needs: ClassVar[frozenset[str]] = _OF_BOTH
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.subspace import vim_residual
+
+        return vim_residual(image.features, self.parameters)[None].float()
+
+    def combine(self, planes: Tensor, strip: Strip) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.subspace import vim
+
+        return vim(planes[0], strip.lse)
+
+
+class Neco(OfFit, FeatureScore):
+    """-(a z(|P (f - u)| / |f - u|) + (1 - a) z(LSE))."""
+
+    name = "neco"
+    help = "share of the feature in the principal subspace, combined with the log-sum-exp"
+    needs: ClassVar[frozenset[str]] = _OF_BOTH
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.subspace import neco_share
+
+        return neco_share(image.features, self.parameters)[None].float()
+
+    def combine(self, planes: Tensor, strip: Strip) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.subspace import neco
+
+        return neco(planes[0], strip.lse, self.parameters)
+
+
+class Gmm(OfFit, FeatureScore):
+    """-max over classes of the log-likelihood under a small mixture of Gaussians."""
+
+    name = "gmm"
+    help = "minus the log-likelihood of the feature under the likeliest class's mixture of Gaussians"
+    needs: ClassVar[frozenset[str]] = _OF_FEATURES
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.mixture import mixture
+
+        return mixture(image.features, self.parameters)[None].float()
+
+
+class React(OfFit, FeatureScore):
+    """`energy` after activations were clipped at a quantile of in-distribution ones."""
+
+    name = "react"
+    help = "energy after the classifier's input is clipped"
+    needs: ClassVar[frozenset[str]] = frozenset({"head", "fit"})
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.head import react
+
+        activations, head = image.classifier(self.name)
+        return react(activations, head, self.parameters)[None]
+
+
+class Ash(FeatureScore):
+    """`energy` after the lower activations were set to 0, the others scaled."""
+
+    name = "ash"
+    help = "energy after the classifier's input is pruned and scaled (ASH-S)"
+    needs: ClassVar[frozenset[str]] = frozenset({"head"})
+    scale: Scale = Real()
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.head import ash
+
+        return ash(*image.classifier(self.name))[None]
+
+
+class ScaleActivations(FeatureScore):
+    """`energy` after activations were scaled by how much of them lies in the largest."""
+
+    name = "scale"
+    help = "energy after the classifier's input is scaled"
+    needs: ClassVar[frozenset[str]] = frozenset({"head"})
+    scale: Scale = Real()
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.head import scale
+
+        return scale(*image.classifier(self.name))[None]
+
+
+class Search:
+    """The distances of an image's features to a bank, which scores share: of each image they are taken once.
+
+    Args:
+        fit: that holds the bank.
+        metric: of `oodray.scores.fitted.neighbours.METRICS`.
+        without_own: leave out the vectors of the image itself.
+    """
+
+    def __init__(self, fit: Fit, metric: str = "euclidean", *, without_own: bool = False) -> None:
+        self.fit, self.metric, self.without_own = fit, metric, without_own
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._device: str | None = None
+
+    def distance(self, image: ImageFeatures) -> Tensor:
+        """Mean distance to the nearest vectors, `(h, w)` float32."""
+        from oodray.scores.fitted.neighbours import knn
+
+        if self._last is None or self._last[0] is not image.features:
+            self._device = self._device or str(image.features.device)
+            without = image.image_id if self.without_own else None
+            self._last = image.features, knn(image.features, self._neighbours, without=without)
+        return self._last[1]
+
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        assert self._device is not None, "the device is that of the first features"
+        return self.fit.neighbours(metric=self.metric, device=self._device)
+
+
+FITTED: tuple[type[PixelScore], ...] = (
+    Sml,
+    SmlSmoothed,
+    Mahalanobis,
+    MahalanobisOfDirections,
+    Knn,
+    Cdnp,
+    Vim,
+    Neco,
+    Gmm,
+    React,
+    Ash,
+    ScaleActivations,
+)
+"""In the order of tables."""
+
+
+def scores_of_fit(fit: Fit, classes: list[type[PixelScore]], *, knn_metric: str, without_own: bool) -> list[PixelScore]:
+    """Scores that need a fit, made of one.
+
+    Args:
+        fit: that holds them.
+        classes: of the scores.
+        knn_metric: the metric of `knn`; that of `cdnp` is always Euclidean.
+        without_own: leave out the bank's vectors of the image that is scored.
+
+    Raises:
+        ConfigError: the fit does not hold one of them; the message says why.
+    """
+    euclidean = Search(fit, without_own=without_own)
+    made: list[PixelScore] = []
+    for score in classes:
+        if score is Cdnp:
+            made.append(Cdnp.of_fit(fit, euclidean))
+        elif score is Knn:
+            knn = Knn.of_fit(fit, metric=knn_metric, without_own=without_own)
+            if knn_metric == euclidean.metric:
+                knn.search = euclidean
+            made.append(knn)
+        elif issubclass(score, OfFit):
+            made.append(score.of_fit(fit))
+        else:
+            raise ConfigError(f"the score {score.name} cannot be made of a fit")
+    return made

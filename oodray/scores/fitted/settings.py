@@ -1,0 +1,46 @@
+"""What can be fitted, and the settings of a fit. It needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FITTED_SCORES = (
+    "sml",
+    "sml-smoothed",
+    "mahalanobis",
+    "mahalanobis++",
+    "knn",
+    "cdnp",
+    "vim",
+    "neco",
+    "gmm",
+    "react",
+    "ash",
+    "scale",
+)
+"""Scores that a fit can hold, in the order of tables."""
+
+NEED_HEAD = ("react", "ash", "scale")
+"""Those of a network that offers its last layer alone."""
+
+LABELS = ("predicted", "true")
+"""Whose classes the statistics go by."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The settings of a fit.
+
+    Attributes:
+        labels: one of `LABELS`.
+        bank: vectors of the bank, at most.
+        seed: of the bank, of the mixtures and of the coreset.
+        bank_dims: principal components that neighbours are searched in; None for all dimensions.
+        bank_coreset: vectors that neighbours are searched among; None for the whole bank.
+    """
+
+    labels: str = "predicted"
+    bank: int = 100_000
+    seed: int = 0
+    bank_dims: int | None = None
+    bank_coreset: int | None = None

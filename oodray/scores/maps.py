@@ -1,0 +1,157 @@
+"""From what a segmenter says of an image to the scores of its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oodray.errors import ImageError
+from oodray.scores.queries import Queries
+from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore, QueryMapScore
+from oodray.scores.strips import Strip, strips
+
+
+@dataclass(frozen=True, eq=False)
+class PixelMaps:
+    """Maps of an image, all `(height, width)`.
+
+    Attributes:
+        confidence: float16, m (eq. 1); zeros are +0.
+        scores: float32, of the source of each score, by its name.
+    """
+
+    confidence: NDArray[np.float16]
+    scores: dict[str, NDArray[np.float32]]
+
+    def of(self, score: PixelScore, regions: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A score of every pixel, pooled over regions where it is a pooled one.
+
+        Args:
+            score: one of those that the maps were made for.
+            regions: `(height, width)` uint8, the region of each pixel.
+        """
+        return score.pool(self.scores[score.source.name], regions)
+
+
+@torch.no_grad()
+def pixel_maps(
+    logits: Tensor | Queries,
+    height: int,
+    width: int,
+    scores: Sequence[PixelScore],
+    features: ImageFeatures | None = None,
+    *,
+    known: Mapping[str, Tensor] | None = None,
+) -> PixelMaps:
+    """Confidence and scores of every pixel of an image.
+
+    Args:
+        logits: `(C, h, w)`, any floating type, on any device; computed in float32, float64 for float64. Or queries,
+            whose semantic map takes the place of the logits.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        scores: which scores.
+        features: what scores of features need, on the device of the logits.
+        known: by name, maps `(height, width)` of scores that whoever gives the logits has computed.
+
+    Raises:
+        ImageError: a value is NaN or infinite, the confidence once it is rounded to float16.
+        ValueError: an argument is out of range.
+
+    >>> from oodray.scores.logits import MaxLogit
+    >>> maps = pixel_maps(torch.tensor([[[2.0]], [[0.0]]]), 1, 2, [MaxLogit()])
+    >>> maps.confidence.tolist(), maps.scores["max-logit"].tolist()
+    ([[2.0, 2.0]], [[-2.0, -2.0]])
+    """
+    _check_arguments(logits, height, width)
+    sources = list({score.source.name: score.source for score in scores}.values())
+    computed = [score for score in sources if score.name not in (known or {})]
+    planes = {score: _planes(score, features) for score in computed if isinstance(score, FeatureScore)}
+    of_queries = [score for score in computed if isinstance(score, QueryMapScore)]
+    whole = any(score.uses_whole_image() for score in computed)
+    confidence, classes = [], []
+    values: list[list[Tensor]] = [[] for _ in computed]
+    for strip in strips(logits, height, width, planes, of_queries):
+        confidence.append(_rounded(strip.confidence))
+        if whole:
+            classes.append(strip.classes)
+        for found, score in zip(values, computed, strict=True):
+            found.append(_of_strip(score, strip))
+    rounded = torch.cat(confidence).cpu().numpy()
+    _require_finite("confidence", rounded, "in float16, beyond 65504 is infinite")
+    predicted = torch.cat(classes) if whole else torch.empty(0)
+    maps = dict(known or {})
+    for score, found in zip(computed, values, strict=True):
+        joined = torch.cat(found)
+        maps[score.name] = score.finish(joined, predicted) if score.uses_whole_image() else joined
+    return PixelMaps(rounded, {score.name: _finished(score.name, maps[score.name]) for score in sources})
+
+
+def _finished(name: str, values: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = (values.float() + 0.0).cpu().numpy()  # -0 becomes +0
+    _require_finite(name, found, "in float32")
+    return found
+
+
+@torch.no_grad()
+def predicted_classes(logits: Tensor | Queries, height: int, width: int) -> NDArray[np.int16]:
+    """The likeliest class of every pixel of the image, the first of equal ones.
+
+    Args:
+        logits: `(C, h, w)`, or queries, as of `pixel_maps`.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Returns:
+        `(height, width)` int16.
+
+    >>> predicted_classes(torch.tensor([[[2.0, -1.0]], [[0.0, 3.0]]]), 1, 2).tolist()
+    [[0, 1]]
+    """
+    _check_arguments(logits, height, width)
+    return torch.cat([strip.classes for strip in strips(logits, height, width)]).cpu().numpy()
+
+
+def _check_arguments(logits: Tensor | Queries, height: int, width: int) -> None:
+    if isinstance(logits, Tensor) and (logits.ndim != 3 or not logits.numel() or not logits.is_floating_point()):
+        raise ValueError(f"logits must be floats (C, h, w), not {logits.dtype} {tuple(logits.shape)}")
+    if height < 1 or width < 1:
+        raise ValueError(f"the image must have a pixel, not {height} x {width}")
+
+
+def _planes(score: FeatureScore, features: ImageFeatures | None) -> Tensor:
+    if features is None:
+        raise ValueError(f"the score {score.name} needs features")
+    return score.planes(features)
+
+
+def _of_strip(score: PixelScore, strip: Strip) -> Tensor:
+    values = score.pixels(strip)
+    expected = tuple(strip.logits.shape[1:])
+    if not isinstance(values, Tensor) or tuple(values.shape) != expected or not values.is_floating_point():
+        kind = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise ImageError(f"the score {score.name} must give a floating tensor of the shape {expected}, not {kind}")
+    return values.float()
+
+
+def _require_finite(name: str, values: NDArray[np.floating], where: str) -> None:
+    if np.isfinite(values).all():
+        return
+    raise ImageError(
+        f"{name} is NaN at {np.isnan(values).sum()} and infinite at {np.isinf(values).sum()} "
+        f"of {values.size} pixels ({where}): run the network in float32, "
+        "and check the image and the checkpoint if that does not help"
+    )
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """To float16, rounded once, with -0 made +0."""
+    if values.dtype == torch.float64:  # which torch would round to float32 first
+        with np.errstate(over="ignore"):
+            values = torch.from_numpy(values.cpu().numpy().astype(np.float16))
+    return values.half() + 0.0
