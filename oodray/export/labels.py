@@ -38,8 +38,8 @@ class Coco(Format):
 
     def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:  # noqa: ARG002
         """`annotations.json`."""
-        images: list[Record] = []
-        annotations: list[Record] = []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number, record in enumerate(records, start=1):
             images.append({name: record[name] for name in ("file_name", "height", "width")} | {"id": number})
             images[-1]["oodray_id"] = record["image_id"]

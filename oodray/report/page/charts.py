@@ -197,7 +197,7 @@ def _histogram(score: str, histogram: Histogram, name: str, described: str, log:
     figure = new_figure(350, 250)
     axes = figure.add_subplot()
     edges = histogram.edges
-    kinds: list[tuple[str, NDArray[np.int64], str, dict[str, Any]]] = [
+    kinds: list[tuple[str, Any, str, dict[str, Any]]] = [
         ("all", histogram.all, QUIET, {"linestyle": (0, (3, 2)), "linewidth": 1.5})
     ]
     if histogram.ind.any() or histogram.ood.any():
