@@ -1,7 +1,7 @@
 # make run     the demo, from nothing          make check   ruff, mypy
 # make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, -precision, -stream, -gpu for more
 # make reference   the table of settings in docs/reference.md
-# make soak    the tests that take long,       make fuzz    10,000 broken image files
+# make soak    the tests that take long,       make fuzz    10,000 broken files
 #              and runs killed 20 times        make test-oldest   with the oldest packages that pyproject.toml admits
 VENV ?= .venv
 OLDEST ?= .venv-oldest

@@ -166,7 +166,7 @@ def _loop(job: Job, on_unit: OnUnit) -> None:
     stages = stages_of(job, AttemptLog(), 0)
     torch.set_num_threads(stages.threads)
     worker = Worker(stages.load(), stages.settings, stages.guard)
-    for images in job.units().values():
+    for images in job.left.by_unit().values():
         stages.finisher(worker(stages.decoder(images)))
         on_unit()
 

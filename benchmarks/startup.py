@@ -30,8 +30,7 @@ COMMANDS = 5
 STEPS = (
     ("the command line is imported", "driver"),
     ("the request is checked", "driver"),
-    ("24 scenes are drawn, with torch and the plan; Ray starts meanwhile", "driver"),
-    ("Ray is started", "driver"),
+    ("24 scenes are drawn, the plan is made, Ray is started", "driver"),
     ("a worker has been started, with torch", "worker"),
     ("the network is loaded", "worker"),
     ("the first image has reached it", "worker"),
@@ -150,8 +149,7 @@ def main(out: str) -> None:
     request = make_request(layers, folder)
     _note()
     with executor_of(layers.config) as executor:
-        executor.begin()
-        job = prepare(complete(request), folder)
+        job = prepare(executor.start_beside(lambda: complete(request)), folder)
         _note()
         run(job, executor, lambda _: _note(), lambda _: _note())
 

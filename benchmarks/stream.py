@@ -25,8 +25,8 @@ from oodray.datasets.demo.scenes import render_scene
 
 RESULTS = Path(__file__).parent / "RESULTS-STREAM.md"
 
-PAIRS = 2
-IMAGES, FEW, MANY = 200, 60, 600
+PAIRS, PAIRS_OF_SLEEP = 5, 2
+IMAGES, FEW, MANY = 40, 60, 600
 SCENES = 12
 BURNT_SECONDS = 0.3
 SLEPT_SECONDS = 0.05
@@ -60,7 +60,7 @@ def run(pairs: int = PAIRS, images: int = IMAGES, many: int = MANY, before: Path
     """Measure everything; gives the results, as Markdown. `before` is a checkout to compare whole commands with."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        comparisons = [*_burning(place / "large", images, pairs), *_sleeping(place, pairs)]
+        comparisons = [*_burning(place / "large", images, pairs), *_sleeping(place, PAIRS_OF_SLEEP)]
         memory = _memory(place, many)
     return "\n".join([*_heading(), *comparisons, *memory, "", *startup.run(), "", *startup.commands(before)])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from oodray.errors import ConfigError
-from oodray.ranges import names_of_list, whole_range, workers_range
+from oodray.ranges import names_of_list, tau_or_auto, whole_range, workers_range
 from oodray.settings import About, Check, Settings, declared_settings, one_of, seconds, shown, whole
 from oodray.spelling import did_you_mean
 from oodray.yaml_text import load_yaml
@@ -17,6 +17,8 @@ KMEANS_BACKENDS = ("auto", "torch", "cuml", "sklearn")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 EXECUTORS = ("ray", "local")
+
+REGIONS = ("kmeans", "slic", "grid")
 
 KNN_METRICS = ("euclidean", "cosine")
 
@@ -34,8 +36,13 @@ class RunConfig:
     root: Annotated[
         str | None,
         About(
-            "The dataset's own folder", unset="dataset/ in the results folder, for the demo alone, which draws itself"
+            "The dataset's own folder; for --dataset list the list, a file",
+            unset="dataset/ in the results folder, for the demo alone, which draws itself",
         ),
+    ] = None
+    split: Annotated[
+        str | None,
+        About("Split of --dataset hf-parquet or webdataset, as its files name it, such as test", unset="all files"),
     ] = None
     allow_outside_root: Annotated[
         bool,
@@ -76,12 +83,17 @@ class RunConfig:
     tau: Annotated[
         float | None,
         About(
-            "Pixels with a smaller max-logit are unsure",
+            "Pixels with a smaller max-logit are unsure; auto takes the value of --fit",
             Check(math.isfinite, "a finite number"),
             unset="the value known for --model",
             commands=RUN_ONLY,
+            from_text=tau_or_auto,
         ),
     ] = None
+    # Not an option of its own: `tau: auto` sets it, and the tau that is found decides the results.
+    tau_auto: Annotated[bool, About("Whether tau is that of --fit, as tau: auto says", identity=False, commands=())] = (
+        False
+    )
     ood_ratio: Annotated[
         float,
         About(
@@ -90,6 +102,15 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = 0.3
+    regions: Annotated[
+        str,
+        About(
+            "What pixels are judged by: kmeans, the clusters of the paper; slic, superpixels; grid, rectangles. --k is "
+            "their number",
+            one_of(REGIONS),
+            commands=RUN_ONLY,
+        ),
+    ] = "kmeans"
     seed: Annotated[int, About("Seed of the K-Means", whole(0, 2**32 - 1))] = 0
     normalize_features: Annotated[
         bool, About("L2-normalise features before clustering", option="--normalize-features/--raw-features")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from typing import Any
 
 from oodray.errors import ConfigError
 
@@ -111,6 +112,23 @@ def workers_range(text: str) -> dict[str, int]:
         return ({"fewest_workers": int(fewest)} if colon else {}) | {"workers": int(most)}
     except ValueError:
         raise ConfigError(f"--workers must be a number such as 4, or a range such as 2:16, not {text!r}") from None
+
+
+def tau_or_auto(text: str) -> dict[str, Any]:
+    """The settings of a threshold: a number, or auto, which is that of a fit.
+
+    Raises:
+        ConfigError: it is neither.
+
+    >>> tau_or_auto("1.5"), tau_or_auto("auto")
+    ({'tau': 1.5, 'tau_auto': False}, {'tau': None, 'tau_auto': True})
+    """
+    if text.strip() == "auto":
+        return {"tau": None, "tau_auto": True}
+    try:
+        return {"tau": float(text), "tau_auto": False}
+    except ValueError:
+        raise ConfigError(f"{text!r} is neither a number nor auto") from None
 
 
 def names_of_list(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode
@@ -34,9 +34,17 @@ def load_yaml(text: str) -> Any:
     import yaml
 
     try:
-        return yaml.load(text, Loader=_loader())  # noqa: S506 - a safe loader, which makes no objects
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        loader = _loader()(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (RecursionError, ValueError):
+        raise
+    except Exception as error:  # PyYAML's own, and what it raises of a tag whose value is none: `!!timestamp x`
+        raise ValueError(
+            str(error) if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: {error}"
+        ) from error
 
 
 @functools.cache
@@ -45,9 +53,7 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
-        def compose_mapping_node(self, anchor: str | None) -> MappingNode:
+        def compose_mapping_node(self, anchor: Any) -> MappingNode:
             """A mapping as it is written, each of whose keys is given once; what `<<` brings in comes later."""
             node = super().compose_mapping_node(anchor)
             lines: dict[tuple[str, str], int] = {}
@@ -59,16 +65,20 @@ def _loader() -> Any:
                     lines[name] = line
             return node
 
+    # One of its own: PyYAML would add to those of 1.1.
+    Loader.yaml_implicit_resolvers = {}
     for kind, pattern, first in _CORE:
         Loader.add_implicit_resolver(_TAG + kind, re.compile(f"(?:{pattern})\\Z"), first)
-    Loader.add_constructor(_TAG + "int", lambda loader, node: _whole(loader.construct_scalar(node)))
-    Loader.add_constructor(_TAG + "float", lambda loader, node: _number(loader.construct_scalar(node)))
+    Loader.add_constructor(_TAG + "int", _whole)
+    Loader.add_constructor(_TAG + "float", _number)
     return Loader
 
 
-def _whole(text: str) -> int:
+def _whole(loader: Any, node: Any) -> int:
+    text: str = loader.construct_scalar(node)
     return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
 
 
-def _number(text: str) -> float:
+def _number(loader: Any, node: Any) -> float:
+    text: str = loader.construct_scalar(node)
     return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))

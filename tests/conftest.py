@@ -19,6 +19,7 @@ from places import on_disk
 from runs import TESTS, Run
 
 import oodray
+from oodray.cluster.session import for_one_machine
 from oodray.cluster.signals import kept
 
 # Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
@@ -73,7 +74,8 @@ def ray_session() -> Iterator[None]:
     """One local Ray, shared by all tests that need one. Its two GPUs exist on paper alone."""
     import ray
 
-    with kept():  # Ray takes SIGTERM for itself, and the tests of signals come after
+    # Ray takes SIGTERM for itself, and the tests of signals come after.
+    with kept(), for_one_machine():
         ray.init(address="local", num_cpus=6, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

@@ -11,6 +11,7 @@ import pyarrow as pa
 from places import on_disk
 
 from oodray.analysis.evaluation import Evaluation
+from oodray.datasets.manifest import read_manifest
 from oodray.job.executors import executor_of
 from oodray.job.pipeline import Executor, Job
 from oodray.job.plan import make_plan
@@ -18,10 +19,18 @@ from oodray.job.run import prepare, run
 from oodray.job.units import UnitDone
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
+from oodray.results.waves import open_waves
 from oodray.storage.place import path_inside
 
 TESTS = Path(__file__).parent
 """The working directory of these runs: their networks are found in it."""
+
+
+def in_parts(folder: ResultsFolder) -> ResultsFolder:
+    """A folder whose units have files of their own again, so that a test can take one away, or spoil it."""
+    manifest = read_manifest(folder.manifest)
+    open_waves(folder, manifest, manifest["unit"].to_pylist())
+    return folder
 
 
 class Run:

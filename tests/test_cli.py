@@ -34,6 +34,7 @@ from oodray.job.plan import Plan
 from oodray.models.weights.zoo import get_model, model_names
 from oodray.results.folder import ResultsFolder
 from oodray.results.lease import Lease
+from oodray.results.reading import finished_units
 
 HERE = Path(__file__).parent
 EMBEDDED = "internimage-n-demo"
@@ -548,7 +549,7 @@ class TestOverwrite:
         monkeypatch.setattr(sys, "stdin", Typed(answer))
         done = call(*arguments)
         assert f"Remove the run in {tmp_path / 'out'}, 10 files?" in done.err
-        assert len(ResultsFolder(tmp_path / "out").parts()) == left
+        assert len(finished_units(ResultsFolder(tmp_path / "out"))) == left
         assert len(started) == (left == 0)
         assert done.exit_code == (130 if left else 1)
 
@@ -568,7 +569,7 @@ class TestOverwrite:
             done = call(*arguments)
         assert done.exit_code == 2
         assert f"error: another run is at work on {folder.path}: process " in done.err
-        assert (started, len(folder.parts())) == ([], 10)
+        assert (started, len(finished_units(folder))) == ([], 10)
 
 
 class TestRun:

@@ -50,7 +50,21 @@ def test_a_number_and_a_text_are_two_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [", "? [1]\n: 2", "a: 1\n---\nb: 2", "!!python/name:os.system", "- [<<]", "!!int x"]
+    "text",
+    [
+        "a: [",
+        "? [1]\n: 2",
+        "a: 1\n---\nb: 2",
+        "!!python/name:os.system",
+        "- [<<]",
+        "!!int x",
+        "!!timestamp x",
+        "!!bool x",
+        "!!binary \u00fc",
+        "!!omap x",
+        "!!pairs [1]",
+        "!!set [1]",
+    ],
 )
 def test_what_is_no_yaml_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):

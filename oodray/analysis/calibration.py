@@ -97,7 +97,7 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
         ResultsError: if the folder holds no results.
     """
     k = folder.clustering_rule().k
-    files = CountedFiles(folder.parts())
+    files = CountedFiles.of(folder)
     known, images, failed = known_confidence(folder)
     counting = int(known.labels[0])
     tau = known.quantile(quantile)
@@ -121,7 +121,7 @@ def known_confidence(folder: ResultsFolder) -> tuple[Tally, int, int]:
         DatasetError: if pixels are labelled OoD, or none counts.
         ResultsError: if the folder holds no results.
     """
-    confidence, images, failed = run_confidence(CountedFiles(folder.parts()), folder.clustering_rule().k)
+    confidence, images, failed = run_confidence(CountedFiles.of(folder), folder.clustering_rule().k)
     if confidence.pixels(OOD):
         share = confidence.pixels(OOD) / confidence.pixels()
         raise DatasetError(

@@ -69,7 +69,7 @@ def runs_below(folder: Path) -> tuple[list[ResultsFolder], list[Path]]:
             run.read_run()
         except ResultsError:
             continue  # a run.json of something else
-        if run.manifest.exists() and run.finished_units():
+        if run.manifest.exists() and run.parts():
             found.append(run)
         else:
             empty.append(path)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
+from oodray.results.reading import RowGroup, pieces, read_rows
 from oodray.storage.place import Place
 
 FILES_PER_TASK = 128
@@ -24,12 +24,12 @@ class CountedFiles:
     """Files of result rows, and which of their rows count.
 
     Attributes:
-        parts: the files.
+        parts: the files, closed waves by row group.
         repeated: by file, the rows whose image another row has before them; files without one are left out.
     """
 
-    parts: Sequence[Place]
-    repeated: Mapping[Place, frozenset[int]] = field(default_factory=dict)
+    parts: Sequence[Place | RowGroup]
+    repeated: Mapping[Place | RowGroup, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: ResultsFolder) -> CountedFiles:
@@ -38,7 +38,7 @@ class CountedFiles:
         Raises:
             ResultsError: if it holds none, or one cannot be read.
         """
-        parts = folder.parts()
+        parts = pieces(folder.parts())
         if not parts:
             raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
         return cls(parts, repeated_rows(parts))
@@ -58,10 +58,10 @@ class CountedFiles:
         return [CountedFiles(self.parts[start : start + size], self.repeated) for start in starts]
 
 
-def repeated_rows(parts: Iterable[Place]) -> dict[Place, frozenset[int]]:
+def repeated_rows(parts: Iterable[Place | RowGroup]) -> dict[Place | RowGroup, frozenset[int]]:
     """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
     seen: set[str | None] = set()
-    repeated: dict[Place, frozenset[int]] = {}
+    repeated: dict[Place | RowGroup, frozenset[int]] = {}
     for part in parts:
         again = set()
         for row, image_id in enumerate(read_rows([part], ["image_id"])["image_id"].to_pylist()):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from oodray.analysis.files import CountedFiles
 from oodray.method.rule import Rule
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally
-from oodray.results.cells import clusters_of, score_cells
+from oodray.metrics.tally import IN_DISTRIBUTION, OOD
+from oodray.results.cells import clusters_of, score_counts_by_row
 from oodray.results.rows import OK, STAGES
 
 QUANTILE = 0.95
@@ -83,10 +83,19 @@ def image_facts(files: CountedFiles, rule: Rule | None) -> list[ImageFacts]:
     return [facts for table in files.tables(columns) for facts in _facts(table, rule)]
 
 
+def found_in_images(files: CountedFiles) -> list[ImageFacts]:
+    """The images that are done as `image_facts` has them, without what needs tallies: labels and scores.
+
+    Raises:
+        ResultsError: a file cannot be read.
+    """
+    return [ImageFacts(**row) for table in files.tables([*_PLAIN]) for row in table.to_pylist()]
+
+
 def _facts(table: pa.Table, rule: Rule | None) -> Iterator[ImageFacts]:
     rows = table.select([*_PLAIN, *_SECONDS]).to_pylist()
     judged = np.zeros((4, len(rows)), np.int64) if rule is None else _judged(table["clusters"], len(rows), rule)
-    scores = _image_scores(table["tallies"], len(rows))
+    scores = _image_scores(table["tallies"])
     for index, row in enumerate(rows):
         seconds = {stage: row.pop(f"seconds_{stage}") for stage in STAGES}
         found, missed, false, known = judged[:, index].tolist()
@@ -115,21 +124,11 @@ def _judged(column: pa.ChunkedArray[Any], rows: int, rule: Rule) -> NDArray[np.i
     return counts
 
 
-def _image_scores(column: pa.ChunkedArray[Any], rows: int) -> list[dict[str, float]]:
+def _image_scores(column: pa.ChunkedArray[Any]) -> list[dict[str, float]]:
     """By row, the value of each score that `QUANTILE` of the pixels lie below."""
-    names, cells = score_cells(column)
-    # The tallies of a row follow those of the row before.
-    lengths = column.combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
-    row_of = np.repeat(np.arange(rows), lengths)
-    by_owner = np.argsort(cells.owner, kind="stable")
-    ends = np.cumsum(np.bincount(cells.owner, minlength=cells.owners))
-    found: list[dict[str, float]] = [{} for _ in range(rows)]
-    for owner, (name, row) in enumerate(zip(names, row_of, strict=True)):
-        of_owner = by_owner[ends[owner - 1] if owner else 0 : ends[owner]]
-        if of_owner.size:
-            tally = Tally.from_arrays(cells.keys[of_owner], cells.labels[of_owner], cells.counts[of_owner])
-            found[row][str(name)] = tally.quantile(QUANTILE)
-    return found
+    return [
+        {score: counts.quantile(QUANTILE) for score, counts in of_row.items()} for of_row in score_counts_by_row(column)
+    ]
 
 
 def mean_ood_fraction(images: Sequence[ImageFacts]) -> float | None:

@@ -83,7 +83,7 @@ def detect(
     net: Segmenter | Segmentation,
     *,
     k: int = RunConfig.k,
-    tau: float | None = None,
+    tau: float | str | None = None,
     ood_ratio: float = RunConfig.ood_ratio,
     scores: ScoresAsked | None = None,
     seed: int = RunConfig.seed,
@@ -92,6 +92,7 @@ def detect(
     kmeans_backend: str = RunConfig.kmeans_backend,
     n_init: int = RunConfig.n_init,
     confidence_bits: int = RunConfig.confidence_bits,
+    regions: str = RunConfig.regions,
     threads: int = RunConfig.threads,
     fit: str | os.PathLike[str] | None = None,
     knn_metric: str = RunConfig.knn_metric,
@@ -107,7 +108,7 @@ def detect(
         net: a network, see `oodray.load`; or what a network of your own says of this image, as tensors or as arrays of
             numpy.
         k: the number of clusters.
-        tau: a pixel with a smaller confidence is unsure. None takes the network's own.
+        tau: a pixel with a smaller confidence is unsure. None takes the network's own, `"auto"` that of the fit.
         ood_ratio: T, a cluster with a larger share of unsure pixels is OoD.
         scores: the scores to give, as a list of names and of objects of your own, or as `"ratio,energy"`; None gives
             the default ones.
@@ -118,6 +119,7 @@ def detect(
         kmeans_backend: `"auto"`, `"torch"`, `"cuml"` or `"sklearn"`.
         n_init: restarts of the K-Means.
         confidence_bits: of the keys that confidences are counted by; 16 is exact.
+        regions: `"kmeans"`, `"slic"` or `"grid"`: what takes the place of the clusters.
         threads: CPU threads of PyTorch meanwhile; they can change the last bit of a float.
         fit: the folder of a fit, for scores that need statistics, see `oodray.fit`; without a list of scores, all that
             it holds are given, too.
@@ -152,6 +154,7 @@ def detect(
             "n_init": n_init,
             "confidence_bits": confidence_bits,
             "threads": threads,
+            "regions": regions,
             "fit": None if fit is None else os.fspath(fit),
             "knn_metric": knn_metric,
         },
@@ -164,10 +167,11 @@ def detect(
         segmentation = net if isinstance(net, Segmentation) else _segmentation(net, decoded)
         asked = [*pixel_scores(settings.scores, settings.search_path, settings.fit), *own]
         maps, segmented = _clustered(decoded, segmentation, settings, asked, net)
-        classes = predicted_classes(segmentation.logits, *decoded.size)
+        classes = predicted_classes(segmentation.per_pixel, *decoded.size)
     found = _judged(segmented, settings, classes, config.scores)
     order = [*names_of(config.scores, settings.search_path), *(score.name for score in own)]
-    return replace(found, scores={name: (found.scores | maps.scores)[name] for name in order})
+    pixels = {score.name: maps.of(score, found.clusters) for score in asked}
+    return replace(found, scores={name: (found.scores | pixels)[name] for name in order})
 
 
 def _checked(net: Any) -> Segmenter | Segmentation:
@@ -177,7 +181,9 @@ def _checked(net: Any) -> Segmenter | Segmentation:
         raise ConfigError(f"net must be a network, see oodray.load, or an oodray.Segmentation, not {kind}")
     if isinstance(net, Segmenter):
         return net
-    [found] = check_segmentations([Segmentation(_tensor(net.logits), _tensor(net.features))], 1)
+    as_tensors = {name: _tensor(getattr(net, name)) for name in ("logits", "features", "class_logits", "mask_logits")}
+    known = {name: _tensor(values) for name, values in net.scores.items()}
+    [found] = check_segmentations([replace(net, **as_tensors, scores=known)], 1)
     return found
 
 
@@ -193,6 +199,10 @@ def _tensor(values: Any) -> Any:
 
 def _config(net: Segmenter | Segmentation, given: dict[str, Any]) -> RunConfig:
     """The settings, checked as those of a run are."""
+    if given["tau"] == "auto":
+        if given["fit"] is None:
+            raise ConfigError('tau="auto" takes the tau of a fit: pass fit="FIT", see oodray.fit')
+        given = given | {"tau": Fit(given["fit"]).tau}
     tau = given["tau"] if given["tau"] is not None else getattr(net, "tau", None)
     if tau is None:
         name = getattr(net, "name", None)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from oodray.api.calibrate import check_quantile, in_distribution_layers
 from oodray.api.start import plain, planned
@@ -180,7 +179,9 @@ def _check(chosen: FitSettings, images: int | None) -> None:
         ("bank_dims", chosen.bank_dims),
         ("bank_coreset", chosen.bank_coreset),
     ):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, SupportsIndex) or value.__index__() < 1
+        ):
             raise ConfigError(f"{name} must be a whole number of at least 1, got {shown(value)}")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oodray.errors import ResultsError
-from oodray.report.page.document import MOST_DRAWN, Written, write_report
+from oodray.report.page.document import Written, write_report
+from oodray.report.page.selection import MOST_DRAWN
 from oodray.report.terminal import note, silent_console
 from oodray.results.folder import ResultsFolder
 from oodray.storage.place import Place, storage_path

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -24,7 +26,7 @@ from oodray.cli.show import show
 from oodray.cli.status import status
 from oodray.cli.sweep import sweep
 from oodray.cluster.signals import stoppable
-from oodray.errors import OodrayError
+from oodray.errors import ConfigError, OodrayError
 
 app = typer.Typer(
     help="Find, in every image of a dataset, the regions that a trained segmentation network was never taught.",
@@ -60,8 +62,10 @@ def main() -> NoReturn:
     """Entry point: errors become one message and an exit code, tracebacks need --debug."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    _open_closed_streams()
     with stoppable() as stop:
         try:
+            _require_working_folder()
             # Where a command ends with `typer.Exit`, this is its code.
             exit_code = app(args=arguments, prog_name="oodray", standalone_mode=False)
             if exit_code == INTERRUPTED:
@@ -75,6 +79,33 @@ def main() -> NoReturn:
             if debug:
                 traceback.print_exc()
             _fail(*_message_and_code(error))
+
+
+def _open_closed_streams() -> None:
+    """Have standard streams that are closed, as some schedulers leave them, lead nowhere.
+
+    Otherwise the next file that is opened takes their number, and what is meant for a terminal goes into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
+def _require_working_folder() -> None:
+    """Refuse to work in a folder that was removed: torch would end the process without a word on why."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working folder is gone: it was removed or replaced. Change to it again with cd"
+        ) from None
 
 
 def _message_and_code(error: Exception) -> tuple[str, int]:

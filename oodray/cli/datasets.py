@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from oodray.cli import options as shared
+from oodray.config import SETTINGS
 from oodray.report.terminal import console
 
 app = typer.Typer(help="Known datasets, and whether a folder holds one.", invoke_without_command=True)
@@ -28,7 +29,8 @@ def datasets(context: typer.Context) -> None:
 @app.command()
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.")],
-    root: Annotated[Path, typer.Option(help="The dataset's own folder.")],
+    root: Annotated[Path, typer.Option(help="The dataset's own folder, or a list of images.")],
+    split: Annotated[str | None, shared.option(SETTINGS["split"])] = None,
     allow_outside_root: shared.AllowOutsideRoot = None,
 ) -> None:
     """Decode and count everything in a dataset's folder; exit code 1 if something is wrong."""
@@ -37,7 +39,8 @@ def check(
     from oodray.report.dataset_check import check_lines
     from oodray.storage.place import storage_path
 
-    report = check_dataset(get_layout(name), storage_path(root), allow_outside=bool(allow_outside_root))
+    layout = get_layout(name) if split is None else get_layout(name).of_split(split)
+    report = check_dataset(layout, storage_path(root), allow_outside=bool(allow_outside_root))
     for line in check_lines(report):
         typer.echo(line)
     if not report.ok:

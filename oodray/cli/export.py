@@ -16,7 +16,7 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="png, coco, yolo-seg, labelme, geojson, fiftyone, smiyc, fishyscapes, ade-ood or hf; see docs/report.md."
+            help="png, coco, yolo-seg, labelme, geojson, fiftyone, smiyc, fishyscapes, ade-ood or hf: docs/report.md."
         ),
     ],
     score: Annotated[

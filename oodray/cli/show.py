@@ -11,11 +11,22 @@ from oodray.cli.terminal import Out
 
 def show(
     out: Out,
-    image_id: Annotated[str | None, typer.Argument(metavar="[IMAGE_ID]", help="Without it: the extremes.")] = None,
+    image_id: Annotated[
+        str | None, typer.Argument(metavar="[IMAGE_ID]", help="Without it, and without options: the extremes.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, help="So many images with the highest image score.")] = 0,
+    bottom: Annotated[int, typer.Option(min=0, help="So many with the lowest.")] = 0,
+    worst: Annotated[
+        bool, typer.Option("--worst", help="The images with the most missed pixels and with the most false alarms.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="All images.")] = False,
 ) -> None:
-    """Draw image, label, clusters, ratio and mask side by side, as PNG files under OUT/pictures."""
-    from oodray.report.pictures import write_pictures
+    """Draw image, mask, label, clusters and ratio, as PNG files under OUT/pictures."""
+    from oodray.errors import ConfigError
+    from oodray.report.pictures import EITHER_END, Choice, write_pictures
     from oodray.results.folder import ResultsFolder
 
-    for path in write_pictures(ResultsFolder(out), image_id):
-        typer.echo(path)
+    choice = Choice(top=top, bottom=bottom, worst=worst, every=every)
+    if image_id is not None and choice != Choice():
+        raise ConfigError("name an image, or choose some with --top, --bottom, --worst or --all, not both")
+    write_pictures(ResultsFolder(out), image_id, EITHER_END if choice == Choice() else choice, on_picture=typer.echo)

@@ -32,6 +32,7 @@ def sweep(
     ] = None,
 ) -> None:
     """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
+    from oodray.analysis.labels import refuse_without_labels
     from oodray.analysis.sweep import edges, make_request, sweep_run, usual_taus
     from oodray.ranges import decimal_range
     from oodray.report.heat_map import write_heat_maps
@@ -39,6 +40,7 @@ def sweep(
     from oodray.results.folder import ResultsFolder, write_table
 
     folder, terminal = ResultsFolder(out), console()
+    refuse_without_labels(folder, "there is no setting to choose")
     if tau is None:
         tau = usual_taus(folder if select_on is None else ResultsFolder(select_on))
         note(terminal, f"tau {tau}, where the confidences lie; --tau sweeps others")

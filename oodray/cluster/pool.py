@@ -53,7 +53,9 @@ def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]
     _refuse_what_is_not_there(asked, cpus, gpus, machines)
     # A Ray of our own may have more CPUs than the machine has cores, and at the end those of the workers are free too:
     # each task on one of them would first start a process, which takes seconds. Ray warns of more than there are units.
-    tasks = min(usable_cores(), units) if cluster_address(config.ray_address) is None else None
+    # Beside networks on CPUs, which take most of the time, decoding and finishing share the cores.
+    cores = usable_cores() if gpus else max(1, usable_cores() // 2)
+    tasks = min(cores, units) if cluster_address(config.ray_address) is None else None
     return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -10,7 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 from oodray.cluster.shares import usable_cores
 from oodray.cluster.signals import kept
@@ -21,8 +22,23 @@ LOCAL_CPUS = 4
 
 CONNECT_SECONDS = 10
 
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+_REMEDIES = {
+    "AF_UNIX path length": "Name a folder with a short path for Ray's own files: RAY_TMPDIR=/tmp",
+    "Could not find any running Ray instance": "Start one with `ray start --head`, or leave out --ray-address and "
+    "RAY_ADDRESS",
+    "Timed out waiting for file": "Is there room in the folder of that file? RAY_TMPDIR=DIR names another for Ray's "
+    "own files",
+    "Version mismatch": "Start oodray with the Ray and the Python of the cluster, such as those of its image",
+}
+"""What to do next, by words of Ray's errors."""
+
 _TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables by which a user decides on tokens."""
+
+_NOT_NEEDED = ("start_monitor", "start_log_monitor", "start_api_server")
+"""What starts the autoscaler, the process that sends logs to the driver, and that of the dashboard, which is off."""
 
 
 class Session:
@@ -71,7 +87,8 @@ class Session:
                     _start_local(self._local_cpus)
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            raise RunError(f"cannot {where}: {error}{_advice(str(error), self._address)}") from error
+            reason = str(error).rstrip(". \n")
+            raise RunError(f"cannot {where}: {reason}. {_advice(error, self._address)}") from error
 
     def __exit__(self, *error: object) -> None:
         ray = sys.modules.get("ray")
@@ -112,15 +129,16 @@ def is_running() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _advice(reason: str, address: str | None) -> str:
-    """What to do next, as far as the reason tells."""
-    if "AF_UNIX path length" in reason:
-        return ". Name a folder with a short path for Ray's own files: RAY_TMPDIR=/tmp"
-    if address is None:
-        return ". Without Ray, in this process alone: --executor local"
-    if "Version mismatch" in reason:
-        return "Start oodray with the Ray and the Python of the cluster, such as those of its image"
-    return ". If the cluster asks for a token, set RAY_AUTH_MODE=token"
+def _advice(error: Exception, address: str | None) -> str:
+    """What to do next, as far as the error tells."""
+    for words, remedy in _REMEDIES.items():
+        if words in str(error):
+            return remedy
+    if address is not None:
+        return "If the cluster asks for a token, set RAY_AUTH_MODE=token"
+    if isinstance(error, OSError) and error.errno in _NO_PLACE:
+        return "Ray's own files have no place there, which may be another user's: RAY_TMPDIR=DIR names another"
+    return "Without Ray, in this process alone: --executor local"
 
 
 def cluster_address(address: str | None) -> str | None:
@@ -145,19 +163,36 @@ def _require_listener(address: str) -> None:
 
 def _start_local(wanted: int) -> None:
     import ray
-    from ray._private import ray_constants
 
     cpus = max(LOCAL_CPUS, usable_cores(), wanted)
     # Logical CPUs only decide how many tasks run at once. The dashboard stays off, and its port closed.
-    # Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster.
-    clusters = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    with for_one_machine():
         ray.init(
             address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
         )
+
+
+@contextlib.contextmanager
+def for_one_machine() -> Iterator[None]:
+    """Have `ray.init` start what a Ray of one machine needs, for which Ray has no switch.
+
+    Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster. And it
+    starts processes of which nobody asks anything there, and waits for the last of them: a third of its start.
+    """
+    from ray._private import ray_constants
+    from ray._private.node import Node
+
+    kept: list[tuple[Any, str, Any]]
+    kept = [(Node, name, getattr(Node, name)) for name in _NOT_NEEDED if hasattr(Node, name)]
+    kept.append((ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER))
+    for _, name, _ in kept[:-1]:
+        setattr(Node, name, lambda *_, **__: None)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        for owner, name, value in kept:
+            setattr(owner, name, value)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from oodray.cluster.nodes import Node, check_packages, run_on_each_node
 from oodray.errors import ConfigError, RunError
-from oodray.results.folder import ResultsFolder
 from oodray.storage.place import Place, storage_path
 from oodray.storage.remote import is_remote
 
@@ -18,8 +17,10 @@ _REMEDY = (
 )
 
 
-def check_shared_storage(places: dict[str, str], folder: ResultsFolder, machines: list[Node]) -> None:
-    """Ask every node of a cluster for some places, by name, and for the results folder; one node needs no asking.
+def check_shared_storage(places: dict[str, str], out: Place, inside: Place, machines: list[Node]) -> None:
+    """Ask every node of a cluster for some places, by name, and for the folder `out`; one node needs no asking.
+
+    `inside` is a file that this machine wrote into `out`.
 
     Raises:
         ConfigError: naming the node that does not see something, and what.
@@ -28,8 +29,8 @@ def check_shared_storage(places: dict[str, str], folder: ResultsFolder, machines
     if len(machines) < 2:
         return
     check_packages(machines)
-    with _mark(folder) as mark:
-        for machine, problem in run_on_each_node(machines, lacking, places, str(mark), str(folder.path)):
+    with _mark(out, inside) as mark:
+        for machine, problem in run_on_each_node(machines, lacking, places, str(mark), str(out)):
             if problem is not None:
                 raise ConfigError(f"the node {machine.address} {problem}")
 
@@ -64,16 +65,16 @@ def _is_there(place: str) -> bool:
 
 
 @contextlib.contextmanager
-def _mark(folder: ResultsFolder) -> Iterator[Place]:
-    """A file in the results folder, as a folder of that name may be on every machine."""
-    mark = folder.path / f".{uuid.uuid4().hex}.tmp"
+def _mark(out: Place, inside: Place) -> Iterator[Place]:
+    """A file in the folder that no other has, as a folder of that name may be on every disk; a store is one for all."""
+    mark = out / f".{uuid.uuid4().hex}.tmp"
     if is_remote(mark):
-        yield folder.run
+        yield inside
         return
     try:
         mark.touch()
         yield mark
     except OSError as error:
-        raise RunError(f"cannot write to {folder.path}: {error.strerror}") from error
+        raise RunError(f"cannot write to {out}: {error.strerror}") from error
     finally:
         mark.unlink(missing_ok=True)

@@ -26,7 +26,14 @@ from oodray.datasets.findings import (
     WhiteMasks,
     WrongCount,
 )
-from oodray.datasets.images import LabelCodes, decode_codes, decode_with_warning, read_bytes, storage_oddities
+from oodray.datasets.images import (
+    LabelCodes,
+    decode_codes,
+    decode_with_warning,
+    read_bytes,
+    read_label,
+    storage_oddities,
+)
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.layouts import count_warning
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
@@ -82,6 +89,7 @@ class CheckReport:
 class _Inspection:
     """What could be read of one sample; labels are those of a sample without findings, storage is how it is stored."""
 
+    labelled: bool = True
     size: tuple[int, int] | None = None
     codes: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
@@ -101,6 +109,7 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
     sizes: Counter[tuple[int, int]] = Counter()
     without_ood, hidden = [], []
     storage: Counter[str] = Counter()
+    labelled = 0
     warning = count_warning(layout, samples)
     for sample in samples:
         inspection = _inspect(sample, layout.label_codes)
@@ -109,7 +118,8 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         total.labels.update(inspection.labels)
         total.findings += inspection.findings
         storage.update(inspection.storage)
-        if sample.label_uri is None or set(inspection.labels) == {IGNORE}:
+        labelled += inspection.labelled
+        if not inspection.labelled or set(inspection.labels) == {IGNORE}:
             hidden.append(sample.image_id)
         elif inspection.labels and layout.label_codes.ood and not inspection.labels[OOD]:
             without_ood.append(sample.image_id)
@@ -118,7 +128,7 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         root=root,
         images=len(samples),
         published=layout.images,
-        labelled=sum(sample.label_uri is not None for sample in samples),
+        labelled=labelled,
         sizes=sizes,
         codes=total.codes,
         labels=total.labels,
@@ -144,12 +154,14 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
 def _inspect(sample: Sample, label_codes: LabelCodes) -> _Inspection:
     inspection = _Inspection()
     codes = None
-    if sample.label_uri is not None:
-        try:
-            codes = decode_codes(read_bytes(sample.label_uri))
+    try:
+        label = read_label(sample.label_uri)
+        inspection.labelled = label is not None
+        if label is not None:
+            codes = decode_codes(label)
             inspection.codes = _pixels(codes)
-        except ImageError as error:
-            inspection.findings.append(BrokenSample(sample.image_id, str(error)))
+    except ImageError as error:
+        inspection.findings.append(BrokenSample(sample.image_id, str(error)))
     try:
         _inspect_image(inspection, read_bytes(sample.image_uri), None if codes is None else codes.shape)
     except ImageError as error:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from oodray.datasets.jpeg_end import NO_END, with_end
+from oodray.datasets.members import Member, TarMember, member_of
 from oodray.datasets.png_chunks import without_texts
 from oodray.datasets.tiff_kinds import SIGNATURES as TIFF_SIGNATURES
 from oodray.datasets.tiff_kinds import tiff_kind
@@ -41,6 +42,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 _LABEL_FORMATS = ("PNG", "BMP", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", *TIFF_SIGNATURES)
+_NEARLY_BLACK = 2**12
+"""Cameras of 10 and 12 bits write values of 16 bits that stay below this."""
+
 _CONVERT = "oodray takes 1, 3 or 4 channels of 8 or 16 bits: convert it, with a range of brightness that you choose"
 _CODE_COUNT = 65536
 _UNKNOWN = 254
@@ -109,11 +113,17 @@ class LabelCodes:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Contents of the file at a path, on a disk or in an object store.
+    """Contents of the file at a path, on a disk or in an object store, or inside of a file there.
 
     Raises:
         ImageError: it cannot be read, is a pipe or a device, or has more than `MAX_BYTES`.
     """
+    member = member_of(uri)
+    if member is not None:
+        data = _read_member(uri, member)
+        if data is None:
+            raise ImageError(f"cannot read {uri}: it is empty there")
+        return data
     try:
         if is_remote(uri):
             return _read_remote(storage_path(uri))
@@ -126,6 +136,26 @@ def read_bytes(uri: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"cannot read {uri}: {reason}") from error
+
+
+def read_label(uri: str | None) -> bytes | None:
+    """Contents of a label file; None where an image has no label, as in a table some may have none.
+
+    Raises:
+        ImageError: as `read_bytes`.
+    """
+    if uri is None:
+        return None
+    member = member_of(uri)
+    return read_bytes(uri) if member is None else _read_member(uri, member)
+
+
+def _read_member(uri: str, member: Member) -> bytes | None:
+    if isinstance(member, TarMember):
+        _refuse_large(uri, member.size)
+    data = member.read()
+    _refuse_large(uri, len(data or b""))
+    return data
 
 
 def _read_remote(path: Place) -> bytes:
@@ -167,24 +197,32 @@ def decode_with_warning(data: bytes) -> tuple[NDArray[np.uint8], str | None]:
     """
     with _image_errors("image", data):
         try:
-            return _rgb(data), None
+            return _rgb(data)
         except OSError:
             whole = with_end(data)
             if whole is None:
                 raise
-        return _rgb(whole), NO_END
+        return _rgb(whole)[0], NO_END
 
 
-def _rgb(data: bytes) -> NDArray[np.uint8]:
+def _rgb(data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+    """Pixels as `decode_image` gives them, and whether hardly anything is seen on them."""
     image = _load("image", data)
     tiff = tiff_kind(data)
     odd = tiff and tiff.no_brightness()
     if odd or image.mode in ("I", "F", "LAB"):
         raise ImageError(f"the image is a TIFF of {odd or 'an unknown kind'}; {_CONVERT}")
-    if image.mode.startswith("I;16"):
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+    if not image.mode.startswith("I;16"):
+        return np.array(image.convert("RGB")), None
+    values = np.asarray(image)
+    grey = (values >> 8).astype(np.uint8)
+    brightest = int(values.max())
+    dark = (
+        f"its values of 16 bits reach {brightest} of 65535, so that it is nearly black; multiply them first"
+        if 0 < brightest < _NEARLY_BLACK
+        else None
+    )
+    return np.repeat(grey[..., None], 3, axis=2), dark
 
 
 def storage_oddities(data: bytes) -> list[str]:
@@ -193,7 +231,7 @@ def storage_oddities(data: bytes) -> list[str]:
         found = []
         if image.format == "WEBP":
             found.append("WebP, which older tools cannot read")
-        if image.mode != "LAB" and "A" in image.getbands():
+        if image.mode != "LAB" and ("A" in image.getbands() or "transparency" in image.info):
             found.append("an alpha channel, which is dropped")
         if "gamma" in image.info:
             found.append("a gamma chunk, which some tools apply; oodray takes the pixels as they are stored")

@@ -65,8 +65,12 @@ def pair_off(files: Iterable[PurePosixPath]) -> Pairing:
     """
     images: list[PurePosixPath] = []
     of_folders: defaultdict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
+    known: dict[PurePosixPath, PurePosixPath | None] = {}
     for path in sorted(files):
-        folder = _label_folder(path)
+        parent = path.parent
+        if parent not in known:
+            known[parent] = _label_folder(parent)
+        folder = known[parent]
         if folder is not None:
             of_folders[folder].append(path)
         elif is_image_name(path.name):
@@ -76,8 +80,8 @@ def pair_off(files: Iterable[PurePosixPath]) -> Pairing:
     outside: set[PurePosixPath] = set()
     for folder in sorted(of_folders, key=_order_of_labels):
         near = [path for path in below[folder.parent] if path not in outside]
-        _take_labels(folder, of_folders[folder], near, pairing)
-        outside.update(pairing.outside)
+        outside.update(_take_labels(folder, of_folders[folder], near, pairing))
+    pairing.outside = sorted(outside)
     pictures = [path for folder in pairing.doubtful for path in of_folders[folder] if is_image_name(path.name)]
     _take_rest([path for path in sorted([*images, *pictures]) if path not in outside], pairing)
     return pairing
@@ -85,35 +89,37 @@ def pair_off(files: Iterable[PurePosixPath]) -> Pairing:
 
 def _take_labels(
     folder: PurePosixPath, files: list[PurePosixPath], near: list[PurePosixPath], pairing: Pairing
-) -> None:
-    """Match the files of a folder of labels with the images below the folder that it lies in."""
+) -> set[PurePosixPath]:
+    """Match the files of a folder of labels with the images below the folder that it lies in; gives those outside."""
     above = folder.parent
     side = _image_folder(above, near) or above
     inside = [path for path in near if path.is_relative_to(side)]
     names = _Names(inside)
-    mirrors = {path: (side / path.relative_to(folder)).parent for path in files}
+    mirrored = {parent: side / parent.relative_to(folder) for parent in {path.parent for path in files}}
+    mirrors = {path: mirrored[path.parent] for path in files}
     chosen = names.labels(mirrors, LABEL_ENDINGS)
     if not chosen and any(is_image_name(path.name) for path in files):
         pairing.doubtful.append(folder)
-        return
+        return set()
     for image, label in chosen.items():
         pairing.labels.setdefault(image, label)
     taken = set(chosen.values())
     left = (path for path in files if path not in taken)
     pairing.unmatched += [path for path in left if names.lacks(mirrors[path], path, pairing.labels)]
-    if chosen:
-        pairing.outside += sorted(set(near) - set(inside))
+    return set(near) - set(inside) if chosen else set()
 
 
 def _take_rest(images: list[PurePosixPath], pairing: Pairing) -> None:
     """What is left are images, but for labels that lie beside them."""
     endings = LABEL_ENDINGS[1:]
-    suspects = {path: path.parent for path in images if _plain(path.stem).endswith(endings)}
-    chosen = _Names(path for path in images if path not in suspects).labels(suspects, endings)
-    pairing.beside += sorted(chosen.values())
-    labels = set(pairing.beside)
-    for image in (image for image in images if image not in labels):
-        pairing.labels[image] = pairing.labels.get(image) or chosen.get(image)
+    open_ones = [path for path in images if path not in pairing.labels]
+    suspects = {path: path.parent for path in open_ones if _plain(path.stem).endswith(endings)}
+    names = _Names(path for path in open_ones if path not in suspects) if suspects else _Names([])
+    chosen = names.labels(suspects, endings)
+    pairing.beside = sorted(chosen.values())
+    taken = set(pairing.beside)
+    for image in (image for image in open_ones if image not in taken):
+        pairing.labels[image] = chosen.get(image)
 
 
 class _Names:
@@ -164,9 +170,9 @@ class _Names:
         return None
 
 
-def _label_folder(path: PurePosixPath) -> PurePosixPath | None:
-    """The first folder on the way to a file that is called as one of labels."""
-    *folders, _ = path.parts
+def _label_folder(parent: PurePosixPath) -> PurePosixPath | None:
+    """The first folder on the way to a folder, itself included, that is called as one of labels."""
+    folders = parent.parts
     depth = next((depth for depth, name in enumerate(folders, 1) if name.casefold() in LABEL_FOLDERS), None)
     return None if depth is None else PurePosixPath(*folders[:depth])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import posixpath
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import ClassVar
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.remarks import remark
 from oodray.errors import DatasetError
-from oodray.storage.place import Place, is_inside, listing, path_inside, storage_path
+from oodray.storage.place import Place, concurrently, is_inside, listing, path_inside, storage_path
+from oodray.storage.remote import is_remote
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
@@ -21,6 +23,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", "
 CAMERA = "_leftImg8bit"
 """How Cityscapes and LostAndFound end the names of their images."""
 
+_OF_SYSTEMS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"})
 _FILES_OF_A_RUN = frozenset({"run.json", "manifest.parquet"})
 
 Pair = tuple[Place, Place | None]
@@ -45,10 +48,11 @@ class Sample:
     label_uri: str | None
 
 
-class Layout(ABC):
+class Layout:
     """Where a dataset keeps its images and labels below its root.
 
-    A subclass declares the attributes and yields its files from `pairs`; `find` does the rest.
+    A subclass declares the attributes and yields its files from `pairs`; `find` does the rest. One whose images lie
+    inside of files, or that are named in one, has `samples` of its own instead.
 
     Attributes:
         name: what `--dataset` takes.
@@ -78,20 +82,38 @@ class Layout(ABC):
     white_is_ood: ClassVar[str | None] = None
     drawn: ClassVar[bool] = False
 
-    @abstractmethod
     def pairs(self, root: Place) -> Iterable[Pair]:
         """Image and label files below an absolute root that has all `folders`, in any order.
 
         A label file that should be there is named even if it is not: its image then becomes an error row.
         Left out, the image would drop out of the metrics in silence.
         """
+        raise NotImplementedError(f"{type(self).__name__} has neither pairs nor samples")
+
+    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
+        """The samples below an absolute root, in any order; see `find`."""
+        self._require_folders(root)
+        pairs = list(self.pairs(root))
+        self._require_files(root, pairs)
+        samples = [_sample(root, *pair) for pair in pairs]
+        if not allow_outside:
+            refuse_outside(root, files_of(samples))
+        return samples
+
+    def of_split(self, split: str) -> Layout:
+        """The layout of one split of the dataset, for one whose files are named after splits.
+
+        Raises:
+            DatasetError: it has no splits.
+        """
+        raise DatasetError(f"--split {split} does not go with --dataset {self.name}, whose files have no splits")
 
     def form(self, root: Place) -> tuple[str, ...] | None:
         """Which of `folders` and `repackings` lies below a root; None where none is whole."""
         forms = (self.folders, *self.repackings)
         return next((form for form in forms if all(_is_folder(root / folder) for folder in form)), None)
 
-    def prepare(self, root: Place) -> None:  # noqa: B027 - a hook: only the demo dataset has something to do
+    def prepare(self, root: Place) -> None:
         """Make the dataset where oodray can do that itself."""
 
     def find(self, root: Place, *, allow_outside: bool = False) -> list[Sample]:
@@ -106,14 +128,9 @@ class Layout(ABC):
                 leads outside.
         """
         root = storage_path(root)
-        _uri(root)
+        valid_uri(root)
         try:
-            self._require_folders(root)
-            pairs = list(self.pairs(root))
-            self._require_files(root, pairs)
-            samples = sorted((_sample(root, *pair) for pair in pairs), key=lambda sample: sample.image_id)
-            if not allow_outside:
-                _refuse_outside(root, pairs)
+            samples = sorted(self.samples(root, allow_outside=allow_outside), key=lambda sample: sample.image_id)
         except OSError as error:
             raise DatasetError(f"cannot read {error.filename or root}: {error.strerror}") from error
         for first, second in itertools.pairwise(samples):
@@ -152,7 +169,7 @@ class Layout(ABC):
 
 
 def image_files(folder: Place, *, recursive: bool = False) -> list[Place]:
-    """Image files in a folder, told by suffix, sorted; without hidden files and folders; links are followed.
+    """Image files in a folder, told by suffix, sorted; links are followed. What is hidden or a system keeps is none.
 
     A folder below it that holds a `run.json` and a `manifest.parquet` is a results folder of oodray and is left out:
     the pictures that `oodray show` draws there are no images of the dataset. One that may not be read, such as the
@@ -161,7 +178,7 @@ def image_files(folder: Place, *, recursive: bool = False) -> list[Place]:
     Raises:
         OSError: a folder cannot be read.
     """
-    return sorted(path for path in _walk(folder, recursive, above=frozenset()) if is_image_name(path.name))
+    return files_named(is_image_name, folder, recursive=recursive)
 
 
 def all_files(folder: Place) -> list[Place]:
@@ -170,7 +187,28 @@ def all_files(folder: Place) -> list[Place]:
     Raises:
         OSError: a folder cannot be read.
     """
-    return sorted(_walk(folder, True, above=frozenset()))
+    return files_named(lambda _: True, folder, recursive=True)
+
+
+def files_named(wanted: Callable[[str], bool], folder: Place, *, recursive: bool = False) -> list[Place]:
+    """As `image_files`, but files whose name is wanted.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    found: list[Place] = []
+    # Level by level, as the folders of one are listed side by side in an object store.
+    level = [(folder, frozenset[Place]())]
+    while level:
+        below = []
+        contents = concurrently(lambda inside: _content(*inside), level, is_remote(folder))
+        for (inside, above), entries in zip(level, contents, strict=True):
+            found += [path for path, is_dir in entries if not is_dir and wanted(path.name)]
+            way = above | {inside.resolve()}
+            # Not along a link back to a folder on the way here.
+            below += [(path, way) for path, is_dir in entries if is_dir and recursive and path.resolve() not in way]
+        level = below
+    return sorted(found)
 
 
 def mirrored(
@@ -199,25 +237,21 @@ def frame_name(image: Place) -> str:
     return image.stem.removesuffix(CAMERA)
 
 
-def _walk(folder: Place, recursive: bool, above: frozenset[Place]) -> Iterator[Place]:
-    real = folder.resolve()
-    if real in above:  # a link back to a folder on the way here
-        return
+def _content(folder: Place, above: frozenset[Place]) -> list[tuple[Place, bool]]:
+    """What lies in a folder that has some above it; nothing where it is a results folder, or may not be read."""
     try:
-        entries = [(path, is_dir) for path, is_dir in listing(folder) if not path.name.startswith(".")]
+        entries = [(path, is_dir) for path, is_dir in listing(folder) if not _is_of_the_system(path.name)]
     except PermissionError:
         if not above:  # the folder that was asked for
             raise
         remark(f"{folder} may not be read: what is in it is left out. `chmod -R a+rX {folder}` lets everybody read it")
-        return
-    if above and _FILES_OF_A_RUN.issubset(path.name for path, _ in entries):
-        return
-    for path, is_dir in entries:
-        if is_dir:
-            if recursive:
-                yield from _walk(path, recursive, above | {real})
-        else:
-            yield path
+        return []
+    return [] if above and _FILES_OF_A_RUN.issubset(path.name for path, _ in entries) else entries
+
+
+def _is_of_the_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or one in which a system keeps its own: thumbnails, what was deleted."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def _is_folder(path: Place) -> bool:
@@ -237,18 +271,28 @@ def is_image_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _refuse_outside(root: Place, pairs: Iterable[Pair]) -> None:
-    """No link in a dataset, which may come from anywhere, leads to other files of this machine."""
-    real_root = root.resolve()
-    folders: dict[Place, bool] = {}
-    named = filter(None, itertools.chain.from_iterable(pairs))
-    for path in (path for path in named if "\0" not in str(path)):  # no file can have that name
+def files_of(samples: Iterable[Sample]) -> Iterator[str]:
+    """The files of samples, images and labels."""
+    return (uri for sample in samples for uri in (sample.image_uri, sample.label_uri) if uri is not None)
+
+
+def refuse_outside(root: Place, files: Iterable[str]) -> None:
+    """No link in a dataset, which may come from anywhere, leads to other files of this machine.
+
+    Raises:
+        DatasetError: one does.
+    """
+    real_root, has_links = root.resolve(), not is_remote(root)
+    folders: dict[str, bool] = {}
+    # As texts: there may be millions.
+    for path in (path for path in files if "\0" not in path):  # no file can have that name
         # Links to folders are looked up once a folder, on network drives too.
-        inside = folders.get(path.parent)
+        folder = posixpath.dirname(path)
+        inside = folders.get(folder)
         if inside is None:
-            inside = folders[path.parent] = is_inside(path.parent.resolve(), real_root)
-        if path.is_symlink() or not inside:
-            target = path.resolve()
+            inside = folders[folder] = is_inside(storage_path(folder).resolve(), real_root)
+        if not inside or (has_links and os.path.islink(path)):  # noqa: PTH114 - a Path takes longer than the look
+            target = storage_path(path).resolve()
             if not is_inside(target, real_root):
                 raise DatasetError(
                     f"{path} leads outside of the dataset's folder, to {target}; "
@@ -258,10 +302,15 @@ def _refuse_outside(root: Place, pairs: Iterable[Pair]) -> None:
 
 def _sample(root: Place, image: Place, label: Place | None) -> Sample:
     image_id = str(path_inside(image, root).with_suffix(""))
-    return Sample(image_id, _uri(image), None if label is None else _uri(label))
+    return Sample(image_id, valid_uri(image), None if label is None else valid_uri(label))
 
 
-def _uri(path: Place) -> str:
+def valid_uri(path: Place) -> str:
+    """The name of a place.
+
+    Raises:
+        DatasetError: it is not valid UTF-8.
+    """
     text = str(path)
     try:
         text.encode()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sized
 
 from oodray.datasets.anomalies import AdeOod, RoadAnomaly, RoadAnomaly21, RoadObstacle21, StreetHazards
+from oodray.datasets.hf_parquet import HfParquet
+from oodray.datasets.image_list import ImageList
 from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, CamVidKnown, Cityscapes
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
 from oodray.datasets.own import Demo, DemoValidation, Folder, FolderWhiteOod
+from oodray.datasets.webdataset import WebDataset
 from oodray.errors import DatasetError
 from oodray.spelling import did_you_mean
 
@@ -21,6 +24,9 @@ LAYOUTS: dict[str, Layout] = {
         DemoValidation(),
         Folder(),
         FolderWhiteOod(),
+        ImageList(),
+        WebDataset(),
+        HfParquet(),
         RoadAnomaly(),
         AdeOod(),
         RoadAnomaly21(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,7 +17,7 @@ from oodray.datasets.layout import Layout
 from oodray.errors import ResultsError
 from oodray.records import Int32, from_arrow, schema_of
 from oodray.storage.atomic import replacing
-from oodray.storage.place import Place
+from oodray.storage.place import Place, open_seekable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,21 +98,27 @@ def read_manifest(path: Place) -> pa.Table:
     Raises:
         ResultsError: it is not there, damaged, or no manifest.
     """
-    try:
-        with path.open("rb") as file:
-            table = pq.ParquetFile(file).read()
+    with _opened(path) as file:
+        table = file.read()
         table.validate(full=True)
         names = ", ".join(table.column_names)
-    except OSError as error:
-        raise ResultsError(f"cannot read the manifest {path}: {error.strerror or error}") from error
-    except (pa.ArrowException, ValueError) as error:  # ValueError: names that are not UTF-8
-        raise ResultsError(f"the manifest {path} is damaged ({error}); start a new run elsewhere") from error
     if not table.schema.equals(MANIFEST_SCHEMA):
         raise ResultsError(
             f"{path} is not a manifest of this version: its columns are {names}, "
             f"expected are {', '.join(MANIFEST_SCHEMA.names)}; start a new run elsewhere"
         )
     return table
+
+
+@contextlib.contextmanager
+def _opened(path: Place) -> Iterator[pq.ParquetFile]:
+    try:
+        with open_seekable(path) as file:
+            yield pq.ParquetFile(file)
+    except OSError as error:
+        raise ResultsError(f"cannot read the manifest {path}: {error.strerror or error}") from error
+    except (pa.ArrowException, ValueError) as error:  # ValueError: names that are not UTF-8
+        raise ResultsError(f"the manifest {path} is damaged ({error}); start a new run elsewhere") from error
 
 
 def image_ids(table: pa.Table) -> list[str]:
@@ -130,6 +138,25 @@ def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:
         for image in from_arrow(ListedImage, batch.to_struct_array()):
             images.setdefault(image.unit, []).append(image)
     return images
+
+
+def slices_by_unit(table: pa.Table, units: int) -> Iterator[dict[int, list[ListedImage]]]:
+    """The images of a manifest by their unit, so many units at a time: of millions, few exist as objects at once."""
+    column = table["unit"].to_numpy()
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(column)) + 1, [len(column)]]) if len(column) else np.empty(0)
+    for first in range(0, len(starts) - 1, units):
+        start, end = int(starts[first]), int(starts[min(first + units, len(starts) - 1)])
+        yield images_by_unit(table.slice(start, end - start))
+
+
+def count_images(path: Place) -> int:
+    """How many images a manifest lists, by its footer.
+
+    Raises:
+        ResultsError: it is not there, or damaged.
+    """
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def manifest_digest(table: pa.Table) -> str:

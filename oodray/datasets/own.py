@@ -82,7 +82,7 @@ class Folder(Layout):
     )
     folders = ()
     label_codes = USUAL_CODES
-    white_is_ood = "folder-255"
+    white_is_ood: ClassVar[str | None] = "folder-255"
 
     def pairs(self, root: Place) -> Iterable[Pair]:
         """All images below the root, with the labels that pair off with them by name.
@@ -117,10 +117,10 @@ class FolderWhiteOod(Folder):
     where = "your own images, with masks of 0 and 255"
     tree = (
         "ROOT/images/**/NAME.jpg\n"
-        "ROOT/labels/**/NAME.png   0 in-distribution, 255 OoD; nothing is ignored\n"
+        "ROOT/labels/**/NAME.png   0 in-distribution, 255 OoD (65535 in 16 bits); nothing is ignored\n"
         "and everything else as in `folder`"
     )
-    label_codes = LabelCodes(ood=frozenset({255}), ignore=frozenset(), in_distribution=frozenset({0}))
+    label_codes = LabelCodes(ood=frozenset({255, 65535}), ignore=frozenset(), in_distribution=frozenset({0}))
     white_is_ood = None
 
 
@@ -129,7 +129,7 @@ def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:
     if pairing.unmatched:
         remark(
             f"{_files(pairing.unmatched)} beside the labels that are the label of no image: expected is NAME.png, or "
-            "NAME_mask.png, for the image NAME.jpg, in the same folders below"
+            "NAME_mask.png, for the image NAME.jpg, in the same folders below, as PNG, TIFF or BMP (JPEG changes codes)"
         )
     if pairing.beside:
         remark(f"{_files(pairing.beside)} taken for labels of the images beside them, by name", wrong=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,9 @@ def tiff_kind(data: bytes) -> TiffKind | None:
     if not data.startswith(SIGNATURES):
         return None
     try:
-        tags = _tags(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tags = _tags(data)
         return TiffKind(
             channels=int(tags.get(_CHANNELS, 1)),
             bits=tuple(int(value) for value in tags.get(_BITS, (1,))) or (1,),

@@ -109,14 +109,14 @@ class HuggingFace(Format):
 
 def _parquet(images: Sequence[ExportedImage]) -> bytes:
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    features = {
+    features: dict[str, dict[str, str]] = {
         "image": {"_type": "Image"},
         "mask": {"_type": "Image"},
         "image_id": {"dtype": "string", "_type": "Value"},
         "ood_fraction": {"dtype": "float64", "_type": "Value"},
         "image_score": {"dtype": "float64", "_type": "Value"},
     }
-    types = {"string": pa.string(), "float64": pa.float64()}
+    types: dict[str, pa.DataType] = {"string": pa.string(), "float64": pa.float64()}
     schema = pa.schema(
         [(name, types[kind["dtype"]] if "dtype" in kind else picture) for name, kind in features.items()],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},

@@ -73,20 +73,20 @@ class Format(ABC):
     about: ClassVar[str]
     needs_score: ClassVar[bool] = False
 
-    def image_files(self, image: ExportedImage) -> Files:
+    def image_files(self, image: ExportedImage) -> Files:  # noqa: ARG002 the default has none
         """The files of an image."""
         yield from ()
 
-    def unit_files(self, unit: str, images: Sequence[ExportedImage]) -> Files:
+    def unit_files(self, unit: str, images: Sequence[ExportedImage]) -> Files:  # noqa: ARG002
         """The files of the images of a unit, which has a name."""
         for image in images:
             yield from self.image_files(image)
 
-    def record(self, image: ExportedImage) -> Record:
+    def record(self, image: ExportedImage) -> Record:  # noqa: ARG002
         """What is kept of an image for `last_files`."""
         return {}
 
-    def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:
+    def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:  # noqa: ARG002
         """The files of all images; `records` are in the order of the dataset, `run` is the content of run.json."""
         yield from ()
 

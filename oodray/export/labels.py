@@ -36,9 +36,10 @@ class Coco(Format):
             ],
         }
 
-    def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:
+    def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:  # noqa: ARG002
         """`annotations.json`."""
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number, record in enumerate(records, start=1):
             images.append({name: record[name] for name in ("file_name", "height", "width")} | {"id": number})
             images[-1]["oodray_id"] = record["image_id"]
@@ -78,13 +79,11 @@ class YoloSeg(Format):
         """Where the image is."""
         return {"file": image.stored.image_uri}
 
-    def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:
+    def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:  # noqa: ARG002
         """`images.txt`, which lists the images, and `data.yaml`."""
         yield "images.txt", "".join(f"{record['file']}\n" for record in records).encode()
-        yield (
-            "data.yaml",
-            f"# Written by oodray {oodray.__version__}.\ntrain: images.txt\nval: images.txt\nnames:\n  0: {CLASS}\n".encode(),
-        )
+        lines = (f"# Written by oodray {oodray.__version__}.", "train: images.txt", "val: images.txt")
+        yield "data.yaml", "\n".join([*lines, "names:", f"  0: {CLASS}", ""]).encode()
 
 
 class Labelme(Format):

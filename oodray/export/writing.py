@@ -20,7 +20,7 @@ from oodray.export.format import ExportedImage
 from oodray.export.formats import get_format
 from oodray.method.rule import Rule
 from oodray.results.folder import ResultsFolder, write_json
-from oodray.results.maps import score_map
+from oodray.results.maps import require_map, score_map
 from oodray.results.stored_image import COLUMNS, StoredImage, stored_images
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, is_inside, storage_path
@@ -66,7 +66,7 @@ def export_run(
     format_name: str,
     *,
     score: str = "ratio",
-    on_images: Callable[[int], None] = lambda images: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> Exported:
     """Write what a run found as files of other programs, or continue to.
 
@@ -85,6 +85,7 @@ def export_run(
     """
     chosen, rule = get_format(format_name), folder.clustering_rule()
     job = _Job(folder, storage_path(to), format_name, score if chosen.needs_score else "ratio", rule)
+    require_map(folder, job.score)
     files = CountedFiles.of(folder)
     _claim(job)
     images = written = count = 0

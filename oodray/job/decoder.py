@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-from oodray.datasets.images import LabelCodes, decode_label, decode_with_warning, read_bytes
+from oodray.datasets.images import LabelCodes, decode_label, decode_with_warning, read_bytes, read_label
 from oodray.datasets.manifest import ListedImage
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ImageError
@@ -44,7 +44,8 @@ class Decoder:
     def _decoded(self, listed: ListedImage) -> DecodedImage:
         data = read_bytes(listed.image_uri)
         stored, of_file = decode_with_warning(data)
-        label = None if listed.label_uri is None else decode_label(read_bytes(listed.label_uri), self.label_codes)
+        label_data = read_label(listed.label_uri)
+        label = None if label_data is None else decode_label(label_data, self.label_codes)
         label_size = None if label is None else (label.shape[0], label.shape[1])
         image, orientation, warning = upright(stored, exif_orientation(data), label_size)
         height, width = image.shape[:2]

@@ -22,6 +22,7 @@ from oodray.job.run import description
 from oodray.job.units import UnitDone
 from oodray.results.continuing import refuse_another, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.folder import Fit, FitFolder
 from oodray.scores.fitted.parts import Adding, Gathered, PartsFolder
@@ -143,8 +144,8 @@ def fit(
     adding = Adding(PartsFolder(job.folder.path))
     for done in _streamed(job, executor, on_start):
         on_unit(done)
-        adding.take(job.folder.finished_units())
-    adding.take(job.folder.finished_units())
+        adding.take(finished_units(job.folder))
+    adding.take(finished_units(job.folder))
     total = adding.total(units)
     if total.sums is None or total.bank is None:
         raise RunError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_codes, read_bytes
+from oodray.datasets.images import decode_codes, read_label
 from oodray.errors import ConfigError, ImageError
 from oodray.job.units import ImageInTheStream
 from oodray.metrics.tally import IN_DISTRIBUTION
@@ -124,4 +124,8 @@ class Gatherer:
             )
         table = np.zeros(_CODE_COUNT, np.int16)  # what is no class does not count
         table[list(codes)] = np.arange(len(codes))
-        return table[decode_codes(read_bytes(image.label_uri))]
+        data = read_label(image.label_uri)
+        if data is None:
+            return None
+        classes: NDArray[np.int16] = table[decode_codes(data)]
+        return classes

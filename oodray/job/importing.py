@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_image, decode_label, read_bytes
+from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
 from oodray.datasets.layouts import Layout, get_layout
 from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, manifest_digest
 from oodray.datasets.orientation import exif_orientation, upright
@@ -25,6 +25,7 @@ from oodray.datasets.score_maps import has_few_levels
 from oodray.errors import ImageError
 from oodray.job.finisher import unit_done
 from oodray.job.imported_maps import CONFIDENCE, Maps, Reading
+from oodray.job.pipeline import UNITS_OF_A_SLICE
 from oodray.job.units import UnitDone
 from oodray.metrics.scales import Float32
 from oodray.metrics.tally import IGNORE
@@ -33,6 +34,7 @@ from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
+from oodray.results.waves import close_waves, open_waves, remove_closed_parts
 from oodray.storage.place import Place, storage_path
 
 SCALE = Float32()
@@ -105,10 +107,15 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         "imported": {"folder": str(request.maps.folder), **asdict(request.maps.reading)},
     }
     finished = start_or_continue(folder, request.manifest, request.identity(), description)
-    for unit, images in what_is_left(folder, request.manifest, finished).by_unit().items():
-        rows = [_row(request, image) for image in images]
-        write_part(folder, unit, rows)
-        on_unit(unit_done(rows))
+    left = what_is_left(folder, request.manifest, finished)
+    open_waves(folder, request.manifest, left.units)
+    for slice_of_units in left.slices(UNITS_OF_A_SLICE):
+        for unit, images in slice_of_units.items():
+            rows = [_row(request, image) for image in images]
+            write_part(folder, unit, rows)
+            on_unit(unit_done(rows))
+    close_waves(folder)
+    remove_closed_parts(folder)
 
 
 def _row(request: Import, listed: ListedImage) -> ResultRow:
@@ -122,12 +129,13 @@ def _row(request: Import, listed: ListedImage) -> ResultRow:
 
 
 def _imported(request: Import, listed: ListedImage) -> ResultRow:
-    if listed.label_uri is None:
+    label = read_label(listed.label_uri)
+    if label is None:
         data = read_bytes(listed.image_uri)
         image = upright(decode_image(data), exif_orientation(data), None).pixels
         labels = np.full((image.shape[0], image.shape[1]), IGNORE, np.uint8)
     else:
-        labels = decode_label(read_bytes(listed.label_uri), request.layout.label_codes)
+        labels = decode_label(label, request.layout.label_codes)
     height, width = labels.shape[0], labels.shape[1]
     values = _finite(request.maps(listed.image_id, (height, width)), labels)
     return extended(

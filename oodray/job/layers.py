@@ -37,8 +37,13 @@ def read_layers(options: Settings, from_file: Settings | None = None) -> Layers:
     """
     given = {name: value for name, value in options.items() if value is not None}
     given = check_settings(with_texts(given, source="the options"), source="the options")
+    if given.get("tau_auto"):  # as an option wins over a file with another tau
+        from_file = {name: value for name, value in (from_file or {}).items() if name != "tau"}
     named = build_config(from_file or {}, given)
     layout = get_layout(named.dataset)
+    split = given.get("split") or (from_file or {}).get("split")
+    if split is not None:
+        layout = layout.of_split(split)
     published = preset(named.dataset)
     config = build_config(published, from_file or {}, given)
     scores = check_names(config.scores, None if config.fit is None else Fit(config.fit))

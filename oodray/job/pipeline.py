@@ -22,6 +22,9 @@ from oodray.method.settings import MethodSettings
 from oodray.results.continuing import Left
 from oodray.results.folder import ResultsFolder
 
+UNITS_OF_A_SLICE = 1024
+"""Units of a manifest that exist as objects at a time."""
+
 Result = TypeVar("Result")
 
 
@@ -41,9 +44,13 @@ class Job:
     left: Left
     gathering: Gathering | None = None
 
-    def units(self) -> dict[int, list[ListedImage]]:
-        """The images to compute, by unit."""
-        return self.left.by_unit()
+    def units(self) -> int:
+        """How many units there are to compute."""
+        return len(self.left.units)
+
+    def slices(self, units: int = UNITS_OF_A_SLICE) -> Iterator[list[list[ListedImage]]]:
+        """The images to compute, unit by unit, so many units at a time."""
+        return (list(images.values()) for images in self.left.slices(units))
 
 
 class Executor(Protocol):

@@ -16,6 +16,7 @@ from oodray.cluster.device import choose_device
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.members import file_of
 from oodray.datasets.remarks import remarks
 from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
@@ -84,7 +85,7 @@ class Plan:
 
     def places(self) -> dict[str, str]:
         """What every machine that computes must see, by the name that a message gives it."""
-        places = {"--root": str(self.root), "the first image": self.manifest["image_uri"][0].as_py()}
+        places = {"--root": str(self.root), "the first image": file_of(self.manifest["image_uri"][0].as_py())}
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         if self.model.own_code is not None:
             places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
@@ -195,10 +196,11 @@ def complete(
     dtype = choose_dtype(config.dtype, model, device.kind)
     with ThreadPoolExecutor(1, "draw") as thread:
         # From here on nothing refuses the request any more.
-        drawn = thread.submit(draw_images, layout, request.root) if request.manifest is None else None
+        drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
         on_network(network_of(model, device.kind, dtype))
         sha256 = model.weights_sha256()
         manifest = drawn.result() if drawn else request.manifest
+        assert manifest is not None, "images that are not listed are drawn"
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
@@ -326,6 +328,10 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     config = layers.config
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
+    if config.tau_auto:
+        if config.fit is None:
+            raise ConfigError("--tau auto takes the tau of a fit: pass --fit FIT, see `oodray fit --help`")
+        return Fit(config.fit).tau, ()
     if model.tau is not None:
         return model.tau, ()
     if config.tau is None:

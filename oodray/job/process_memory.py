@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import sys
+
+from oodray.cluster.session import is_running
 
 # Of malloc.h: never give the end of the heap back; take nothing from the system singly; make no heap for any thread any
 # more, as those of threads are small.
@@ -38,7 +39,10 @@ def leave_out_of_collections() -> None:
 
     Other processes may have to free it one day, so nothing happens there.
     """
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+    if not is_running():
+        return
+    import ray
+
+    if ray.get_runtime_context().get_actor_id() is not None:
         gc.collect()
         gc.freeze()

@@ -15,6 +15,7 @@ from oodray.job.plan import Plan
 from oodray.job.units import UnitDone
 from oodray.results.continuing import finish, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
+from oodray.results.waves import Closing, close_waves, open_waves, remove_closed_parts
 
 
 def prepare(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False) -> Job:
@@ -53,12 +54,17 @@ def run(
     left, folder = job.left.images.num_rows, job.folder
     started = time.monotonic() if since is None else since
     if left:
-        with noted() as stopped:
+        open_waves(folder, job.plan.manifest, job.left.units)
+        with noted() as stopped, Closing(folder) as closing:
             for done in executor.stream(job, on_start):
+                closing.unit_done()
                 on_unit(done)
                 if stopped.is_set():
                     raise KeyboardInterrupt
+    else:
+        close_waves(folder)
     evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
+    remove_closed_parts(folder)
     # A run may have been killed after its last unit.
     if left or "finished" not in folder.read_run():
         finish(folder, evaluation.images, evaluation.failed, time.monotonic() - started)

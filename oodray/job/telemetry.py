@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import functools
-import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from oodray.cluster.session import is_running
 from oodray.results.rows import STAGES, ResultRow
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def count_images(rows: Iterable[ResultRow]) -> None:
     """Count finished rows, and the seconds that each stage took for them."""
-    if not _in_ray():
+    if not is_running():
         return
     images, seconds = _counters()
     for row in rows:
@@ -41,7 +41,7 @@ class BusyShare:
         self._first = start if self._first is None else self._first
         self._busy += end - start
         share = self._busy / (end - self._first) if end > self._first else 1.0
-        if _in_ray():
+        if is_running():
             _gauge().set(share)
         return share
 
@@ -50,12 +50,6 @@ class BusyShare:
 
     def __exit__(self, *_: object) -> None:
         self.add(self._start, time.monotonic())
-
-
-def _in_ray() -> bool:
-    """Whether this process is one of Ray's; a process that never imported Ray is not."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
 
 
 @functools.cache

@@ -174,7 +174,7 @@ def cluster_images(
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
-            replace(_segmented(image, of_pixels, scores), cluster_maps=of_clusters, seconds_cluster=seconds)
+            replace(_segmented(image, of_pixels, scores, of_clusters, settings.k), seconds_cluster=seconds)
             for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
         ]
     if len(images) == 1:
@@ -183,7 +183,10 @@ def cluster_images(
     return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _segmented(image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore]) -> SegmentedImage:
+def _segmented(
+    image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore], clusters: list[ClusterMap], k: int
+) -> SegmentedImage:
+    regions = regions_at_image_size(image, clusters, k)
     height, width = image.size
     return extended(
         SegmentedImage,
@@ -195,11 +198,19 @@ def _segmented(image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore
                 scale=score.scale.name,
                 height=height,
                 width=width,
-                keys=_keys(score, maps.scores[score.name]),
+                keys=_keys(score, maps.of(score, regions)),
             )
             for score in scores
         ],
+        cluster_maps=clusters,
     )
+
+
+def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:
+    """The region of every pixel, `(height, width)`: of the number of clusters that gives the mask."""
+    from oodray.method.rule import upsample_nearest
+
+    return upsample_nearest(next(found.ids for found in clusters if found.k == k), *image.size)
 
 
 def head_of(segmenter: Segmenter) -> Head | None:
@@ -217,8 +228,9 @@ def maps_of(
     """
     from oodray.scores.maps import pixel_maps
 
+    segmentation.refuse_scores({score.name: score.needs for score in scores})
     features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
-    return pixel_maps(segmentation.logits, *image.size, scores, features)
+    return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
 
 
 def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -234,7 +246,9 @@ def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:
 def cluster_maps_of(
     images: list[DecodedImage], segmentations: list[Segmentation], settings: MethodSettings
 ) -> list[list[ClusterMap]]:
-    """Of each image, the clusters of every K, on the grid of the features."""
+    """Of each image, the clusters of every K, on the grid of the features; or its regions, at the size of the image."""
+    if settings.regions != "kmeans":
+        return [[_regions(image, k, settings.regions) for k in settings.ks] for image in images]
     from oodray.method.kmeans import cluster_features, kmeans_seed
 
     found = cluster_features(
@@ -252,6 +266,12 @@ def cluster_maps_of(
         ]
         for of_image in found
     ]
+
+
+def _regions(image: DecodedImage, k: int, kind: str) -> ClusterMap:
+    from oodray.method.regions import regions_of
+
+    return ClusterMap(k=k, height=image.size[0], width=image.size[1], ids=regions_of(kind, image.rgb, k))
 
 
 def _size(image: DecodedImage) -> tuple[int, int]:

@@ -25,6 +25,7 @@ class MethodSettings:
         scores: the pixel scores to compute, see `oodray.scores.registry`.
         batch_size: images of one size that the network sees at once.
         confidence_bits: of the keys that the clusters' tallies count by.
+        regions: what pixels are judged by, see `oodray.method.regions`: "kmeans", "slic" or "grid".
         search_path: the folder to import scores of yours from.
         fit: that scores are made of.
     """
@@ -40,6 +41,7 @@ class MethodSettings:
     scores: tuple[str, ...]
     batch_size: int
     confidence_bits: int = MAX_BITS
+    regions: str = "kmeans"
     search_path: str | None = None
     fit: FitChoice | None = None
 
@@ -59,6 +61,7 @@ class MethodSettings:
             scores=are_pixel_scores(config.scores),
             batch_size=config.batch_size,
             confidence_bits=config.confidence_bits,
+            regions=config.regions,
             search_path=search_path,
             fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric),
         )

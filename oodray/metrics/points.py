@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.metrics.curve import Counts
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD, Tally, key_scores
+from oodray.metrics.score_counts import ScoreCounts
 
 Floats = NDArray[np.float64]
 
@@ -86,18 +86,16 @@ def curve_points(ood: Counts, ind: Counts) -> CurvePoints | None:
     return CurvePoints(recall[kept], (true / (true + false))[kept], fpr[kept])
 
 
-def tally_histogram(tally: Tally) -> Histogram | None:
+def score_histogram(counts: ScoreCounts) -> Histogram | None:
     """The histogram of a score; None where it has no pixel.
 
-    >>> from oodray.metrics.tally import score_keys
+    >>> from oodray.metrics.tally import Tally, score_keys
     >>> keys = score_keys(np.array([0, 1, 1], np.float16))
-    >>> found = tally_histogram(Tally.of(keys, np.array([0, 1, 255], np.uint8)))
+    >>> found = score_histogram(ScoreCounts.of_tally(Tally.of(keys, np.array([0, 1, 255], np.uint8))))
     >>> int(found.all.sum()), int(found.ood.sum()), found.edges[[0, -1]].tolist()
     (3, 1, [0.0, 1.0])
     """
-    values = key_scores(tally.keys).astype(np.float64)
-    counts = {label: np.where(tally.labels == label, tally.counts, 0) for label in (OOD, IN_DISTRIBUTION)}
-    return histogram(values, counts[OOD], counts[IN_DISTRIBUTION], tally.counts)
+    return histogram(counts.scores(), counts.ood, counts.ind, counts.ood + counts.ind + counts.ignored)
 
 
 def ratio_histogram(clusters: NDArray[np.int64]) -> Histogram | None:

@@ -53,11 +53,11 @@ class ByTally:
 
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """See `Ranking`."""
-        return totals.scores[self.score].scores()[::-1]
+        return totals.scores[self.score].labelled().scores()[::-1]
 
     def frame(self, totals: Totals) -> Frame:
         """See `Ranking`."""
-        found = totals.scores[self.score]
+        found = totals.scores[self.score].labelled()
         return Frame(found.scores(), found.ood, found.ind)
 
     def largest_tie(self, totals: Totals) -> float | None:

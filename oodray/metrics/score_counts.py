@@ -1,4 +1,4 @@
-"""Labelled pixels by key of a score: what its curve is made of, added up over images and files."""
+"""Pixels by key of a score: what its curve and its histogram are made of, added up over images and files."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ from oodray.errors import ResultsError
 from oodray.metrics.scales import Float16, Keys, Scale
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 
-_KEY_BITS = 32
-_LABEL_OF_OOD = np.uint64(1 << _KEY_BITS)
+# A cell of keys of 32 bits in one number: the key, then a row for its label, then its pixels, sorts by key in one go.
+_KEY_PLACE, _ROW_PLACE = np.uint64(32), np.uint64(30)
+_COUNT = np.uint64(2**30 - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreCounts:
-    """OoD and in-distribution pixels of each distinct key, ascending; ignored pixels are left out.
+    """OoD, in-distribution and ignored pixels of each distinct key, ascending.
 
     Attributes:
         scale: of the keys.
         keys: `(n,)`, ascending, each once; uint32 of the scale float32, else uint16.
         ood: `(n,)` int64.
         ind: `(n,)` int64.
+        ignored: `(n,)` int64.
 
     >>> counts = ScoreCounts.of(Float16(), np.array([9, 7, 9, 3], np.uint16), np.array([1, 0, 0, 255], np.uint8),
     ...                         np.array([2, 5, 1, 8]))
     >>> counts.keys.tolist(), counts.ood.tolist(), counts.ind.tolist()
-    ([7, 9], [0, 2], [5, 1])
+    ([3, 7, 9], [0, 0, 2], [0, 5, 1])
     """
 
     scale: Scale
     keys: Keys
     ood: NDArray[np.int64]
     ind: NDArray[np.int64]
+    ignored: NDArray[np.int64]
 
     @classmethod
     def of(cls, scale: Scale, keys: Keys, labels: NDArray[np.uint8], counts: NDArray[np.int64]) -> ScoreCounts:
         """Cells of any tallies, in any order and repeated: each has a key, a label and its pixels."""
-        labelled = (labels == OOD) | (labels == IN_DISTRIBUTION)
-        keys, counts, ood = keys[labelled], counts[labelled], labels[labelled] == OOD
+        row = np.select([labels == OOD, labels == IN_DISTRIBUTION], [0, 1], 2)
         if keys.dtype == np.uint16:
-            return cls._of_dense(scale, _dense(keys, counts * ood), _dense(keys, counts * ~ood))
-        distinct, rank = np.unique(keys, return_inverse=True)
-        totals = np.zeros((2, len(distinct)), np.int64)
-        np.add.at(totals, (np.where(ood, 0, 1), rank), counts)
-        return cls(scale, distinct, totals[0], totals[1])
+            dense = np.zeros((3, KEY_COUNT), np.int64)
+            np.add.at(dense, (row, keys), counts)
+            return cls._of_dense(scale, dense)
+        return cls._of_cells(scale, _packed(keys, row, counts))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScoreCounts):
@@ -56,27 +57,66 @@ class ScoreCounts:
             and np.array_equal(self.keys, other.keys)
             and np.array_equal(self.ood, other.ood)
             and np.array_equal(self.ind, other.ind)
+            and np.array_equal(self.ignored, other.ignored)
         )
 
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
     def of_tally(cls, tally: Tally, scale: Scale | None = None) -> ScoreCounts:
-        """The labelled pixels of a tally, by default of one whose keys are those of float16."""
+        """The pixels of a tally, by default of one whose keys are those of float16."""
         return cls.of(scale or Float16(), tally.keys, tally.labels, tally.counts)
 
     @classmethod
-    def _of_dense(cls, scale: Scale, ood: NDArray[np.int64], ind: NDArray[np.int64]) -> ScoreCounts:
-        keys = np.flatnonzero((ood > 0) | (ind > 0))
-        return cls(scale, keys.astype(np.uint16), ood[keys], ind[keys])
+    def _of_cells(cls, scale: Scale, cells: NDArray[np.uint64]) -> ScoreCounts:
+        """Cells of keys of 32 bits, packed, in any order."""
+        cells = np.sort(cells)
+        keys = (cells >> _KEY_PLACE).astype(np.uint32)
+        starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+        rows, counts = (cells >> _ROW_PLACE) & np.uint64(3), (cells & _COUNT).astype(np.int64)
+        totals = (_added(np.where(rows == row, counts, 0), starts) for row in range(3))
+        return cls(scale, keys[starts], *totals)
+
+    def _cells(self) -> NDArray[np.uint64]:
+        """What `_of_cells` takes."""
+        rows = (self.ood, self.ind, self.ignored)
+        places = [np.flatnonzero(counts) for counts in rows]
+        return np.concatenate(
+            [
+                _packed(self.keys[place], np.full(len(place), row), counts[place])
+                for row, (place, counts) in enumerate(zip(places, rows, strict=True))
+            ]
+        )
+
+    @classmethod
+    def _of_dense(cls, scale: Scale, dense: NDArray[np.int64]) -> ScoreCounts:
+        keys = np.flatnonzero(dense.any(0))
+        return cls(scale, keys.astype(np.uint16), *dense[:, keys])
 
     def scores(self) -> NDArray[np.float64]:
         """A score that has the key, for each of `keys`."""
         return self.scale.scores(self.keys)
 
+    def labelled(self) -> ScoreCounts:
+        """The keys that have a labelled pixel."""
+        chosen = (self.ood > 0) | (self.ind > 0)
+        return ScoreCounts(self.scale, self.keys[chosen], self.ood[chosen], self.ind[chosen], self.ignored[chosen])
+
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """OoD and in-distribution pixels of each distinct key, the highest first: what a curve is taken from."""
-        return self.ood[::-1], self.ind[::-1]
+        """OoD and in-distribution pixels of each key that has one, the highest first: what a curve is taken from."""
+        found = self.labelled()
+        return found.ood[::-1], found.ind[::-1]
+
+    def quantile(self, share: float) -> float:
+        """The largest score with at most `share` of the pixels, of all labels, strictly below it.
+
+        >>> ScoreCounts.of_tally(Tally.of(Float16().keys(np.arange(100, dtype=np.float32)), np.zeros(100, np.uint8))
+        ...                     ).quantile(0.05)
+        5.0
+        """
+        up_to = np.cumsum(self.ood + self.ind + self.ignored)
+        place = int(np.searchsorted(up_to, share * up_to[-1], side="right"))
+        return float(self.scale.scores(self.keys[place : place + 1])[0])
 
     def largest_tie(self) -> float:
         """Share of the labelled pixels that have the key that most of them have; 0 where there is none.
@@ -85,19 +125,20 @@ class ScoreCounts:
         0.75
         """
         pixels = self.ood + self.ind
-        return float(pixels.max() / pixels.sum()) if len(pixels) else 0.0
+        return float(pixels.max() / pixels.sum()) if pixels.any() else 0.0
 
 
 class RunningCounts:
     """A sum of counts of one score that are added one after the other.
 
-    Keys of 16 bits take 1 MiB, however many counts are added. Keys of 32 bits take 20 bytes for each distinct one.
+    Keys of 16 bits take 1.5 MiB, however many counts are added. Keys of 32 bits take 8 bytes for each of an image, and
+    36 for each distinct one in the end.
     """
 
     def __init__(self) -> None:
         self._scale: Scale | None = None
         self._dense: NDArray[np.int64] | None = None
-        self._sorted: list[ScoreCounts] = []
+        self._cells: list[NDArray[np.uint64]] = []
 
     def add(self, counts: ScoreCounts) -> None:
         """Add counts.
@@ -114,44 +155,36 @@ class RunningCounts:
             )
         if counts.keys.dtype == np.uint16:
             if self._dense is None:
-                self._dense = np.zeros((2, KEY_COUNT), np.int64)
-            self._dense[0, counts.keys] += counts.ood
-            self._dense[1, counts.keys] += counts.ind
+                self._dense = np.zeros((3, KEY_COUNT), np.int64)
+            self._dense[:, counts.keys] += (counts.ood, counts.ind, counts.ignored)
             return
-        self._sorted.append(counts)
-        # The sizes stay those of a binary number's digits: each cell is merged a logarithm of times.
-        while len(self._sorted) > 1 and len(self._sorted[-2].keys) <= 2 * len(self._sorted[-1].keys):
-            self._sorted.append(_merged(self._sorted.pop(), self._sorted.pop()))
+        self._cells.append(counts._cells())
 
     def total(self) -> ScoreCounts:
         """The sum of what was added so far."""
         assert self._scale is not None, "counts are added before they are asked for"
         if self._dense is not None:
-            return ScoreCounts._of_dense(self._scale, self._dense[0], self._dense[1])
-        while len(self._sorted) > 1:
-            self._sorted.append(_merged(self._sorted.pop(), self._sorted.pop()))
-        return self._sorted[0]
+            return ScoreCounts._of_dense(self._scale, self._dense)
+        return ScoreCounts._of_cells(self._scale, np.concatenate(self._cells))
 
 
-def _dense(keys: Keys, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    total = np.zeros(KEY_COUNT, np.int64)
-    np.add.at(total, keys, counts)
-    return total
+def _packed(keys: Keys, rows: NDArray[np.intp], counts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Cells of keys of 32 bits, each in one number; one with too many pixels for that in several."""
+    if len(counts) and counts.max() > int(_COUNT):
+        times = -(-counts // int(_COUNT))
+        last = counts - (times - 1) * int(_COUNT)
+        ends = np.cumsum(times) - 1
+        keys, rows = np.repeat(keys, times), np.repeat(rows, times)
+        counts = np.full(len(keys), int(_COUNT), np.int64)
+        counts[ends] = last
+    cells = keys.astype(np.uint64) << _KEY_PLACE
+    cells |= rows.astype(np.uint64) << _ROW_PLACE
+    cells |= counts.astype(np.uint64)
+    return cells
 
 
-def _merged(first: ScoreCounts, second: ScoreCounts) -> ScoreCounts:
-    """The sum of two whose keys ascend: a stable sort of two ascending runs is one pass over them."""
-    if not len(first.keys) or not len(second.keys):
-        return first if len(first.keys) else second
-    keys = np.concatenate([first.keys, second.keys])
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    ood, ind = (
-        np.add.reduceat(np.concatenate([getattr(first, name), getattr(second, name)])[order], starts)
-        for name in ("ood", "ind")
-    )
-    return ScoreCounts(first.scale, keys[starts], ood, ind)
+def _added(counts: NDArray[np.int64], starts: NDArray[np.intp]) -> NDArray[np.int64]:
+    return np.add.reduceat(counts, starts) if len(starts) < len(counts) else counts
 
 
 def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]:
@@ -171,9 +204,15 @@ def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.
         return tally.keys, tally.labels, tally.counts
     if keys.shape != labels.shape:
         raise ValueError(f"keys of shape {keys.shape} do not match labels of shape {labels.shape}")
-    unknown = np.setdiff1d(labels, (IN_DISTRIBUTION, OOD, IGNORE))
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    unknown = np.setdiff1d(present, (IN_DISTRIBUTION, OOD, IGNORE))
     if unknown.size:
         raise ValueError(f"unknown labels {', '.join(map(str, unknown))}; decode them to 0, 1 and 255 first")
-    cells, counts = np.unique(labels.ravel().astype(np.uint64) * _LABEL_OF_OOD + keys.ravel(), return_counts=True)
-    found = (cells >> np.uint64(_KEY_BITS)).astype(np.uint8)
-    return cells.astype(np.uint32), found, counts.astype(np.int64)
+    columns: list[tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]] = []
+    for label in (IN_DISTRIBUTION, OOD, IGNORE):
+        ordered = np.sort(keys[labels == label])
+        starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
+        counts = np.diff(starts, append=len(ordered))
+        columns.append((ordered[starts], np.full(len(starts), label, np.uint8), counts))
+    found, of_keys, counts = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return found, of_keys, counts

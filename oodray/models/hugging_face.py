@@ -3,15 +3,12 @@
 Images reach a segmenter through its own image processor, resized as its authors had it but never cropped or padded:
 logits and features cover exactly the image. A feature extractor sees the image at its own size, brought to whole
 patches.
-
-No code of a repository is executed, and weights are read from safetensors or through torch's restricted unpickler.
 """
 
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from oodray.errors import ModelError
 from oodray.models.dtype import FLOAT32, products_in, store_weights
 from oodray.models.feature_stage import nearest_to_stride_16
+from oodray.models.hugging_face_files import load_network, load_part, transformers
 from oodray.models.segmenter import Segmentation, Segmenter
+from oodray.models.tokens import as_map, patch_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,12 +52,11 @@ class HuggingFaceSegmenter:
     def __init__(
         self, folder: Path, *, device: str = "cpu", dtype: str = FLOAT32, feature_stage: int | None = None
     ) -> None:
-        transformers = _transformers()
         self.device, self.dtype, self.feature_stage = device, dtype, feature_stage
-        network = _load(transformers.AutoModelForSemanticSegmentation, folder)
+        network = load_network(transformers().AutoModelForSemanticSegmentation, folder)
         store_weights(network, dtype)
         self.network = network.to(device).eval()
-        self.processor = _load(transformers.AutoImageProcessor, folder)
+        self.processor = load_part(transformers().AutoImageProcessor, folder)
         self.options = _position_options(network)
 
     @torch.inference_mode()
@@ -86,17 +83,17 @@ class HuggingFaceFeatures:
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu", dtype: str = FLOAT32) -> None:
-        transformers = _transformers()
+        package = transformers()
         self.device, self.dtype = device, dtype
-        config = _load(transformers.AutoConfig, folder)
+        config = load_part(package.AutoConfig, folder)
         # CLIP and SigLIP come as a pair of encoders, of which the vision part is loaded.
         two_towers = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
-        kind = getattr(transformers, two_towers.get(config.model_type, "AutoModel"))
-        network = _load(kind, folder)
+        kind = getattr(package, two_towers.get(config.model_type, "AutoModel"))
+        network = load_network(kind, folder)
         store_weights(network, dtype)
         self.network = network.to(device).eval()
         self.config = getattr(config, "vision_config", config)
-        self.mean, self.std = _normalisation(transformers, folder)
+        self.mean, self.std = _normalisation(folder)
         self.options = _position_options(self.network)
 
     @torch.inference_mode()
@@ -104,7 +101,7 @@ class HuggingFaceFeatures:
         """Features `(N, D, h, w)` of images of one size, each `(H, W, 3)` uint8 RGB; they cover exactly the image."""
         pixels = torch.stack([torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images])
         pixels = pixels.to(self.device, torch.float32) / 255
-        patch = _patch_size(self.config)
+        patch = patch_size(self.config)
         size = [max(1, round(side / patch)) * patch for side in pixels.shape[-2:]]
         if size != list(pixels.shape[-2:]):
             pixels = interpolate(pixels, size, mode="bilinear", align_corners=False)
@@ -124,35 +121,7 @@ class WithFeatures:
         """See `Segmenter.segment`."""
         segmentations = self.segmenter.segment(images)
         features = self.extractor.features(images)
-        return [
-            Segmentation(segmentation.logits, own) for segmentation, own in zip(segmentations, features, strict=True)
-        ]
-
-
-def as_map(state: Tensor, image: Sequence[int], config: Any) -> Tensor:
-    """A hidden state as a map `(N, D, h, w)`: of tokens, those of the patches, row by row, without the ones before.
-
-    Raises:
-        ModelError: if the tokens are not those of the patches of an image of that size.
-    """
-    if state.ndim == 4:
-        return state
-    patch = _patch_size(config)
-    rows, columns = image[0] // patch, image[1] // patch
-    others = state.shape[1] - rows * columns
-    if state.ndim != 3 or others < 0:
-        raise ModelError(
-            f"a hidden state of shape {tuple(state.shape)} is no map of an image of {image[1]}x{image[0]} pixels in "
-            f"patches of {patch}"
-        )
-    return state[:, others:].transpose(1, 2).reshape(state.shape[0], -1, rows, columns)
-
-
-def _patch_size(config: Any) -> int:
-    size = getattr(config, "patch_size", None)
-    size = size[0] if isinstance(size, list | tuple) else size
-    # Networks without patches give maps; 32 is what most of them divide a side by.
-    return int(size) if size else 32
+        return [replace(segmentation, features=own) for segmentation, own in zip(segmentations, features, strict=True)]
 
 
 def _position_options(network: Any) -> dict[str, bool]:
@@ -161,31 +130,8 @@ def _position_options(network: Any) -> dict[str, bool]:
     return {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in accepted else {}
 
 
-def _normalisation(transformers: Any, folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if not (folder / "preprocessor_config.json").is_file():
         return _MEAN, _STD
-    processor = _load(transformers.AutoImageProcessor, folder)
+    processor = load_part(transformers().AutoImageProcessor, folder)
     return tuple(processor.image_mean or _MEAN), tuple(processor.image_std or _STD)
-
-
-def _load(kind: Any, folder: Path) -> Any:
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    if any(folder.glob("*.safetensors")) and hasattr(kind, "from_config"):
-        options["use_safetensors"] = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return kind.from_pretrained(str(folder), **options)
-    except Exception as error:  # whatever is wrong with files of others: OSError, ValueError, KeyError, ImportError ...
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{folder} cannot be used as a {kind.__name__}: {reason}") from error
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise ModelError("models of Hugging Face need the package transformers: pip install 'oodray[hf]'") from None
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return transformers

@@ -84,14 +84,26 @@ def load_segmenter(source: ModelSource, device: str = "cpu", dtype: str = FLOAT3
 
 def _load(source: ModelSource, device: str, dtype: str) -> Segmenter:
     if source.folder is not None:
-        from oodray.models.hugging_face import HuggingFaceSegmenter
-
-        return HuggingFaceSegmenter(source.folder, device=device, dtype=dtype, feature_stage=source.feature_stage)
+        return _load_folder(source.folder, source.feature_stage, device, dtype)
     if source.checkpoint is None:
         return make_segmenter(source.name, source.search_path)
     if source.config is not None:
         return _load_config(source.config, source.checkpoint, source.feature_stage, device, dtype)
     return _load_known(source, source.checkpoint, device, dtype)
+
+
+def _load_folder(folder: Path, feature_stage: int | None, device: str, dtype: str) -> Segmenter:
+    from oodray.models.mask_classifiers import is_mask_classifier, load_mask_classifier
+
+    segmenter: Segmenter
+    if is_mask_classifier(folder):
+        segmenter = load_mask_classifier(folder, device=device, dtype=dtype, feature_stage=feature_stage)
+    else:
+        from oodray.models.hugging_face import HuggingFaceSegmenter
+
+        segmenter = HuggingFaceSegmenter(folder, device=device, dtype=dtype, feature_stage=feature_stage)
+    _try_out(segmenter, TRIED_SIZE)
+    return segmenter
 
 
 def _load_config(config: Path, checkpoint: Path, feature_stage: int | None, device: str, dtype: str) -> Segmenter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +57,16 @@ def slide(image: Tensor, forward: Forward, crop: tuple[int, int], stride: tuple[
     if logits is None or features is None or weight is None:
         raise ValueError(f"an image of {height}x{width} pixels has no window")
     return logits / count, features / weight
+
+
+def stitched(parts: Sequence[tuple[Window, Tensor]], height: int, width: int) -> Tensor:
+    """Features of windows `(N, D, h, w)` as one map of an image, at their resolution; overlaps are averaged."""
+    window, first = parts[0]
+    size = _canvas_size(window, first, height, width)
+    canvas, weight = first.new_zeros(*first.shape[:2], *size), first.new_zeros(1, 1, *size)
+    for window, part in parts:
+        _add_features(canvas, weight, part, window, (height, width))
+    return canvas / weight
 
 
 def _spans(size: int, crop: int, stride: int) -> Iterator[tuple[int, int]]:

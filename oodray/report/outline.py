@@ -16,7 +16,8 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int = 1) 
 
     Args:
         image: RGB, uint8 `(H, W, 3)`.
-        mask: `(H, W)`; the line lies inside of what is not 0, its casing around it. The image's edge is an outline, too.
+        mask: `(H, W)`; the line lies inside of what is not 0, its casing around it. The edge of the image is
+            an outline, too.
         width: of the line in pixels; its casing is as wide on either side.
 
     >>> mask = np.zeros((5, 5), np.uint8)

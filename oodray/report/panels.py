@@ -1,8 +1,7 @@
-"""What a run found in one image, as panels: image, label, clusters, ratio and mask."""
+"""What a run found in one image, as panels: image, mask, label where there is one, clusters and ratio."""
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,28 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
-from oodray.report.sheet import Colour, Panel, colour_bar, message, panel_size, swatches
+from oodray.report.outline import LINE, outlined
+from oodray.report.palette import colours, places_for_numbers
+from oodray.report.sheet import Colour, Panel, colour_bar, numbered, panel_size, swatches
 
 IN_DISTRIBUTION_COLOUR: Colour = (70, 99, 130)
-OOD_COLOUR: Colour = (230, 57, 70)
+OOD_COLOUR: Colour = (213, 94, 0)
 IGNORE_COLOUR: Colour = (206, 210, 215)
 
 MOST_CLUSTERS_NAMED = 12
 """Clusters in the legend; of more, those with the highest ratio."""
 
-_MASK_OPACITY = 0.55
-_DISTINCT_COLOURS: tuple[Colour, ...] = (
-    (76, 120, 168),
-    (245, 133, 24),
-    (84, 162, 75),
-    (178, 121, 162),
-    (238, 202, 59),
-    (114, 183, 178),
-    (157, 117, 93),
-    (255, 157, 166),
-    (60, 60, 100),
-    (150, 200, 90),
-)
+_MASK_OPACITY = 0.35
 # From dark to light, so that it can be read without colour vision: points of the map "inferno".
 _HEAT_POINTS = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 
@@ -61,19 +50,8 @@ class ImageResult:
 
 def panels_of(result: ImageResult) -> list[Panel]:
     """The panels of an image, in the order of the sheet."""
-    return [
-        _image_panel(result),
-        _label_panel(result),
-        _clusters_panel(result),
-        _ratio_panel(result),
-        _mask_panel(result),
-    ]
-
-
-def cluster_colours(count: int) -> NDArray[np.uint8]:
-    """A colour for each cluster id below `count`: uint8 `(count, 3)`."""
-    more = (_spread_colour(index) for index in range(len(_DISTINCT_COLOURS), count))
-    return np.array([*_DISTINCT_COLOURS, *more], np.uint8)[:count]
+    label = [] if isinstance(result.label, str) else [_label_panel(result.label)]
+    return [_image_panel(result), _mask_panel(result), *label, _clusters_panel(result), _ratio_panel(result)]
 
 
 def heat_colours() -> NDArray[np.uint8]:
@@ -87,25 +65,27 @@ def heat_colours() -> NDArray[np.uint8]:
 def _image_panel(result: ImageResult) -> Panel:
     picture = _small_image(result)
     height, width = result.image.shape[:2]
-    return Panel("image", picture, swatches([(None, f"{width} x {height} pixels")], picture.width))
-
-
-def _label_panel(result: ImageResult) -> Panel:
-    size = panel_size(*result.mask.shape)
+    entries: list[tuple[Colour | None, str]] = [(None, f"{width} x {height} pixels")]
     if isinstance(result.label, str):
-        return Panel("label", message(result.label, size), swatches([], size[0]))
-    colours = np.zeros((256, 3), np.uint8)
-    colours[[IN_DISTRIBUTION, OOD, IGNORE]] = IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR
+        entries.append((None, result.label))
+    return Panel("image", picture, swatches(entries, picture.width))
+
+
+def _label_panel(label: NDArray[np.uint8]) -> Panel:
+    colours_of_labels = np.zeros((256, 3), np.uint8)
+    colours_of_labels[[IN_DISTRIBUTION, OOD, IGNORE]] = IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR
     legend = [(IN_DISTRIBUTION_COLOUR, "in-distribution"), (OOD_COLOUR, "OoD"), (IGNORE_COLOUR, "ignore")]
-    return Panel("label", Image.fromarray(colours[_small_ids(result.label)]), swatches(legend, size[0]))
+    width = panel_size(*label.shape)[0]
+    return Panel("label", Image.fromarray(colours_of_labels[_small_ids(label)]), swatches(legend, width))
 
 
 def _clusters_panel(result: ImageResult) -> Panel:
-    colours = cluster_colours(256)
-    picture = Image.fromarray(colours[_small_ids(result.clusters)])
+    of_clusters = colours(256)
+    ids = _small_ids(result.clusters)
+    picture = numbered(Image.fromarray(of_clusters[ids]), places_for_numbers(ids))
     ranked = sorted(result.ratios, key=lambda cluster: -result.ratios[cluster])
     legend: list[tuple[Colour | None, str]] = [
-        (_colour(colours[cluster]), _cluster_text(result, cluster)) for cluster in ranked[:MOST_CLUSTERS_NAMED]
+        (_colour(of_clusters[cluster]), _cluster_text(result, cluster)) for cluster in ranked[:MOST_CLUSTERS_NAMED]
     ]
     if len(ranked) > MOST_CLUSTERS_NAMED:
         legend.append((None, f"and {len(ranked) - MOST_CLUSTERS_NAMED} more"))
@@ -122,12 +102,11 @@ def _ratio_panel(result: ImageResult) -> Panel:
 
 
 def _mask_panel(result: ImageResult) -> Panel:
-    # In grey, or the tint would be lost on whatever is red.
-    image = np.asarray(_small_image(result).convert("L").convert("RGB"), np.float64)
-    inside = (_small_ids(result.mask) > 0)[..., None]
-    tinted = np.where(inside, (1 - _MASK_OPACITY) * image + _MASK_OPACITY * np.array(OOD_COLOUR), image)
-    picture = Image.fromarray(tinted.round().astype(np.uint8))
-    return Panel("mask", picture, swatches([(OOD_COLOUR, "OoD: clusters with r > T")], picture.width))
+    image = np.asarray(_small_image(result), np.float64)
+    mask = _small_ids(result.mask)
+    tinted = np.where(mask[..., None] > 0, (1 - _MASK_OPACITY) * image + _MASK_OPACITY * np.array(OOD_COLOUR), image)
+    picture = Image.fromarray(outlined(tinted.round().astype(np.uint8), mask, width=2))
+    return Panel("mask", picture, swatches([(LINE, "OoD: clusters with r > T")], picture.width))
 
 
 def _small_image(result: ImageResult) -> Image.Image:
@@ -143,13 +122,6 @@ def _small_ids(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _cluster_text(result: ImageResult, cluster: int) -> str:
     verdict = " OoD" if cluster in result.ood else ""
     return f"{cluster}: {result.ratios[cluster]:.3f}{verdict}"
-
-
-def _spread_colour(index: int) -> tuple[int, ...]:
-    """Hues a golden angle apart, which keeps neighbours in the list apart."""
-    saturation, value = ((0.75, 0.8), (0.5, 0.95), (0.9, 0.55))[index % 3]
-    channels = colorsys.hsv_to_rgb(index * 0.618034 % 1, saturation, value)
-    return tuple(round(255 * channel) for channel in channels)
 
 
 def _colour(row: NDArray[np.uint8]) -> Colour:

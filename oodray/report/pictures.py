@@ -2,79 +2,111 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.images import ImageFacts, image_facts
 from oodray.datasets.layouts import get_layout
-from oodray.datasets.orientation import AS_STORED, turned
-from oodray.errors import ImageError, ResultsError
+from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
-from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
-from oodray.results.one_image import unknown_image
-from oodray.results.reading import read_rows
+from oodray.results.one_image import read_image
+from oodray.results.reading import pieces
 from oodray.results.rows import OK
+from oodray.results.stored_image import StoredImage, stored_image
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, is_inside
 
-if TYPE_CHECKING:
-    import pandas as pd
+EXTREMES = 3
+"""Images with the highest and with the lowest image score that are drawn where nobody says which."""
 
-_SHOWN = ["image_id", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
-_SHOWN += ["mask_png", "clusters_png", "ood_fraction", "image_score"]
+WORST = 5
+"""Images with the most missed pixels, and with the most false alarms, that `worst` means."""
 
 
-def write_pictures(folder: ResultsFolder, image_id: str | None = None, count: int = 3) -> list[Place]:
-    """Draw images of a run with their labels, clusters, ratios and masks: `OUT/pictures/IMAGE_ID.png` for each.
+@dataclass(frozen=True)
+class Choice:
+    """Which images to draw; those of several are drawn once.
+
+    Attributes:
+        top: how many with the highest image score.
+        bottom: how many with the lowest.
+        worst: those with the most missed pixels and with the most false alarms, `WORST` of each.
+        every: all of them.
+    """
+
+    top: int = 0
+    bottom: int = 0
+    worst: bool = False
+    every: bool = False
+
+
+EITHER_END = Choice(top=EXTREMES, bottom=EXTREMES)
+
+
+def write_pictures(
+    folder: ResultsFolder,
+    image_id: str | None = None,
+    choice: Choice = EITHER_END,
+    on_picture: Callable[[Place], None] = lambda _: None,
+) -> list[Place]:
+    """Draw images of a run with their masks, labels, clusters and ratios: `OUT/pictures/IMAGE_ID.png` for each.
 
     Args:
         folder: the results; the run may still go on.
-        image_id: the image to draw; None draws the `count` with the highest and the `count` with the lowest
-            image score.
-        count: see `image_id`.
+        image_id: the image to draw; None draws those of a choice.
+        choice: which to draw without an `image_id`.
+        on_picture: hears of each file.
 
     Returns:
         The files, highest image score first.
 
     Raises:
-        ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed.
+        ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed; nothing has a
+            label that `worst` could be judged by.
         RunError: a picture cannot be written.
     """
     rule = folder.clustering_rule()
-    index = read_rows(folder.parts(), ["unit", "image_id", "status", "error", "image_score"]).to_pandas()
-    chosen = _extremes(folder, index, count) if image_id is None else [_found(folder, index, image_id)]
-    return [_write_picture(folder, rule, unit, chosen_id) for unit, chosen_id in chosen]
+    if image_id is None:
+        chosen = [(facts.unit, facts.image_id) for facts in _chosen(folder, rule, choice)]
+    else:
+        chosen = [(read_image(folder, image_id, ["unit"])["unit"], image_id)]
+    model = folder.read_run().get("model")
+    pictures = []
+    for unit, chosen_id in chosen:
+        pictures.append(_write_picture(folder, rule, str(model or ""), unit, chosen_id))
+        on_picture(pictures[-1])
+    return pictures
 
 
-def _extremes(folder: ResultsFolder, index: pd.DataFrame, count: int) -> list[tuple[int, str]]:
-    """Unit and id of the most and the least anomalous images."""
-    good = index[index["status"] == OK].sort_values(["image_score", "image_id"], ascending=[False, True])
-    if good.empty:
+def _chosen(folder: ResultsFolder, rule: Rule, choice: Choice) -> list[ImageFacts]:
+    """The images of a choice, highest image score first."""
+    images = [image for image in image_facts(CountedFiles(pieces(folder.parts())), rule) if image.status == OK]
+    if not images:
         raise ResultsError(f"{folder.path} has no image to show yet; `oodray status {folder.path}` says why")
-    ranked = list(zip(good["unit"], good["image_id"], strict=True))
-    return list(dict.fromkeys(ranked[:count] + ranked[max(0, len(ranked) - count) :]))
+    ranked = sorted(images, key=lambda image: (-(image.image_score or 0.0), image.image_id))
+    if choice.every:
+        return ranked
+    kept = {image.image_id for image in ranked[: choice.top] + ranked[max(0, len(ranked) - choice.bottom) :]}
+    if choice.worst:
+        kept |= {image.image_id for image in _worst(folder, images)}
+    return [image for image in ranked if image.image_id in kept]
 
 
-def _found(folder: ResultsFolder, index: pd.DataFrame, image_id: str) -> tuple[int, str]:
-    """Unit and id of one image."""
-    rows = index[index["image_id"] == image_id].to_dict("records")
-    if not rows:
-        raise unknown_image(folder, image_id)
-    if rows[0]["status"] != OK:
-        raise ResultsError(f"{image_id} failed, so there is nothing to show: {rows[0]['error']}")
-    return int(rows[0]["unit"]), image_id
+def _worst(folder: ResultsFolder, images: Sequence[ImageFacts]) -> list[ImageFacts]:
+    if not any(image.labelled for image in images):
+        raise ResultsError(f"no image of {folder.path} has a label: which are worst is not known. --top N shows others")
+    missed = sorted(images, key=lambda image: -image.missed)[:WORST]
+    false = sorted(images, key=lambda image: -image.false)[:WORST]
+    return [image for image in missed if image.missed] + [image for image in false if image.false]
 
 
-def _write_picture(folder: ResultsFolder, rule: Rule, unit: int, image_id: str) -> Place:
-    table = read_rows([folder.part(unit)], [*_SHOWN, "clusters"])
-    table = table.take([table["image_id"].to_pylist().index(image_id)])
-    row = table.select(_SHOWN).to_pylist()[0]
-    sheet = compose(image_id, _details(row, rule), panels_of(_image_result(row, table["clusters"], rule)))
+def _write_picture(folder: ResultsFolder, rule: Rule, model: str, unit: int, image_id: str) -> Place:
+    stored = stored_image(folder, unit, image_id, rule)
+    sheet = compose(image_id, _details(stored, model, rule), panels_of(_image_result(stored, rule)))
     target = _picture(folder, image_id)
     with replacing(target) as temporary:
         sheet.save(temporary, format="PNG")
@@ -89,54 +121,28 @@ def _picture(folder: ResultsFolder, image_id: str) -> Place:
     return target
 
 
-def _image_result(row: dict[str, Any], clusters_column: Any, rule: Rule) -> ImageResult:
-    clusters = clusters_of(clusters_column)
-    own = clusters.k == rule.k
-    ids = clusters.cluster[own].tolist()
-    ood = clusters.ood(rule)[own]
+def _image_result(stored: StoredImage, rule: Rule) -> ImageResult:
+    assert stored.clusters is not None, "a run with a rule has clusters"
+    assert stored.mask is not None, "and masks"
     return ImageResult(
-        image=_image(row),
-        label=_label(row),
-        clusters=decode_mask(row["clusters_png"]),
-        mask=decode_mask(row["mask_png"]),
-        ratios=dict(zip(ids, clusters.ratio[own].tolist(), strict=True)),
-        ood=frozenset(cluster for cluster, is_ood in zip(ids, ood, strict=True) if is_ood),
+        image=stored.read_photo(),
+        label=stored.read_label(),
+        clusters=stored.clusters,
+        mask=stored.mask,
+        ratios=dict(stored.ratios),
+        ood=stored.ood,
         ood_ratio=rule.ood_ratio,
     )
 
 
-def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
-    uri = row["image_uri"]
-    try:
-        image = turned(decode_image(read_bytes(uri)), row["orientation"] or AS_STORED)
-    except ImageError as error:
-        raise ResultsError(f"{row['image_id']} cannot be shown without its image file {uri}: {error}") from error
-    if image.shape[:2] != (row["height"], row["width"]):
-        raise ResultsError(
-            f"{uri} has changed since the run: it is {image.shape[1]}x{image.shape[0]} pixels now, "
-            f"then it was {row['width']}x{row['height']}"
-        )
-    return image
-
-
-def _label(row: dict[str, Any]) -> NDArray[np.uint8] | str:
-    """The label, or why there is none."""
-    if row["label_uri"] is None:
-        return "no label"
-    try:
-        label = decode_label(read_bytes(row["label_uri"]), get_layout(row["dataset"]).label_codes)
-    except ImageError:
-        return "no label: file not readable"
-    return label if label.shape == (row["height"], row["width"]) else "no label: size has changed"
-
-
-def _details(row: dict[str, Any], rule: Rule) -> str:
+def _details(stored: StoredImage, model: str, rule: Rule) -> str:
     parts = (
-        get_layout(row["dataset"]).title,
+        get_layout(stored.dataset).title,
+        model,
         f"K = {rule.k}",
         f"tau = {rule.tau}",
         f"T = {rule.ood_ratio}",
-        f"image score {row['image_score']:.3f}",
-        f"OoD share {row['ood_fraction']:.1%}",
+        f"image score {stored.image_score:.3f}",
+        f"OoD share {stored.ood_fraction:.1%}",
     )
-    return "  |  ".join(parts)
+    return "  |  ".join(part for part in parts if part)

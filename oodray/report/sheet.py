@@ -1,8 +1,8 @@
-"""A sheet of panels side by side: a title, and each picture between its caption and its legend."""
+"""A sheet of panels in rows: a title, and each picture between its caption and its legend."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
@@ -15,8 +15,11 @@ from oodray.report.words import one_line
 
 Colour: TypeAlias = tuple[int, int, int]
 
-LARGEST_PANEL = 640
+LARGEST_PANEL = 480
 """Pixels of the longer side of a picture; larger ones are scaled down."""
+
+WIDEST_SHEET = 1600
+"""Pixels; panels that need more come in further rows."""
 
 NARROWEST_COLUMN = 300
 """Room for captions, legends and messages where the picture is narrower."""
@@ -46,43 +49,65 @@ def panel_size(height: int, width: int) -> tuple[int, int]:
     """Width and height at which a picture is shown: its own, or scaled down to `LARGEST_PANEL`.
 
     >>> panel_size(720, 1280), panel_size(100, 200)
-    ((640, 360), (200, 100))
+    ((480, 270), (200, 100))
     """
     scale = min(1.0, LARGEST_PANEL / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def compose(title: str, details: str, panels: Sequence[Panel]) -> Image.Image:
-    """The sheet, RGB, with all pictures at one height."""
-    columns = [max(NARROWEST_COLUMN, panel.picture.width) for panel in panels]
-    pictures_at = MARGIN + _line(TITLE_SIZE) + _line(DETAIL_SIZE) + GAP // 2 + _line(CAPTION_SIZE)
-    legends_at = pictures_at + max(panel.picture.height for panel in panels) + GAP // 2
-    size = (
-        2 * MARGIN + sum(columns) + GAP * (len(columns) - 1),
-        legends_at + max(panel.legend.height for panel in panels) + MARGIN,
-    )
-    sheet = Image.new("RGB", size, BACKGROUND)
-    room = size[0] - 2 * MARGIN
+    """The sheet, RGB. Its rows have as many panels as fit, and as far as possible equally many."""
+    drawn = [_row_picture(row) for row in _rows(panels)]
+    head = _line(TITLE_SIZE) + _line(DETAIL_SIZE) + GAP // 2
+    width = max(row.width for row in drawn) + 2 * MARGIN
+    height = 2 * MARGIN + head + sum(row.height for row in drawn) + GAP * (len(drawn) - 1)
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    room = width - 2 * MARGIN
     _write(sheet, (MARGIN, MARGIN), _shortened(title, TITLE_SIZE, room), TITLE_SIZE, TEXT)
     details_at = MARGIN + _line(TITLE_SIZE)
     _write(sheet, (MARGIN, details_at), _shortened(details, DETAIL_SIZE, room), DETAIL_SIZE, QUIET_TEXT)
-    left = MARGIN
-    for panel, column in zip(panels, columns, strict=True):
-        _write(sheet, (left, pictures_at - _line(CAPTION_SIZE)), panel.caption, CAPTION_SIZE, TEXT)
-        sheet.paste(panel.picture, (left, pictures_at))
-        sheet.paste(panel.legend, (left, legends_at))
-        left += column + GAP
+    top = MARGIN + head
+    for row in drawn:
+        sheet.paste(row, (MARGIN, top))
+        top += row.height + GAP
     return sheet
 
 
-def message(text: str, size: tuple[int, int]) -> Image.Image:
-    """A grey picture that says something, for a panel with nothing to show; larger if the text needs room."""
-    text_width, text_height = _text_width(text, CAPTION_SIZE), _line(CAPTION_SIZE)
-    width, height = max(size[0], text_width), max(size[1], text_height)
-    picture = Image.new("RGB", (width, height), (238, 240, 243))
-    at = ((width - text_width) // 2, (height - text_height) // 2)
-    _write(picture, at, text, CAPTION_SIZE, QUIET_TEXT)
-    return picture
+def _rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
+    widest = max(_column(panel) for panel in panels)
+    fitting = max(1, (WIDEST_SHEET - 2 * MARGIN + GAP) // (widest + GAP))
+    rows = -(-len(panels) // fitting)
+    columns = -(-len(panels) // rows)
+    return [panels[start : start + columns] for start in range(0, len(panels), columns)]
+
+
+def _row_picture(panels: Sequence[Panel]) -> Image.Image:
+    """Panels side by side, their pictures at one height."""
+    legends_at = _line(CAPTION_SIZE) + max(panel.picture.height for panel in panels) + GAP // 2
+    width = sum(map(_column, panels)) + GAP * (len(panels) - 1)
+    row = Image.new("RGB", (width, legends_at + max(panel.legend.height for panel in panels)), BACKGROUND)
+    left = 0
+    for panel in panels:
+        _write(row, (left, 0), panel.caption, CAPTION_SIZE, TEXT)
+        row.paste(panel.picture, (left, _line(CAPTION_SIZE)))
+        row.paste(panel.legend, (left, legends_at))
+        left += _column(panel) + GAP
+    return row
+
+
+def _column(panel: Panel) -> int:
+    return max(NARROWEST_COLUMN, panel.picture.width)
+
+
+def numbered(picture: Image.Image, numbers: Mapping[int, tuple[float, float]]) -> Image.Image:
+    """A copy of a picture with numbers at places, given as shares of its width and height: white with a dark edge."""
+    drawn = picture.copy()
+    draw = ImageDraw.Draw(drawn)
+    for number, (x, y) in numbers.items():
+        at = (x * picture.width, y * picture.height)
+        look = {"fill": (255, 255, 255), "stroke_fill": (0, 0, 0), "stroke_width": 3}
+        draw.text(at, str(number), font=_font(LEGEND_SIZE), anchor="mm", **look)
+    return drawn
 
 
 def swatches(entries: Sequence[tuple[Colour | None, str]], picture_width: int) -> Image.Image:

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from oodray.analysis.images import ImageFacts, mean_ood_fraction
 from oodray.errors import ConfigError
 from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.report.words import conventions_text, duration_text, percent, rate_text
@@ -29,17 +30,37 @@ TOLD_TIE = 0.01
 """Ties that hold a larger share of the labelled pixels are told below a table of metrics."""
 
 
+MOST_ANOMALOUS = 10
+"""Images that are listed where nothing has a label."""
+
+
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     """What a run is worth: the metrics of its scores, and those of its mask; a line where nothing has a label."""
     if _labelled_pixels(evaluation) == 0:
-        nothing = f"{_images(evaluation)}, no labelled pixels: nothing to measure. `oodray show` draws what was found."
-        return [Text(nothing)]
+        return [Text(f"{_images(evaluation)}, none with labels, so nothing is measured.")]
     tables: list[RenderableType] = [metrics_table(evaluation, convention) for convention in evaluation.conventions]
     if evaluation.further:
         tables.append(further_table(evaluation.further))
     if evaluation.rule is not None:
         tables.append(mask_table(evaluation, evaluation.rule))
     return tables
+
+
+def most_anomalous_table(images: Sequence[ImageFacts], count: int = MOST_ANOMALOUS) -> Table:
+    """The images with the highest image scores, with the area of their masks."""
+    ranked = sorted((image for image in images if image.image_score is not None), key=_by_score)[:count]
+    mean = mean_ood_fraction(images)
+    caption = f"The {len(ranked)} most anomalous images. {percent(mean or 0.0)}% of an average image is OoD."
+    table = Table(caption=caption, caption_justify="left", min_width=60)
+    table.add_column("image", overflow="fold")
+    _add_numbers(table, "image score", "OoD area %")
+    for image in ranked:
+        table.add_row(Text(image.image_id), f"{image.image_score:.3f}", percent(image.ood_fraction or 0.0))
+    return table
+
+
+def _by_score(image: ImageFacts) -> tuple[float, float, str]:
+    return -(image.image_score or 0.0), -(image.ood_fraction or 0.0), image.image_id
 
 
 def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> Table:
@@ -252,6 +273,11 @@ def _images(evaluation: Evaluation) -> str:
     failed = f", {evaluation.failed} failed" if evaluation.failed else ""
     left = f", {evaluation.left} not done yet" if evaluation.left else ""
     return f"{evaluation.images} images{failed}{left}"
+
+
+def is_labelled(evaluation: Evaluation) -> bool:
+    """Whether any pixel has a label."""
+    return _labelled_pixels(evaluation) > 0
 
 
 def _labelled_pixels(evaluation: Evaluation) -> int:

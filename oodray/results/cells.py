@@ -75,6 +75,16 @@ def score_counts(column: pa.ChunkedArray[Any]) -> dict[str, ScoreCounts]:
     return {score: counts.total() for score, counts in running.items()}
 
 
+def score_counts_by_row(column: pa.ChunkedArray[Any]) -> list[dict[str, ScoreCounts]]:
+    """The `tallies` column of result rows: by row, the pixels of each score.
+
+    Raises:
+        ResultsError: the keys of a score are of a scale that is not known.
+    """
+    rows = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return [score_counts(pa.chunked_array([rows.slice(row, 1)])) for row in range(len(rows))]
+
+
 def _counts(scale_name: str | None, cells: Cells) -> ScoreCounts:
     try:
         scale = scale_named(scale_name)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import oodray
-from oodray.datasets.manifest import ListedImage, images_by_unit, read_manifest, write_manifest
+from oodray.datasets.manifest import ListedImage, images_by_unit, read_manifest, slices_by_unit, write_manifest
 from oodray.errors import ResultsError, RunError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import check_parts, read_rows
+from oodray.results.reading import check_parts, finished_units, read_rows
 from oodray.results.rows import ERROR
+from oodray.results.waves import remove_closed_parts, remove_waves
 from oodray.storage.place import Place, remove_folder
 
 PACKAGES = (
@@ -52,11 +55,20 @@ class Left:
     @property
     def tried_again(self) -> frozenset[int]:
         """Finished units whose failed images are computed again."""
-        return self.finished & frozenset(self.images["unit"].to_pylist())
+        return self.finished & self.units
+
+    @cached_property
+    def units(self) -> frozenset[int]:
+        """The units of the images."""
+        return frozenset(pc.unique(self.images["unit"]).to_pylist())
 
     def by_unit(self) -> dict[int, list[ListedImage]]:
         """The images, by unit."""
         return images_by_unit(self.images)
+
+    def slices(self, units: int) -> Iterator[dict[int, list[ListedImage]]]:
+        """The images by unit, so many units at a time."""
+        return slices_by_unit(self.images, units)
 
 
 def start_or_continue(
@@ -74,22 +86,24 @@ def start_or_continue(
         ResultsError: the folder holds another run; the message names what is different.
         RunError: the folder cannot be written to.
     """
-    finished = frozenset(folder.finished_units())
+    finished = finished_units(folder)
     if not finished:
         if folder.run.exists():
             folder.read_run()  # refuses a file that is not ours, instead of writing over it
         folder.create()
         folder.remove_leftovers()
+        remove_waves(folder)
         write_manifest(manifest, folder.manifest)
         folder.write_run(_made_by(identity) | dict(description))
         return finished
     if not folder.run.exists():
         raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
     refuse_another(folder.path, "run", folder.read_run()["identity"], identity)
-    check_parts(folder, manifest, finished)
+    check_parts(folder, manifest)
     if not _holds(folder.manifest, manifest):
         write_manifest(manifest, folder.manifest)
     folder.remove_leftovers()
+    remove_closed_parts(folder)
     return finished
 
 
@@ -123,10 +137,10 @@ def what_is_left(
     Raises:
         ResultsError: with `retry_errors`, a file cannot be read.
     """
-    failed = _failed_images(folder, finished) if retry_errors else frozenset()
-    rows = zip(manifest["unit"].to_pylist(), manifest["image_id"].to_pylist(), strict=True)
-    left = [unit not in finished or image_id in failed for unit, image_id in rows]
-    return Left(manifest.filter(pa.array(left, pa.bool_())), finished)
+    left = pc.invert(pc.is_in(manifest["unit"], pa.array(sorted(finished), pa.int32())))
+    if retry_errors:
+        left = pc.or_(left, pc.is_in(manifest["image_id"], pa.array(_failed_images(folder), pa.string())))
+    return Left(manifest.filter(left), finished)
 
 
 def start_anew(folder: ResultsFolder) -> None:
@@ -137,13 +151,14 @@ def start_anew(folder: ResultsFolder) -> None:
         RunError: a file cannot be removed.
     """
     if not folder.run.exists():
-        if folder.finished_units():
+        if folder.parts():
             raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
         return
     folder.read_run()  # refuses a file that is not ours
     files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest)
     try:
         # run.json goes last: as long as a result is there, it says what it belongs to.
+        remove_waves(folder)
         for path in (*folder.parts(), *files, folder.run):
             path.unlink(missing_ok=True)
         for pictures in (folder.pictures, folder.heat_maps):
@@ -161,11 +176,11 @@ def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> N
     folder.write_run(content)
 
 
-def _failed_images(folder: ResultsFolder, units: frozenset[int]) -> frozenset[str]:
-    columns = ["image_id", "status"]
-    # File by file, as messages and masks are not needed, and there may be very many rows.
-    tables = (read_rows([folder.part(unit)], columns).to_pylist() for unit in sorted(units))
-    return frozenset(row["image_id"] for rows in tables for row in rows if row["status"] == ERROR)
+def _failed_images(folder: ResultsFolder) -> list[str]:
+    # Of very many rows these two columns are small.
+    rows = read_rows(folder.parts(), ["image_id", "status"])
+    found: list[str] = rows.filter(pc.equal(rows["status"], ERROR))["image_id"].to_pylist()
+    return found
 
 
 def refuse_another(path: Place, what: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

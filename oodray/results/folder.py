@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +13,10 @@ import pyarrow.parquet as pq
 from oodray.errors import ResultsError, RunError
 from oodray.method.rule import Rule
 from oodray.metrics.tally import MAX_BITS, snap_threshold
+from oodray.results.names import Wave, part_name, unit_of
 from oodray.storage.atomic import remove_leftovers, replacing
 from oodray.storage.place import Place, storage_path
-
-_PART_NAME = re.compile(r"part-(\d{6}|[1-9]\d{6,})\.parquet")
+from oodray.storage.remote import is_remote
 
 
 class ResultsFolder:
@@ -39,17 +38,54 @@ class ResultsFolder:
         self.dataset = self.path / "dataset"
 
     def part(self, unit: int) -> Place:
-        """The file of a unit. The name depends on the unit alone, so a unit written twice is one file."""
-        return self.results / f"part-{unit:06d}.parquet"
+        """The file of its own that a unit has until its wave is closed."""
+        wave = self.wave_of(unit)
+        return (self.results if wave is None else self.results / wave.name) / part_name(unit)
 
     def parts(self) -> list[Place]:
-        """The finished files, in the order of the units."""
-        return [self.part(unit) for unit in sorted(self.finished_units())]
+        """The files of finished units, in their order; those of a closed wave have one file together."""
+        found: list[tuple[int, Place]] = []
+        for path in self.results.glob("part-*"):
+            wave, unit = Wave.of(path.name), unit_of(path.name)
+            if wave is not None:
+                found += self._parts_of(wave, path)
+            elif unit is not None:
+                found.append((unit, path))
+        return [path for _, path in sorted(found)]
 
-    def finished_units(self) -> set[int]:
-        """Units that have a file. Every call lists the folder, a request where it lies in an object store."""
-        names = (_PART_NAME.fullmatch(path.name) for path in self.results.glob("part-*"))
-        return {int(name[1]) for name in names if name}
+    def waves(self) -> list[Wave]:
+        """The waves of the run, in their order; none in an object store, see `oodray.results.waves`."""
+        if is_remote(self.path):
+            return []
+        found = (Wave.of(path.name) for path in self.results.glob("part-*"))
+        return sorted(wave for wave in found if wave is not None)
+
+    def wave_of(self, unit: int) -> Wave | None:
+        """The wave of a unit, None where there is none."""
+        return next((wave for wave in self.waves() if unit in wave), None)
+
+    def is_open(self, wave: Wave) -> bool:
+        """Whether the units of a wave have files of their own: its name is a link to their folder.
+
+        In a copy that was made along links it is a folder itself.
+        """
+        return (self.results / wave.name).is_dir()
+
+    def file_of(self, unit: int) -> Place | None:
+        """The file with the rows of a unit, its own or that of its wave; None where there is none."""
+        wave = self.wave_of(unit)
+        if wave is not None and not self.is_open(wave):
+            return self.results / wave.name
+        part = self.part(unit)
+        return part if part.exists() else None
+
+    def _parts_of(self, wave: Wave, path: Place) -> list[tuple[int, Place]]:
+        if not self.is_open(wave):
+            return [(wave.first, path)]
+        units = ((unit_of(part.name), part) for part in path.glob("part-*"))
+        found = [(unit, part) for unit, part in units if unit is not None]
+        # It may have been closed since.
+        return found if self.is_open(wave) else [(wave.first, path)]
 
     def create(self) -> None:
         """Make the folder and `results/`, so that reading finds a table without files rather than nothing.
@@ -135,14 +171,14 @@ class ResultsFolder:
         write_json(self.run, content)
 
 
-def write_table(table: pa.Table, target: Place) -> None:
-    """Write a Parquet file that appears whole or not at all.
+def write_table(table: pa.Table, target: Place, **encoding: Any) -> None:
+    """Write a Parquet file that appears whole or not at all; `encoding` is for `pyarrow.parquet.write_table`.
 
     Raises:
         RunError: if it cannot be written.
     """
     with replacing(target) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", **encoding)
 
 
 def write_json(target: Place, content: Mapping[str, Any]) -> None:

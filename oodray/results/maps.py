@@ -27,6 +27,17 @@ def score_map(folder: ResultsFolder, image_id: str, score: str) -> NDArray[np.fl
         ResultsError: the run does not store the map of this score; or the image is unknown, failed or not done yet.
     """
     rule = folder.clustering_rule()
+    require_map(folder, score)
+    unit = read_image(folder, image_id, ["unit"])["unit"]
+    return stored_image(folder, unit, image_id, rule).ratio_map()
+
+
+def require_map(folder: ResultsFolder, score: str) -> None:
+    """Refuse a score whose maps a run does not store.
+
+    Raises:
+        ResultsError: the run does not store them.
+    """
     if score not in STORED:
         counted = folder.read_run()["config"].get("scores", ())
         if score not in counted:
@@ -35,5 +46,3 @@ def score_map(folder: ResultsFolder, image_id: str, score: str) -> NDArray[np.fl
             f"{folder.path} does not store the maps of {score}, only its counts: `oodray report {folder.path} "
             "--recompute` draws them, and `oodray.detect` computes them for one image"
         )
-    unit = read_image(folder, image_id, ["unit"])["unit"]
-    return stored_image(folder, unit, image_id, rule).ratio_map()

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from oodray.datasets.manifest import image_ids, read_manifest
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
+from oodray.results.reading import read_unit
 from oodray.results.rows import OK
 from oodray.spelling import did_you_mean
 
@@ -26,10 +26,10 @@ def read_image(folder: ResultsFolder, image_id: str, columns: list[str]) -> dict
     """
     manifest = read_manifest(folder.manifest)
     index = pc.index(manifest["image_id"], image_id).as_py()
-    part = None if index < 0 else folder.part(manifest["unit"][index].as_py())
-    if part is None or not part.exists():
+    unit = None if index < 0 else manifest["unit"][index].as_py()
+    if unit is None or folder.file_of(unit) is None:
         raise unknown_image(folder, image_id)
-    rows = read_rows([part], ["image_id", "status", "error", *columns])
+    rows = read_unit(folder, unit, ["image_id", "status", "error", *columns])
     rows = rows.filter(pc.equal(rows["image_id"], pa.scalar(image_id)))
     if not rows.num_rows:
         raise unknown_image(folder, image_id)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -18,12 +20,17 @@ from oodray.method.rule import Rule
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
+from oodray.results.names import Wave, unit_of
 from oodray.results.rows import RESULT_SCHEMA
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_ATTEMPTS = 4
+
+_REMAKE = "Delete the file and run again to remake it"
 
 
 def read_results(out: str | Place) -> pd.DataFrame:
@@ -54,26 +61,130 @@ def read_clusters(out: str | Place) -> pd.DataFrame:
     folder = ResultsFolder(out)
     rule = folder.clustering_rule()
     # File by file, as the tallies of a large run may not fit into memory together.
-    files = [[], *([part] for part in folder.parts())]
+    files = [[], *([piece] for piece in pieces(folder.parts()))]
     columns = [_cluster_columns(file, rule) for file in files]
     return pd.DataFrame({name: np.concatenate([found[name] for found in columns]) for name in columns[0]})
 
 
-def read_rows(paths: Iterable[Place], columns: list[str] | None = None) -> pa.Table:
-    """Rows of finished files, in the order of the files; all columns, or those named.
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a file: what a closed wave is read by, as the whole of it may not fit into memory."""
+
+    path: Place
+    group: int
+
+    @property
+    def stem(self) -> str:
+        """A name for what is made of it."""
+        return f"{self.path.stem}-{self.group:04d}"
+
+
+@dataclass(frozen=True)
+class ClosedWave:
+    """What the footer of a closed wave says of it, see `oodray.results.waves`.
+
+    Attributes:
+        first: unit.
+        last: unit; all between are there, too.
+        began: when the first of its units had a file, in seconds since the epoch.
+        ended: when the last had.
+        images_of_the_first: rows of the unit that was first.
+    """
+
+    first: int
+    last: int
+    began: float
+    ended: float
+    images_of_the_first: int
+
+
+CLOSED_KEY = "oodray.wave"
+"""Of a `ClosedWave`, as JSON, in the footer of its file."""
+
+
+def read_rows(paths: Iterable[Place | RowGroup], columns: list[str] | None = None) -> pa.Table:
+    """Rows of finished files, or row groups of them, in their order; all columns, or those named.
 
     Raises:
         ResultsError: if a file cannot be read, is broken, or is of another version.
     """
     names = RESULT_SCHEMA.names if columns is None else columns
     schema = pa.schema([RESULT_SCHEMA.field(name) for name in names])
-    return pa.concat_tables([schema.empty_table(), *(_read_part(path, names) for path in paths)])
+    return pa.concat_tables([schema.empty_table(), *(_read(path, names) for path in paths)])
 
 
-def check_parts(folder: ResultsFolder, manifest: pa.Table, units: Set[int]) -> None:
+def read_unit(folder: ResultsFolder, unit: int, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a unit, which may share a file with others.
+
+    Raises:
+        ResultsError: as `read_rows`; it has no file.
+    """
+    names = RESULT_SCHEMA.names if columns is None else columns
+    path = folder.file_of(unit) or folder.part(unit)
+    return read_rows([path], names) if unit_of(path.name) == unit else _rows_of_unit(path, unit, names)
+
+
+def row_groups(path: Place, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Rows of a file, some at a time.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    return (read_rows([group], columns) for group in pieces([path]))
+
+
+def pieces(paths: Iterable[Place]) -> list[Place | RowGroup]:
+    """What to read of some files at a time: the files of units, and row groups of closed waves.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    found: list[Place | RowGroup] = []
+    for path in paths:
+        if Wave.of(path.name) is None:
+            found.append(path)
+            continue
+        try:
+            with _opened(path) as file:
+                found += [RowGroup(path, group) for group in range(file.metadata.num_row_groups)]
+        except ResultsError:
+            if not path.is_dir():
+                raise
+            found.append(path)  # it was opened again just now
+    return found
+
+
+def closed_wave(path: Place) -> ClosedWave | None:
+    """What the footer of a file says of the wave that it holds; None where it is no closed wave.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    if Wave.of(path.name) is None:
+        return None
+    with _opened(path) as file:
+        said = (file.metadata.metadata or {}).get(CLOSED_KEY.encode())
+    try:
+        return ClosedWave(**json.loads(said or b""))
+    except (ValueError, TypeError) as error:
+        raise ResultsError(f"cannot read {path}: its footer does not say which units it holds. {_REMAKE}") from error
+
+
+def finished_units(folder: ResultsFolder) -> frozenset[int]:
+    """The units that have rows: of closed waves as their footers say, of others by the names of their files.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    units: set[int] = set()
+    for path in folder.parts():
+        unit, closed = unit_of(path.name) or 0, closed_wave(path)
+        units.update([unit] if closed is None else range(closed.first, closed.last + 1))
+    return frozenset(units)
+
+
+def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
     """Before a run is continued, find damaged files of finished units by reading their Parquet footers alone.
-
-    `units` are those that have a file.
 
     Not in object stores, where a file is read as a whole: there it is found when the run is evaluated.
 
@@ -82,20 +193,54 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table, units: Set[int]) -> N
     """
     if is_remote(folder.path):
         return
-    images = Counter(manifest["unit"].to_pylist())
-    for unit in sorted(units & images.keys()):
-        with _opened(folder.part(unit)) as file:
+    images = np.bincount(manifest["unit"].to_numpy())
+    for path in folder.parts():
+        unit, closed = unit_of(path.name), closed_wave(path)
+        first, last = (closed.first, closed.last) if closed else (unit or 0, unit or 0)
+        if last >= len(images):
+            continue
+        expected = int(images[first : last + 1].sum())
+        with _opened(path) as file:
             rows = file.metadata.num_rows
-        if rows != images[unit]:
+        if rows != expected:
+            of = f"unit {first}" if first == last else f"units {first} to {last}"
+            have = "has" if first == last else "have"
             raise ResultsError(
-                f"{folder.part(unit)} holds {rows} images, and unit {unit} of this run has {images[unit]}: it is of "
-                "another run. Delete the file and run again to remake it"
+                f"{path} holds {rows} images, and {of} of this run {have} {expected}: it is of another run. {_REMAKE}"
             )
 
 
-def _read_part(path: Place, columns: list[str]) -> pa.Table:
+def _read(path: Place | RowGroup, columns: list[str]) -> pa.Table:
+    if isinstance(path, RowGroup):
+        with _opened(path.path) as file:
+            return file.read_row_group(path.group, columns).select(columns)
+    in_a_wave = Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
+    for _ in range(_ATTEMPTS - 1 if in_a_wave else 0):
+        # It may be closed, or opened, at this very moment.
+        with contextlib.suppress(ResultsError):
+            return _rows_wherever(path, columns)
+    return _rows_wherever(path, columns)
+
+
+def _rows_wherever(path: Place, columns: list[str]) -> pa.Table:
+    """The rows of a file; they lie elsewhere where its wave has been closed, or opened, since the folder was listed."""
+    unit = unit_of(path.name)
+    if unit is not None and Wave.of(path.parent.name) is not None and path.parent.is_file():
+        return _rows_of_unit(path.parent, unit, columns)
+    if Wave.of(path.name) is not None and path.is_dir():
+        return read_rows(sorted(path.glob("part-*")), columns)
     with _opened(path) as file:
-        return file.read(columns=columns).select(columns)
+        return file.read(columns).select(columns)
+
+
+def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
+    """The rows of a unit in the file of a closed wave; other row groups are not read."""
+    with _opened(path) as file:
+        at = file.schema_arrow.names.index("unit")
+        statistics = [file.metadata.row_group(group).column(at).statistics for group in range(file.num_row_groups)]
+        groups = [group for group, known in enumerate(statistics) if known is None or known.min <= unit <= known.max]
+        table = file.read_row_groups(groups, [*dict.fromkeys(["unit", *columns])])
+    return table.filter(pc.equal(table["unit"], unit)).select(columns)
 
 
 @contextlib.contextmanager
@@ -111,11 +256,11 @@ def _opened(path: Place) -> Iterator[pq.ParquetFile]:
         if isinstance(error, OSError) and error.errno is not None:
             raise ResultsError(f"cannot read {path}: {os.strerror(error.errno)}") from error
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise ResultsError(f"cannot read {path}: {reason}. Delete the file and run again to remake it") from error
+        raise ResultsError(f"cannot read {path}: {reason}. {_REMAKE}") from error
     raise ResultsError(f"{path} was written by another version of oodray; start a new run elsewhere")
 
 
-def _cluster_columns(files: list[Place], rule: Rule) -> dict[str, NDArray[Any]]:
+def _cluster_columns(files: list[Place | RowGroup], rule: Rule) -> dict[str, NDArray[Any]]:
     table = read_rows(files, ["image_id", "clusters"])
     clusters = clusters_of(table["clusters"])
     return {

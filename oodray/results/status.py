@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from oodray.datasets.manifest import read_manifest
+from oodray.datasets.manifest import count_images
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
+from oodray.results.reading import closed_wave, read_rows
 from oodray.results.rows import ERROR
 from oodray.storage.place import Place
 
@@ -77,7 +77,7 @@ def read_status(folder: ResultsFolder) -> Status:
         ResultsError: `folder` is no results folder, or a file of it cannot be read.
     """
     run = folder.read_run()
-    total = read_manifest(folder.manifest).num_rows
+    total = count_images(folder.manifest)
     parts = folder.parts()
     rows = read_rows(parts, ["status", "error", "image_uri", "label_uri"]).to_pylist()
     errors = [row for row in rows if row["status"] == ERROR]
@@ -99,13 +99,33 @@ def _speed(parts: list[Place], images: int, seconds: float) -> Speed | None:
     """See `Speed`; `seconds` are those in run.json, 0 where the run is not finished."""
     if not parts:
         return None
-    times = {part: part.stat().st_mtime for part in parts}
-    first = min(parts, key=lambda part: times[part])
-    span = max(times.values()) - times[first]
+    times = {part: _written(part) for part in parts}
+    first = min(parts, key=lambda part: times[part].began)
+    span = max(written.ended for written in times.values()) - times[first].began
     if seconds >= span:
         return Speed(images / seconds, with_start_up=True) if seconds > 0 else None
-    after_first: int = images - read_rows([first], ["status"]).num_rows
+    in_first = times[first].images_of_the_first
+    after_first = images - (read_rows([first], ["status"]).num_rows if in_first is None else in_first)
     return Speed(after_first / span, with_start_up=False) if after_first else None
+
+
+class _Written(NamedTuple):
+    """When the first unit of a file was written, and the last; images of that first unit, None for all of the file."""
+
+    began: float
+    ended: float
+    images_of_the_first: int | None
+
+
+def _written(part: Place) -> _Written:
+    wave = closed_wave(part)
+    if wave is not None:
+        return _Written(wave.began, wave.ended, wave.images_of_the_first)
+    try:
+        time = part.stat().st_mtime
+    except NotADirectoryError:  # its wave was closed just now
+        return _written(part.parent)
+    return _Written(time, time, None)
 
 
 def _most_frequent(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes
+from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes, read_label
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
 from oodray.method.rule import Rule
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
+from oodray.results.reading import read_unit
 from oodray.results.rows import OK
 
 _PLAIN = ["image_id", "status", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
@@ -93,10 +93,11 @@ class StoredImage:
 
     def read_label(self) -> NDArray[np.uint8] | str:
         """The label, uint8 `(H, W)`, or in words why there is none."""
-        if self.label_uri is None:
-            return "no label"
         try:
-            label = decode_label(read_bytes(self.label_uri), get_layout(self.dataset).label_codes)
+            data = read_label(self.label_uri)
+            if data is None:
+                return "no label"
+            label = decode_label(data, get_layout(self.dataset).label_codes)
         except ImageError:
             return "no label: file not readable"
         return label if label.shape == (self.height, self.width) else "no label: size has changed"
@@ -114,7 +115,7 @@ def stored_image(folder: ResultsFolder, unit: int, image_id: str, rule: Rule | N
     Raises:
         ResultsError: the file cannot be read.
     """
-    table = read_rows([folder.part(unit)], COLUMNS)
+    table = read_unit(folder, unit, COLUMNS)
     [found] = stored_images(table.filter(pc.equal(table["image_id"], pa.scalar(image_id))).slice(0, 1), rule)
     return found
 
@@ -128,7 +129,7 @@ def stored_images(table: pa.Table, rule: Rule | None) -> Iterator[StoredImage]:
         if rule is None:
             yield StoredImage(**row)
             continue
-        maps = {name: decode_mask(data) for name, data in masks.items()}
+        maps: dict[str, Any] = {name: decode_mask(data) for name, data in masks.items()}
         yield StoredImage(**row, **maps, **_own_clusters(table["clusters"].slice(index, 1), rule))
 
 

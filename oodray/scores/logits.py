@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from oodray.metrics.scales import Positive, Probability, Real, Scale
-from oodray.scores.score import PixelScore
+from oodray.scores.score import PassesScore, PixelScore
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,22 @@ class Energy(PixelScore):
         return -strip.lse
 
 
+class PredictiveEntropy(Entropy):
+    """Entropy of the mean probabilities of several passes: networks of an ensemble, views, dropout."""
+
+    name = "predictive-entropy"
+    help = "entropy of the mean probabilities of several passes"
+    needs: ClassVar[frozenset[str]] = frozenset({"logits", "passes"})
+
+
+class MutualInformation(PassesScore):
+    """Entropy of the mean probabilities minus the mean of the passes' entropies: what the passes disagree about."""
+
+    name = "mutual-information"
+    help = "entropy of the mean probabilities minus the mean entropy of several passes"
+    scale: Scale = Positive(2.0**-9)
+
+
 class Gen(PixelScore):
     """Generalised entropy: sum of p^g (1 - p)^g over the largest probabilities, g = 0.1.
 
@@ -79,10 +95,10 @@ class Gen(PixelScore):
         """See `PixelScore`."""
         from oodray.scores.strips import sum_classes
 
-        largest = strip.logits
+        largest = strip.log_weights
         if len(largest) > GEN_LARGEST:
             largest = largest.topk(GEN_LARGEST, dim=0).values
-        log_p = largest - strip.lse
+        log_p = largest - strip.log_total
         # log(1 - p) of the likeliest class by the others' share: near p = 1 the difference has no digits.
         log_rest = (-log_p.exp()).log1p_()
         log_rest.scatter_(0, largest.argmax(0, keepdim=True), (strip.others.log() - strip.others.log1p())[None])

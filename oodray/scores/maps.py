@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodray.errors import ImageError
-from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore
+from oodray.scores.queries import Queries
+from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore, QueryMapScore
 from oodray.scores.strips import Strip, strips
 
 
@@ -21,25 +22,42 @@ class PixelMaps:
 
     Attributes:
         confidence: float16, m (eq. 1); zeros are +0.
-        scores: float32, of each score by its name.
+        scores: float32, of the source of each score, by its name.
     """
 
     confidence: NDArray[np.float16]
     scores: dict[str, NDArray[np.float32]]
 
+    def of(self, score: PixelScore, regions: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A score of every pixel, pooled over regions where it is a pooled one.
+
+        Args:
+            score: one of those that the maps were made for.
+            regions: `(height, width)` uint8, the region of each pixel.
+        """
+        return score.pool(self.scores[score.source.name], regions)
+
 
 @torch.no_grad()
 def pixel_maps(
-    logits: Tensor, height: int, width: int, scores: Sequence[PixelScore], features: ImageFeatures | None = None
+    logits: Tensor | Queries,
+    height: int,
+    width: int,
+    scores: Sequence[PixelScore],
+    features: ImageFeatures | None = None,
+    *,
+    known: Mapping[str, Tensor] | None = None,
 ) -> PixelMaps:
     """Confidence and scores of every pixel of an image.
 
     Args:
-        logits: `(C, h, w)`, any floating type, on any device; computed in float32, float64 for float64.
+        logits: `(C, h, w)`, any floating type, on any device; computed in float32, float64 for float64. Or queries,
+            whose semantic map takes the place of the logits.
         height: of the image, in pixels.
         width: of the image, in pixels.
         scores: which scores.
         features: what scores of features need, on the device of the logits.
+        known: by name, maps `(height, width)` of scores that whoever gives the logits has computed.
 
     Raises:
         ImageError: a value is NaN or infinite, the confidence once it is rounded to float16.
@@ -51,34 +69,41 @@ def pixel_maps(
     ([[2.0, 2.0]], [[-2.0, -2.0]])
     """
     _check_arguments(logits, height, width)
-    planes = {score: _planes(score, features) for score in scores if isinstance(score, FeatureScore)}
-    whole = any(score.uses_whole_image() for score in scores)
+    sources = list({score.source.name: score.source for score in scores}.values())
+    computed = [score for score in sources if score.name not in (known or {})]
+    planes = {score: _planes(score, features) for score in computed if isinstance(score, FeatureScore)}
+    of_queries = [score for score in computed if isinstance(score, QueryMapScore)]
+    whole = any(score.uses_whole_image() for score in computed)
     confidence, classes = [], []
-    values: list[list[Tensor]] = [[] for _ in scores]
-    for strip in strips(logits, height, width, planes):
+    values: list[list[Tensor]] = [[] for _ in computed]
+    for strip in strips(logits, height, width, planes, of_queries):
         confidence.append(_rounded(strip.confidence))
         if whole:
             classes.append(strip.classes)
-        for found, score in zip(values, scores, strict=True):
+        for found, score in zip(values, computed, strict=True):
             found.append(_of_strip(score, strip))
     rounded = torch.cat(confidence).cpu().numpy()
     _require_finite("confidence", rounded, "in float16, beyond 65504 is infinite")
     predicted = torch.cat(classes) if whole else torch.empty(0)
-    maps = {}
-    for score, found in zip(scores, values, strict=True):
+    maps = dict(known or {})
+    for score, found in zip(computed, values, strict=True):
         joined = torch.cat(found)
-        finished = score.finish(joined, predicted) if score.uses_whole_image() else joined
-        maps[score.name] = (finished.float() + 0.0).cpu().numpy()  # -0 becomes +0
-        _require_finite(score.name, maps[score.name], "in float32")
-    return PixelMaps(rounded, maps)
+        maps[score.name] = score.finish(joined, predicted) if score.uses_whole_image() else joined
+    return PixelMaps(rounded, {score.name: _finished(score.name, maps[score.name]) for score in sources})
+
+
+def _finished(name: str, values: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = (values.float() + 0.0).cpu().numpy()  # -0 becomes +0
+    _require_finite(name, found, "in float32")
+    return found
 
 
 @torch.no_grad()
-def predicted_classes(logits: Tensor, height: int, width: int) -> NDArray[np.int16]:
+def predicted_classes(logits: Tensor | Queries, height: int, width: int) -> NDArray[np.int16]:
     """The likeliest class of every pixel of the image, the first of equal ones.
 
     Args:
-        logits: `(C, h, w)`, as of `pixel_maps`.
+        logits: `(C, h, w)`, or queries, as of `pixel_maps`.
         height: of the image, in pixels.
         width: of the image, in pixels.
 
@@ -92,8 +117,8 @@ def predicted_classes(logits: Tensor, height: int, width: int) -> NDArray[np.int
     return torch.cat([strip.classes for strip in strips(logits, height, width)]).cpu().numpy()
 
 
-def _check_arguments(logits: Tensor, height: int, width: int) -> None:
-    if logits.ndim != 3 or not logits.numel() or not logits.is_floating_point():
+def _check_arguments(logits: Tensor | Queries, height: int, width: int) -> None:
+    if isinstance(logits, Tensor) and (logits.ndim != 3 or not logits.numel() or not logits.is_floating_point()):
         raise ValueError(f"logits must be floats (C, h, w), not {logits.dtype} {tuple(logits.shape)}")
     if height < 1 or width < 1:
         raise ValueError(f"the image must have a pixel, not {height} x {width}")

@@ -12,11 +12,18 @@ from oodray.errors import ConfigError
 from oodray.scores.clusters import MaskThenLogit, Ratio
 from oodray.scores.fitted.folder import Fit
 from oodray.scores.fitted.scores import FITTED, scores_of_fit
-from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp
+from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp, MutualInformation, PredictiveEntropy
+from oodray.scores.masks import QUERY_SCORES
+from oodray.scores.pooled import Pool, PooledScore
 from oodray.scores.score import ClusterScore, PixelScore, Score
 from oodray.spelling import did_you_mean
 
-_CLASSES: tuple[type[Score], ...] = (Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen, *FITTED)
+_CLASSES: tuple[type[Score], ...] = (
+    *(Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen),
+    *FITTED,
+    *QUERY_SCORES,
+    *(PredictiveEntropy, MutualInformation),
+)
 KNOWN = {score.name: score for score in _CLASSES}
 """Every score by its name, in the order of tables."""
 
@@ -51,18 +58,23 @@ def check_names(names: Sequence[str], fit: Fit | None = None) -> tuple[str, ...]
     >>> check_names(["energy", "my_scores:Margin", "ratio"]), check_names([]) == DEFAULT_SCORES
     (('ratio', 'energy', 'my_scores:Margin'), True)
     """
+    pools = {name: pool for name in names if (pool := Pool.named(name)) is not None}
     for name in names:
-        _check_known(name)
+        _check_known(pools[name].of if name in pools else name)
     if not names:
         return (*DEFAULT_SCORES, *(fit.names if fit else ()))
-    for name in (name for name in KNOWN if name in names and "fit" in KNOWN[name].needs):
+    for pooled in (pooled for pooled, pool in pools.items() if not are_pixel_scores([pool.of])):
+        raise ConfigError(f"{pooled}: {pools[pooled].of} is a score of clusters already; pool a score of pixels")
+    asked = {*names, *(pool.of for pool in pools.values())}
+    for name in (name for name in KNOWN if name in asked and "fit" in KNOWN[name].needs):
         if fit is None:
             raise ConfigError(
                 f"the score {name} needs statistics of in-distribution images: `oodray fit --dataset NAME --root DIR "
                 "--model M --out FIT` makes them, then pass --fit FIT"
             )
         fit.require(name)
-    return (*(name for name in KNOWN if name in names), *dict.fromkeys(name for name in names if is_own(name)))
+    others = dict.fromkeys(name for name in names if name in pools or is_own(name))
+    return (*(name for name in KNOWN if name in names), *others)
 
 
 def is_own(name: str) -> bool:
@@ -72,7 +84,7 @@ def is_own(name: str) -> bool:
     (True, False)
     """
     module, colon, class_name = name.partition(":")
-    return bool(module and colon and class_name)
+    return bool(module and colon and class_name) and Pool.named(name) is None
 
 
 def score_class(name: str, search_path: str | None = None) -> type[Score]:
@@ -107,7 +119,7 @@ def names_of(scores: Iterable[str], search_path: str | None = None) -> tuple[str
     Raises:
         ConfigError: as `score_class`, or two scores have one name.
     """
-    found = tuple(score_class(score, search_path).name for score in scores)
+    found = tuple(score if Pool.named(score) else score_class(score, search_path).name for score in scores)
     for index, name in enumerate(found):
         if name in found[:index]:
             raise ConfigError(f"two of the scores are named {name!r}: results tell scores apart by their names")
@@ -116,7 +128,8 @@ def names_of(scores: Iterable[str], search_path: str | None = None) -> tuple[str
 
 def source_files(scores: Iterable[str], search_path: str | None) -> list[Path]:
     """The files that define scores of yours."""
-    classes = [score_class(score, search_path) for score in scores if is_own(score)]
+    sources = [pool.of if (pool := Pool.named(score)) else score for score in scores]
+    classes = [score_class(score, search_path) for score in sources if is_own(score)]
     files = [getattr(sys.modules.get(found.__module__), "__file__", None) for found in classes]
     return [Path(file) for file in files if file is not None]
 
@@ -124,13 +137,16 @@ def source_files(scores: Iterable[str], search_path: str | None) -> list[Path]:
 def pixel_scores(
     scores: Iterable[str], search_path: str | None = None, fit: FitChoice | None = None
 ) -> list[PixelScore]:
-    """The scores among these that pixels have by themselves, ready to compute.
+    """The scores among these that pixels have by themselves, or pooled over regions, ready to compute.
 
     Raises:
         ConfigError: as `score_class`, or one of yours cannot be made without arguments, or the fit does not hold one.
         ResultsError: there is no fit.
     """
-    classes = [(score, score_class(score, search_path)) for score in scores]
+    names = tuple(scores)
+    pools = {name: pool for name in names if (pool := Pool.named(name)) is not None}
+    sources = dict.fromkeys(pools[name].of if name in pools else name for name in names)
+    classes = [(score, score_class(score, search_path)) for score in sources]
     of_pixels = [(score, found) for score, found in classes if issubclass(found, PixelScore)]
     fitted = [found for _, found in of_pixels if "fit" in found.needs]
     made = {found.name: _made(score, found) for score, found in of_pixels if found not in fitted}
@@ -138,16 +154,21 @@ def pixel_scores(
         assert fit is not None, "scores that need a fit are refused where there is none"
         of_fit = scores_of_fit(Fit(fit.path), fitted, knn_metric=fit.knn_metric, without_own=fit.without_own)
         made |= {score.name: score for score in of_fit}
-    return [made[found.name] for _, found in of_pixels]
+    of_name = {score: made[found.name] for score, found in of_pixels}
+    of_name |= {name: PooledScore(name, of_name[pool.of], pool) for name, pool in pools.items()}
+    return [of_name[name] for name in names if name in of_name]
 
 
-def are_pixel_scores(scores: Iterable[str]) -> tuple[str, ...]:
+def are_pixel_scores(scores: Sequence[str]) -> tuple[str, ...]:
     """Those of the scores that pixels have by themselves; nothing is imported.
 
     >>> are_pixel_scores(["ratio", "energy", "my_scores:Margin"])
     ('energy', 'my_scores:Margin')
     """
-    return tuple(score for score in scores if is_own(score) or issubclass(KNOWN[score], PixelScore))
+    pooled_or_own = (score for score in scores if Pool.named(score) or is_own(score))
+    known = (score for score in scores if score in KNOWN and issubclass(KNOWN[score], PixelScore))
+    chosen = {*pooled_or_own, *known}
+    return tuple(score for score in scores if score in chosen)
 
 
 def cluster_scores(scores: Iterable[str]) -> list[ClusterScore]:

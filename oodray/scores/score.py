@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 Head: TypeAlias = "Callable[[Tensor], Tensor]"
 """A classifier alone: from what it sees, `(E, h, w)`, to logits `(C, h, w)`."""
 
-NEEDS = ("logits", "features", "fit", "head", "clusters")
-"""What a score may need: maps of the segmenter, statistics of `oodray fit`, the segmenter's classifier, clusters."""
+NEEDS = ("logits", "features", "queries", "passes", "fit", "head", "clusters")
+"""What a score may need: maps of the segmenter, its queries, several passes, statistics of `oodray fit`, the
+segmenter's classifier, clusters."""
 
 
 class Score(ABC):
@@ -47,8 +48,8 @@ class Score(ABC):
         needs: which of `NEEDS`.
     """
 
-    name: ClassVar[str]
-    help: ClassVar[str]
+    name: str
+    help: str
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def __repr__(self) -> str:
@@ -68,6 +69,20 @@ class PixelScore(Score):
     @abstractmethod
     def pixels(self, strip: Strip) -> Tensor:
         """The score of each pixel of a strip of the image: `(rows, width)`, floating."""
+
+    @property
+    def source(self) -> PixelScore:
+        """The score that `pixels` computes: itself, or the one that a pooled score pools."""
+        return self
+
+    def pool(self, values: NDArray[np.float32], regions: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ARG002
+        """The score of every pixel from those of `source`, where it is pooled over regions.
+
+        Args:
+            values: `(height, width)`, those of `source`.
+            regions: `(height, width)` uint8, the region of each pixel.
+        """
+        return values
 
     def finish(self, values: Tensor, classes: Tensor) -> Tensor:  # noqa: ARG002
         """The scores of the whole image, `(height, width)`, where they depend on those of other pixels.
@@ -131,6 +146,41 @@ class FeatureScore(PixelScore):
     def pixels(self, strip: Strip) -> Tensor:
         """The score of each pixel of a strip of the image."""
         return self.combine(strip.planes_of(self), strip)
+
+
+class QueryScore(PixelScore):
+    """A score of the semantic map of a mask classifier, which `strip.logits` is."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"queries"})
+
+
+class QueryMapScore(QueryScore):
+    """A score of the queries of a mask classifier themselves."""
+
+    @abstractmethod
+    def of_queries(self, classes: Tensor, masks: Tensor) -> Tensor:
+        """The score of some rows of what the network saw, `(rows, width)`.
+
+        Where a network sees an image in windows, the scores go together as their semantic maps do.
+
+        Args:
+            classes: `(Q, C + 1)`, the softmax of the class logits; the last class is "nothing".
+            masks: `(Q, rows, width)`, the sigmoid of the mask logits.
+        """
+
+    def pixels(self, strip: Strip) -> Tensor:
+        """The score of each pixel of a strip of the image."""
+        return strip.planes_of(self)[0]
+
+
+class PassesScore(PixelScore):
+    """A score of several passes over an image, which whoever makes the passes computes."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"passes"})
+
+    def pixels(self, strip: Strip) -> Tensor:
+        """There is none of a single pass."""
+        raise NotImplementedError(self.name)
 
 
 @dataclass(frozen=True, eq=False)

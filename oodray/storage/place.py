@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal, Protocol, Self
+from typing import BinaryIO, Literal, Protocol, Self, TypeVar
 
 from oodray.storage.remote import RemotePlace, is_remote
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+REQUESTS_AT_ONCE = 32
+"""Requests to an object store under way at a time, where there are many to make."""
 
 
 class FileStatus(Protocol):
@@ -112,6 +120,15 @@ def storage_path(place: str | Place) -> Place:
     return RemotePlace.named(name) if is_remote(name) else Path(name).expanduser().absolute()
 
 
+def open_seekable(place: Place) -> BinaryIO:
+    """The content of a file, of which parts are read: of an object in a store, only these are asked for.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return place.open_seekable() if isinstance(place, RemotePlace) else place.open("rb")
+
+
 def listing(folder: Place) -> list[tuple[Place, bool]]:
     """What lies in a folder, and whether it is a folder itself; links count as what they lead to.
 
@@ -131,6 +148,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except PermissionError:
         return False
+
+
+def concurrently(work: Callable[[Item], Result], items: Sequence[Item], in_store: bool) -> list[Result]:
+    """What some work makes of each item: of many at a time where it waits for an object store."""
+    if len(items) < 2 or not in_store:
+        return [work(item) for item in items]
+    # What is noticed meanwhile reaches whoever listens, see `oodray.datasets.remarks`.
+    context = copy_context()
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+        return list(threads.map(lambda item: context.copy().run(work, item), items))
 
 
 def remove_folder(folder: Place) -> None:

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
 from oodray.storage.interruptible import NoAnswerError, interruptible
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from pyarrow import NativeFile
     from pyarrow.fs import FileInfo, FileSystem
 
 ATTEMPTS = 6
@@ -31,6 +33,9 @@ ATTEMPTS = 6
 
 CONTACT_SECONDS = 10.0
 """How long the first question to a store may take, all attempts together: pyarrow's clients would try for minutes."""
+
+BLOCK_BYTES = 2**16
+"""Bytes that are asked for at once of an object of which parts are read."""
 
 _FIRST_PAUSE_SECONDS = 0.2
 _answered: set[tuple[str, str]] = set()
@@ -180,6 +185,14 @@ class RemotePlace:
             raise ValueError(f"{self} is written with oodray.storage.atomic.replacing")
         return io.BytesIO(self.read_bytes())
 
+    def open_seekable(self) -> BinaryIO:
+        """The content of an object, of which only what is read is asked for, in blocks of `BLOCK_BYTES`.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return io.BufferedReader(_Blocks(self), BLOCK_BYTES)
+
     def read_bytes(self) -> bytes:
         """The content of an object.
 
@@ -296,6 +309,52 @@ def _answer(request: Callable[[FileSystem], Result], bucket: tuple[str, str]) ->
         if isinstance(error, OSError):
             raise
         raise OSError(str(error).partition("\n")[0]) from error
+
+
+class _Blocks(io.RawIOBase):
+    """An object as a file: every read is a request for a part of it."""
+
+    def __init__(self, place: RemotePlace) -> None:
+        self._place, self._size, self._at = place, place.stat().st_size, 0
+        self._file: NativeFile | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(target), self._size - self._at))
+        if wanted:
+            target[:wanted] = self._place._ask(lambda store: self._part(store, wanted))
+            self._at += wanted
+        return wanted
+
+    def close(self) -> None:
+        self._file = None
+        super().close()
+
+    def _part(self, store: FileSystem, size: int) -> bytes:
+        try:
+            if self._file is None:
+                self._file = store.open_input_file(str(self._place.path))
+            self._file.seek(self._at)
+            part: bytes = self._file.read(size)
+            if len(part) < size:
+                raise OSError(errno.EIO, "the answer was cut")
+        except OSError:
+            self._file = None  # what is asked again is opened again
+            raise
+        return part
 
 
 def _lasts(error: OSError) -> bool:

@@ -82,6 +82,12 @@ def test_the_folder_says_that_it_is_a_calibration(tmp_path: Path) -> None:
     assert calibrate(folder, 0.1) == found
 
 
+def test_an_image_that_the_folder_holds_twice_counts_once(tmp_path: Path) -> None:
+    images = known_images(2, 4)
+    once = calibrate(write_results(tmp_path / "once", [images[:2], images[2:]], METHOD), 0.1)
+    assert calibrate(write_results(tmp_path / "twice", [images[:2], images[1:], images[:1]], METHOD), 0.1) == once
+
+
 def test_ood_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"% of the pixels are labelled OoD: tau comes from images that hold nothing"

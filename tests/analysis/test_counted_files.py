@@ -16,6 +16,7 @@ from oodray.errors import ResultsError
 from oodray.job.units import SegmentedImage
 from oodray.metrics.evaluators import LIKE
 from oodray.results.folder import ResultsFolder
+from oodray.storage.place import Place
 
 
 def ids(files: CountedFiles) -> list[list[str | None]]:
@@ -69,12 +70,12 @@ def test_the_folder_is_listed_once(
     """In an object store every look into the folder is a request."""
     folder = write_results(tmp_path, [[in_distribution(row)] for row in random_images(0, 3)])
     listed = []
-    finished_units = ResultsFolder.finished_units
+    parts = ResultsFolder.parts
 
-    def counted(of: ResultsFolder) -> set[int]:
+    def counted(of: ResultsFolder) -> list[Place]:
         listed.append(of)
-        return finished_units(of)
+        return parts(of)
 
-    monkeypatch.setattr(ResultsFolder, "finished_units", counted)
+    monkeypatch.setattr(ResultsFolder, "parts", counted)
     work(folder)
     assert len(listed) == 1

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from places import on_disk
+from runs import in_parts
 
 import oodray
 from oodray.analysis.evaluation import evaluate_run
@@ -116,7 +117,7 @@ class TestPictures:
             assert problem in str(caught.value)
 
     def test_an_image_that_failed_says_why(self, copied: ResultsFolder) -> None:
-        part = on_disk(copied.part(3))
+        part = on_disk(in_parts(copied).part(3))
         table = pq.read_table(part)
         kept = table.select(["unit", "image_id", "dataset", "image_uri", "label_uri"]).to_pylist()[0]
         failed = dict.fromkeys(table.column_names) | kept
@@ -126,7 +127,7 @@ class TestPictures:
             open_run(on_disk(copied.path)).mask(IMAGE)
 
     def test_an_image_that_is_not_done_is_no_unknown_one(self, copied: ResultsFolder) -> None:
-        copied.part(3).unlink()
+        in_parts(copied).part(3).unlink()
         going_on = open_run(on_disk(copied.path))
         with pytest.raises(ResultsError, match=r"^images/03 is not done yet; run the command of "):
             going_on.mask(IMAGE)

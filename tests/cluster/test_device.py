@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from oodray.cluster import device
 from oodray.cluster.device import Device, choose_device
 from oodray.cluster.nodes import Node
+from oodray.cluster.shares import may_have_gpu
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
 
@@ -62,6 +64,27 @@ def test_one_machine_without_it_makes_all_take_torch_and_is_named(cluster: Clust
     assert choose() == Device(
         "cuda", "torch", "cuML is on some nodes alone, not on 10.0.1.1: K-Means is torch's on all"
     )
+
+
+def test_a_machine_without_a_device_of_a_gpu_needs_no_torch_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def is_available() -> bool:
+        asked.append("torch")
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    monkeypatch.setattr(device, "may_have_gpu", lambda: False)
+    assert choose_device(RunConfig("demo", executor="local")) == Device("cpu", "torch")
+    assert asked == []
+    monkeypatch.setattr(device, "may_have_gpu", lambda: True)
+    assert choose_device(RunConfig("demo", executor="local", kmeans_backend="torch")) == Device("cuda", "torch")
+    assert asked == ["torch"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_machine_with_a_gpu_has_such_a_device() -> None:
+    assert may_have_gpu()
 
 
 def test_what_is_asked_for_and_not_there_is_refused_by_name(cluster: Cluster) -> None:

@@ -70,7 +70,7 @@ def test_what_ray_does_not_have_is_refused(
 
 
 def test_gpus_that_the_network_does_not_run_on_are_left_alone() -> None:
-    assert pool([(2, 16)], device="cpu") == Pool(1, 1, 2, 0.0, CORES)
+    assert pool([(2, 16)], device="cpu") == Pool(1, 1, 2, 0.0, CORES // 2)
 
 
 def test_more_workers_than_units_would_load_the_network_for_nothing() -> None:
@@ -88,7 +88,9 @@ def test_the_gpus_of_all_machines_count() -> None:
 
 def test_tasks_of_a_local_ray_are_no_more_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert pool([(0, 64)]).tasks == CORES
+    assert pool([(4, 64)]).tasks == CORES
+    assert pool([(0, 64)], device="cpu").tasks == CORES // 2, "they share them beside networks on CPUs"
+    assert pool([(0, 64)], device="cpu", units=1).tasks == 1
     assert pool([(0, 64)], units=1).tasks == 1
     assert pool([(0, 64)], ray_address="10.0.0.0:6379").tasks is None
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.0:6379")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -49,6 +50,9 @@ def sockets(process):
 
 
 with connected():
+    commands = [Path(f"/proc/{process}/cmdline").read_bytes().split(b"\\0") for process in descendants(os.getpid())]
+    files = {Path(os.fsdecode(word)).name for command in commands for word in command}
+    print("not needed:", sorted(files & {"monitor.py", "log_monitor.py", "dashboard.py"}))
     ours = {socket for process in descendants(os.getpid()) for socket in sockets(process)}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -61,12 +65,13 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_local_ray_listens_on_loopback_alone(environment: dict[str, str]) -> None:
+def test_a_local_ray_listens_on_loopback_alone_and_has_no_process_that_nobody_asks(environment: dict[str, str]) -> None:
     environment = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
         [sys.executable, "-c", LISTENERS], check=True, capture_output=True, text=True, timeout=120, env=environment
     )
-    found = done.stdout.split()
+    not_needed, *found = done.stdout.splitlines()
+    assert not_needed == "not needed: []"
     assert len(found) >= 4  # its servers, and the workers that wait
     assert set(found) <= LOOPBACK
 
@@ -186,6 +191,32 @@ def test_a_long_path_of_a_socket_has_a_remedy(fake_ray: FakeRay) -> None:
         pass
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_of_another_user_has_a_remedy(number: int, fake_ray: FakeRay) -> None:
+    """On a machine that several share, /tmp/ray belongs to the first who started a Ray."""
+    fake_ray.failure = OSError(number, os.strerror(number), "/tmp/ray")
+    with pytest.raises(RunError, match="RAY_TMPDIR=DIR names another"), connected():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "reason", "remedy"),
+    [
+        (
+            "auto",
+            "Could not find any running Ray instance. Please see ..",
+            r"Please see\. Start one with `ray start --head`",
+        ),
+        (None, "Timed out waiting for file /tmp/ray/s/port", "Is there room in the folder of that file"),
+    ],
+)
+def test_further_errors_have_a_remedy(address: str | None, reason: str, remedy: str, fake_ray: FakeRay) -> None:
+    fake_ray.failure = ConnectionError(reason)
+    with pytest.raises(RunError, match=remedy) as refused, connected(address):
+        pass
+    assert "token" not in str(refused.value)
+
+
 class TestSession:
     def test_one_that_never_began_has_nothing_to_end(self, fake_ray: FakeRay) -> None:
         with Session():
@@ -225,7 +256,7 @@ class TestSession:
 
     def test_a_cluster_that_cannot_be_joined_says_so(self, fake_ray: FakeRay) -> None:
         fake_ray.failure = RuntimeError("Version mismatch: 1 and 2\n")
-        problem = "cannot join the Ray cluster at 10.0.0.1:6379: Version mismatch: 1 and 2\nStart oodray with the Ray"
+        problem = "cannot join the Ray cluster at 10.0.0.1:6379: Version mismatch: 1 and 2. Start oodray with the Ray"
         with Session("10.0.0.1:6379") as session, pytest.raises(RunError, match=problem):
             session.begin()
         assert fake_ray.calls == ["init", "shutdown"]

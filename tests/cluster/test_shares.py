@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_no_linux_has_no_limits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limit", "cores"), [(2.0, 2), (1.5, 2), (0.5, 1), (math.inf, 8), (64.0, 8)])
 def test_a_part_of_a_core_is_one(limit: float, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(shares, "_limits", lambda: iter([] if math.isinf(limit) else [limit, 100.0]))
     assert usable_cores() == cores
 

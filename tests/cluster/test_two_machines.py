@@ -14,6 +14,7 @@ from runs import rows
 from two_machines import TwoMachines
 
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -190,7 +191,7 @@ def test_a_machine_that_is_lost_takes_nothing_along(
     out = tmp_path / "out"
     # The variable alone makes it join the cluster.
     running = machines.popen(command(tiny_dataset, out), RAY_ADDRESS=machines.gcs)
-    while len(ResultsFolder(out).finished_units()) < 3:
+    while len(finished_units(ResultsFolder(out))) < 3:
         assert running.poll() is None, running.communicate()
         time.sleep(0.05)
     machines.lose(1)

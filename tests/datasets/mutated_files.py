@@ -1,7 +1,7 @@
-"""Image and label files with bytes changed, cut, doubled and moved: `mutated_files.py COUNT SEED` decodes so many.
+"""Files with bytes changed, cut, doubled and moved: `mutated_files.py COUNT SEED` reads so many, half of them images.
 
-Each must give an array or an `ImageError`; the process may not end, hang, or take more memory than the largest image.
-What does ends it with a traceback, and leaves the file.
+Each must give something or an error of oodray's; the process may not end, hang, or take more memory than the largest
+image. What does ends it with a traceback, and leaves the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from mutated_kinds import Kind, kinds
 from numpy.typing import NDArray
+from odd_files import chunk, tiff
 from PIL import Image
 
 from oodray.datasets.images import decode_codes, decode_image, storage_oddities
@@ -37,6 +39,12 @@ _OPTIONS: dict[str, list[dict[str, object]]] = {
     "BMP": [{}],
     "TIFF": [{}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}, {"compression": "packbits"}],
 }
+_CHUNKS = (
+    *(b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"PLTE", b"tRNS", b"eXIf", b"pHYs", b"acTL"),
+    *(b"fcTL", b"fdAT", b"IHDR", b"IDAT", b"IEND", b"prVt", b"CRIT", b"\0\0\0\0"),
+)
+"""Chunks of PNG that are known, unknown, critical and none."""
+
 _MODES = {"PNG": ("RGB", "L", "P", "1", "RGBA", "I;16"), "TIFF": ("RGB", "L", "CMYK"), "JPEG": ("RGB", "L", "CMYK")}
 
 
@@ -55,7 +63,8 @@ def seeds() -> list[bytes]:
                 extra = {} if name == "BMP" else {"exif": exif}
                 image.save(buffer, name, **option, **extra)
                 files.append(buffer.getvalue())
-    return files + [animation(pixels, name) for name in ("PNG", "WEBP", "TIFF", "MPO")]
+    animations = [animation(pixels, name) for name in ("PNG", "WEBP", "TIFF", "MPO")]
+    return files + animations + [tiff(19, 23, channels=channels, bits=bits) for channels, bits in ((1, 16), (3, 8))]
 
 
 def animation(pixels: NDArray[np.uint8], name: str) -> bytes:
@@ -66,9 +75,12 @@ def animation(pixels: NDArray[np.uint8], name: str) -> bytes:
     return buffer.getvalue()
 
 
-def mutated(data: bytes, random: np.random.Generator) -> bytes:
-    """A file with one to three changes, most of them near its start, where headers are."""
+def mutated(data: bytes, random: np.random.Generator, words: tuple[bytes, ...] = ()) -> bytes:
+    """A file with one to three changes, most of them near its start, where headers are, or with words put in."""
     changed = bytearray(data)
+    if words and random.random() < 0.7:
+        at = int(random.integers(len(changed) + 1))
+        changed[at : at + int(random.integers(0, 12))] = words[random.integers(len(words))]
     for _ in range(random.integers(1, 4)):
         if not changed:
             break
@@ -106,6 +118,33 @@ def with_sound_checksums(data: bytes) -> bytes:
     return bytes(sound)
 
 
+def with_odd_parts(data: bytes, random: np.random.Generator) -> bytes:
+    """A PNG with a further chunk between two of its own, or a TIFF one of whose tags has another kind or number."""
+    if data.startswith(b"\x89PNG"):
+        starts, at = [], 8
+        while at + 12 <= len(data):
+            starts.append(at)
+            at += 12 + int.from_bytes(data[at : at + 4], "big")
+        at = starts[int(random.integers(1, len(starts)))]
+        return (
+            data[:at]
+            + chunk(_CHUNKS[random.integers(len(_CHUNKS))], random.bytes(int(random.integers(40))))
+            + data[at:]
+        )
+    if data.startswith(b"II*\0"):
+        (first,) = struct.unpack_from("<I", data, 4)
+        (count,) = struct.unpack_from("<H", data, first)
+        entry = first + 2 + 12 * int(random.integers(count))
+        changed = bytearray(data)
+        tag, kind, number, value = struct.unpack_from("<HHII", data, entry)
+        odd = int(random.choice([0, 1, 2, 3, 5, 7, 13, 255, 256, 65535, 2**31, 2**32 - 1]))
+        part = random.integers(4)
+        new = (odd % 2**16 if part == 0 else tag, odd % 20 if part == 1 else kind, odd if part == 2 else number)
+        struct.pack_into("<HHII", changed, entry, *new, odd if part == 3 else value)
+        return bytes(changed)
+    return data
+
+
 def decode(data: bytes) -> str:
     """What a run and a check do with a file; gives `array` or `ImageError`."""
     outcome = "ImageError"
@@ -122,19 +161,43 @@ def decode(data: bytes) -> str:
 
 
 def fuzz(count: int, seed: int) -> Counter[str]:
-    """Decode mutated files; how often each outcome came."""
-    random, sound = np.random.default_rng(seed), seeds()
+    """Read mutated files, of images and of every other kind in turns; how often each outcome came."""
+    random, sound, others = np.random.default_rng(seed), seeds(), [kind for kind in kinds() if kind.seeds]
     outcomes: Counter[str] = Counter()
-    last = Path(tempfile.gettempdir()) / f"oodray-mutated-{count}-{seed}"
-    for index in range(count):
-        data = mutated(sound[index % len(sound)], random)
-        last.write_bytes(data)
-        # Ends the process even where it hangs outside of Python.
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
-        outcomes[decode(data)] += 1
-        faulthandler.cancel_dump_traceback_later()
-    last.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        _frames(Path(folder))
+        for index in range(count):
+            kind = None if index % 2 == 0 else others[index // 2 % len(others)]
+            outcomes[_tried(index, kind, sound, random, Path(folder), Path(f"oodray-mutated-{count}-{seed}"))] += 1
     return outcomes
+
+
+def _tried(
+    index: int, kind: Kind | None, sound: list[bytes], random: np.random.Generator, folder: Path, name: Path
+) -> str:
+    """What becomes of one mutated file, which stays where the process ends or hangs."""
+    if kind is None:
+        data = sound[index // 2 % len(sound)]
+        data = with_odd_parts(data, random) if random.random() < 0.4 else data
+        data = mutated(data, random) if random.random() < 0.8 else data
+    else:
+        data = mutated(kind.seeds[random.integers(len(kind.seeds))], random, kind.words)
+    last = Path(tempfile.gettempdir()) / name
+    last.write_bytes(data)
+    # Ends the process even where it hangs outside of Python.
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    outcome = f"image {decode(data)}" if kind is None else f"{kind.name} {kind.outcome(folder, data)}"
+    faulthandler.cancel_dump_traceback_later()
+    last.unlink()
+    return outcome
+
+
+def _frames(folder: Path) -> None:
+    """The dataset that a list of frames lies in."""
+    label = folder / "road/frames/a.labels/labels_semantic.png"
+    label.parent.mkdir(parents=True)
+    for path in (label, folder / "road/frames/a.jpg", folder / "road/frames/b.webp"):
+        path.touch()
 
 
 if __name__ == "__main__":

@@ -72,6 +72,18 @@ def test_an_image_may_itself_be_called_like_a_label() -> None:
     assert labels(found) == {"images/a.jpg": "labels/a.png", "images/a_mask.jpg": "labels/a_mask.png"}
 
 
+def test_an_image_that_has_a_label_needs_none_beside_it() -> None:
+    found = paired("images/a.jpg", "images/a_mask.png", "labels/a.png", "labels/a_mask.png", "images/b.jpg")
+    assert labels(found) == {
+        "images/a.jpg": "labels/a.png",
+        "images/a_mask.png": "labels/a_mask.png",
+        "images/b.jpg": None,
+    }
+    found = paired("images/a.jpg", "images/a_mask.png", "labels/a.png")
+    assert labels(found) == {"images/a.jpg": "labels/a.png", "images/a_mask.png": None}
+    assert found.beside == []
+
+
 def test_images_whose_names_begin_alike_are_told_apart() -> None:
     found = paired("images/im1.jpg", "images/im10.jpg", "images/im1_0.jpg", "labels/im10.png", "labels/im1_0_gt.png")
     assert labels(found)["images/im1.jpg"] is None

@@ -12,10 +12,13 @@ from oodray.datasets.layouts import LAYOUTS, get_layout
 from oodray.errors import DatasetError
 from oodray.storage.place import Place
 
+IN_FOLDERS = {name: layout for name, layout in LAYOUTS.items() if name != "list"}
+"""The layouts whose --root is a folder."""
+
 FOLDER, ROAD = get_layout("folder"), get_layout("road-anomaly")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("layout", IN_FOLDERS.values(), ids=IN_FOLDERS)
 def test_an_absent_dataset_is_explained(layout: Layout, tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as error:
         layout.find(tmp_path / "absent")
@@ -25,13 +28,13 @@ def test_an_absent_dataset_is_explained(layout: Layout, tmp_path: Path) -> None:
     assert layout.where in message
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("layout", IN_FOLDERS.values(), ids=IN_FOLDERS)
 def test_an_empty_folder_is_explained(layout: Layout, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no folder" if layout.folders else "no images below"):
         layout.find(tmp_path)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("layout", IN_FOLDERS.values(), ids=IN_FOLDERS)
 def test_folders_without_files_are_explained(layout: Layout, tmp_path: Path) -> None:
     for folder in layout.folders:
         (tmp_path / folder).mkdir(parents=True)
@@ -39,7 +42,7 @@ def test_folders_without_files_are_explained(layout: Layout, tmp_path: Path) -> 
         layout.find(tmp_path)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("layout", IN_FOLDERS.values(), ids=IN_FOLDERS)
 def test_a_file_is_no_root(layout: Layout, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is not a folder"):
         layout.find(touch(tmp_path, "images.zip") / "images.zip")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import mutated_files
+import mutated_kinds
 import numpy as np
 
 from oodray.datasets.images import decode_image
@@ -15,7 +16,18 @@ def test_the_files_are_sound_before() -> None:
         assert decode_image(data).shape == (19, 23, 3) or decode_image(data).shape == (23, 19, 3)  # TIFF is turned
 
 
-def test_every_mutated_file_is_an_array_or_an_image_error(environment: dict[str, str]) -> None:
+def test_the_other_kinds_are_sound_before(tmp_path: Path) -> None:
+    mutated_files._frames(tmp_path)
+    for kind in mutated_kinds.kinds():
+        outcomes = [kind.outcome(tmp_path, data) for data in kind.seeds]
+        assert outcomes[:1] in ([], ["read"]) or kind.name in ("yaml", "frame list"), kind.name
+    read = {
+        kind.name for kind in mutated_kinds.kinds() if "read" in [kind.outcome(tmp_path, data) for data in kind.seeds]
+    }
+    assert read >= {"yaml", "frame list", "safetensors", "checkpoint", "npy", "npz", "score png", "score tiff"}
+
+
+def test_every_mutated_file_is_read_or_an_error_of_ours(environment: dict[str, str]) -> None:
     ended = subprocess.run(
         [sys.executable, "mutated_files.py", "400", "1"],
         check=False,
@@ -26,9 +38,20 @@ def test_every_mutated_file_is_an_array_or_an_image_error(environment: dict[str,
         timeout=200,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    counts = dict(line.rsplit(" ", 1) for line in ended.stdout.splitlines())
-    assert int(counts["array"]) + int(counts["ImageError"]) == 400
-    assert int(counts["ImageError"]) > 100
+    counts = {name: int(files) for name, files in (line.rsplit(" ", 1) for line in ended.stdout.splitlines())}
+    assert counts["image array"] + counts["image ImageError"] == 200
+    assert counts["image ImageError"] > 50
+    for refused in ("yaml ConfigError", "frame list DatasetError", "safetensors ModelError", "npy ImageError"):
+        assert counts[refused] > 10
+    assert sum(counts.values()) - counts["peak-MiB"] == 400
+
+
+def test_odd_parts_are_put_into_png_and_tiff() -> None:
+    random = np.random.default_rng(0)
+    files = [data for data in mutated_files.seeds() if data.startswith((b"\x89PNG", b"II*\0"))]
+    changed = [mutated_files.with_odd_parts(data, random) != data for data in files for _ in range(10)]
+    assert len(files) > 10
+    assert sum(changed) > 0.9 * len(changed)
 
 
 def test_a_mutation_changes_something() -> None:

@@ -70,6 +70,27 @@ def test_a_label_whose_lower_bits_would_be_lost_is_refused(colour: int, channels
     assert decode_image(file).shape == (1, 3, 3)
 
 
+@pytest.mark.parametrize("largest", [1, 255, 1023, 4095])
+def test_a_camera_of_12_bits_is_told_to_be_dark(largest: int) -> None:
+    row = b"".join(value.to_bytes(2, "big") for value in (0, largest // 2, largest))
+    pixels, warning = decode_with_warning(png([row], 3, depth=16))
+    assert pixels.max() == largest >> 8
+    assert warning is not None
+    assert f"its values of 16 bits reach {largest} of 65535" in warning
+
+
+@pytest.mark.parametrize("largest", [0, 4096, 65535])
+def test_other_images_of_16_bits_are_not(largest: int) -> None:
+    assert decode_with_warning(png([largest.to_bytes(2, "big")], 1, depth=16))[1] is None
+
+
+def test_transparent_colours_count_as_alpha() -> None:
+    palette = chunk(b"PLTE", bytes(range(9))) + chunk(b"tRNS", b"\xff\x00")
+    file = png([b"\0\1\2"], 3, colour=3, chunks=palette)
+    assert storage_oddities(file) == ["an alpha channel, which is dropped"]
+    assert decode_image(file).tolist() == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]]]
+
+
 # --- TIFF
 
 

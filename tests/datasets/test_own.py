@@ -51,6 +51,32 @@ def test_what_is_not_plain_is_said(names: list[str], words: str, wrong: bool, tm
     assert remark.wrong is wrong
 
 
+def test_what_systems_keep_for_themselves_is_left_out(tmp_path: Path) -> None:
+    thumbnails = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "sub/#recycle/b.jpg", "__MACOSX/images/c.jpg", "Thumbs.db"]
+    touch(tmp_path, "images/a.jpg", "labels/a.png", "labels/@eaDir/a.png/SYNOPHOTO_THUMB_M.png", *thumbnails)
+    assert found(FOLDER, tmp_path) == {"images/a": ("images/a.jpg", "labels/a.png")}
+    assert heard(tmp_path) == []
+
+
+def test_a_mask_in_jpeg_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.jpg", "images/b.jpg", "labels/a.png", "labels/b.jpg")
+    [remark] = heard(tmp_path)
+    assert "labels/b.jpg" in remark.text
+    assert "JPEG changes codes" in remark.text
+
+
+def test_labels_of_hidden_tests_are_told(tmp_path: Path) -> None:
+    layout = get_layout("road-anomaly-21")
+    names = ["images/airplane0000.jpg", "labels_masks/airplane0000_labels_semantic.png"]
+    own = ["images/validation0000.jpg", "labels_masks/validation0000_labels_semantic.png"]
+    with remarks() as made:
+        layout.find(touch(tmp_path, *own))
+        assert made == []
+        layout.find(touch(tmp_path, *names))
+    [remark] = made
+    assert "airplane0000_labels_semantic.png" in remark.text
+
+
 @pytest.mark.parametrize("name", ["a.jpe", "a.JFIF"])
 def test_further_names_of_jpeg(name: str, tmp_path: Path) -> None:
     assert found(FOLDER, touch(tmp_path, name)) == {"a": (name, None)}

@@ -17,6 +17,7 @@ from oodray.job.finisher import Finisher
 from oodray.job.units import ClusterMap, UnitDone
 from oodray.metrics.scales import scale_named
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 from oodray.results.rows import RESULT_SCHEMA, ClusterRow, ScoreTally
 
 
@@ -160,7 +161,7 @@ class TestFinisher:
         assert folder.parts() == []
         folder.write_run({"config": {}, "identity": orphan.identity})
         orphan(images)
-        assert folder.finished_units() == {0}
+        assert finished_units(folder) == {0}
 
     def test_a_folder_that_cannot_be_written_ends_the_run(self, tmp_path: Path) -> None:
         (tmp_path / "out").touch()

@@ -14,7 +14,7 @@ from processes import wait_until_gone
 from pyarrow.fs import LocalFileSystem, S3FileSystem, copy_files
 
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_rows
+from oodray.results.reading import finished_units, read_rows
 from oodray.storage import remote as storage
 from oodray.storage.place import storage_path
 
@@ -53,13 +53,13 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
         variables = environment | proxy.environment() | {MARK: proxy.address}
         folder = ResultsFolder(where["out"])
         first = subprocess.Popen(command, cwd=TESTS, env=variables, stderr=subprocess.PIPE, text=True)
-        while len(folder.finished_units()) < 2:
+        while len(finished_units(folder)) < 2:
             assert first.poll() is None, first.communicate()[1]
             time.sleep(0.2)
         first.send_signal(signal.SIGKILL)
         first.communicate()
         wait_until_gone(f"{MARK}={proxy.address}")
-        assert 2 <= len(folder.finished_units()) < 10
+        assert 2 <= len(finished_units(folder)) < 10
 
         # In the process of the command: what Ray's wrote is continued.
         second = subprocess.run(

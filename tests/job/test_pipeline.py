@@ -47,7 +47,7 @@ def test_a_job_is_cut_into_the_units_of_its_manifest(
 ) -> None:
     monkeypatch.chdir(TESTS)
     run = Run(tiny_dataset, tmp_path / "out")
-    units = run.prepare().units()
+    units = run.prepare().left.by_unit()
     assert list(units) == list(range(10))
     listed = [image for images in units.values() for image in images]
     assert [image.image_id for image in listed] == run.plan.manifest["image_id"].to_pylist()

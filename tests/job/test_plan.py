@@ -83,7 +83,7 @@ class TestLayers:
             (None, {"ood_ration": 0.3}, "unknown key 'ood_ration' in the options; did you mean 'ood_ratio'?"),
             ("kay: 5\n", {}, r"unknown key 'kay' in .*run.yaml"),
             (None, {"k": "5"}, "k in the options must be a whole number, got '5'"),
-            ("tau: low\n", {}, r"tau in .*run.yaml must be a number, got 'low'"),
+            ("tau: low\n", {}, r"tau in .*run.yaml: 'low' is neither a number nor auto"),
             (None, {"k": 0}, "k must be a whole number from 1 to 255, got 0"),
             ("ood_ratio: 30\n", {}, "ood_ratio must be a share from 0 to 1, got 30.0"),
             (None, {"scores": ("ratio", "rato")}, "unknown score 'rato'; did you mean 'ratio'?"),

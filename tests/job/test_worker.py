@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import fakes
@@ -56,6 +58,55 @@ def cluster_ids(image: SegmentedImage) -> list[int]:
 
 
 IMAGE = random_pixels(0)
+
+
+class TestClusteringBeside:
+    """In a thread, while the network sees the next batch."""
+
+    @pytest.mark.parametrize("batch_size", [1, 2])
+    @pytest.mark.parametrize("network", ["colours", "fails_on_mark", "nan_on_mark", "lacks_memory"])
+    def test_it_gives_the_same(self, network: str, batch_size: int) -> None:
+        images = [decoded_image(str(index), random_pixels(index), marked=index == 1) for index in range(5)]
+        images.insert(2, undecoded_image("broken"))
+        method = replace(METHOD, batch_size=batch_size)
+        with ThreadPoolExecutor(1) as thread:
+            beside = Worker(worker(network).segmenter, method, beside=thread)
+            begun = [beside.begin(images[:4]), beside.begin(images[4:])]
+            found = [pending.get() for unit in begun for pending in unit]
+        expected = segment(images, network, method)
+        assert [plain(without_seconds(image)) for image in found] == [
+            plain(without_seconds(image)) for image in expected
+        ]
+
+    def test_the_logits_of_two_batches_are_there_at_most(self) -> None:
+        at_work, may_end = threading.Event(), threading.Event()
+        seen: list[int] = []
+
+        class Watching(fakes.Colours):
+            def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
+                seen.append(len(images))
+                return super().segment(images)
+
+        with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(1) as caller:
+
+            def hold() -> None:
+                at_work.set()
+                may_end.wait(60)
+
+            thread.submit(hold)
+            at_work.wait(60)
+            beside = Worker(Watching(), METHOD, beside=thread)
+            [first] = beside.begin([decoded_image("a", IMAGE)])
+            second = caller.submit(beside.begin, [decoded_image("b", IMAGE), decoded_image("c", IMAGE)])
+            try:
+                # The network has seen the second image; its clustering has to wait for that of the first.
+                while len(seen) < 2:
+                    assert not second.done()
+                assert not wait([second], timeout=0.1).done
+                assert len(seen) == 2
+            finally:
+                may_end.set()
+            assert [first.get().image_id, *(pending.get().image_id for pending in second.result())] == ["a", "b", "c"]
 
 
 class TestWorker:

@@ -18,7 +18,7 @@ from oodray.errors import ResultsError
 from oodray.results.continuing import Left, other_versions, start_anew, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
-from oodray.results.reading import read_rows
+from oodray.results.reading import finished_units, read_rows
 from oodray.storage.place import path_inside
 
 Spoil = Callable[[ResultsFolder], object]
@@ -136,7 +136,7 @@ def test_a_spoiled_run_json_is_named_and_nothing_is_removed(folder: ResultsFolde
 class TestLeft:
     def left(self, folder: ResultsFolder, *, retry_errors: bool = False) -> Left:
         manifest = read_manifest(folder.manifest)
-        return what_is_left(folder, manifest, frozenset(folder.finished_units()), retry_errors=retry_errors)
+        return what_is_left(folder, manifest, frozenset(finished_units(folder)), retry_errors=retry_errors)
 
     def ids(self, left: Left) -> list[str]:
         return [str(image_id) for image_id in left.images["image_id"].to_pylist()]
@@ -196,8 +196,8 @@ def test_an_overwrite_that_was_cut_short_is_finished_by_the_next(
         patch.setattr(Path, "unlink", cut_short)
         with pytest.raises(KeyboardInterrupt):
             start_anew(folder)
-    assert folder.finished_units() == {1}
+    assert finished_units(folder) == {1}
     with pytest.raises(ResultsError, match="k was None, is 7"):
         start_or_continue(folder, manifest, identity={"k": 7}, description={})
     start_anew(folder)
-    assert (folder.finished_units(), folder.run.exists()) == (set(), False)
+    assert (finished_units(folder), folder.run.exists()) == (set(), False)

@@ -20,7 +20,7 @@ from oodray.errors import ResultsError, RunError
 from oodray.method.rule import Rule
 from oodray.results.folder import ResultsFolder, write_json, write_table
 from oodray.results.parts import write_part
-from oodray.results.reading import read_clusters, read_results, read_rows
+from oodray.results.reading import finished_units, read_clusters, read_results, read_rows
 from oodray.results.rows import RESULT_SCHEMA
 
 
@@ -34,7 +34,7 @@ class TestFolder:
         for unit in (1_000_000, 999_999, 0, 10, 9):
             write_part(folder, unit, [])
         assert folder.parts() == [folder.part(unit) for unit in (0, 9, 10, 999_999, 1_000_000)]
-        assert folder.finished_units() == {0, 9, 10, 999_999, 1_000_000}
+        assert finished_units(folder) == {0, 9, 10, 999_999, 1_000_000}
 
     @pytest.mark.parametrize(
         "name",
@@ -50,7 +50,7 @@ class TestFolder:
         folder = ResultsFolder(tmp_path)
         write_part(folder, 2, [])
         (folder.results / name).touch()
-        assert folder.finished_units() == {2}
+        assert finished_units(folder) == {2}
         assert folder.parts() == [folder.part(2)]
 
     def test_a_folder_that_is_not_there_has_no_parts(self, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from oodray.scores.registry import (
     score_class,
     source_files,
 )
-from oodray.scores.score import PixelScore
+from oodray.scores.score import NEEDS, PixelScore
 
 MARGIN = """
 import oodray
@@ -73,7 +73,7 @@ def test_every_known_score_says_what_it_is() -> None:
         assert score.name == name
         assert score.help
         assert not score.help.endswith(".")
-        assert score.needs <= {"logits", "features", "fit", "head", "clusters"}
+        assert score.needs <= set(NEEDS)
 
 
 def test_the_default_scores() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +12,8 @@ import s3_server
 from oodray.errors import RunError
 from oodray.storage import remote as storage
 from oodray.storage.atomic import replacing
-from oodray.storage.place import listing, remove_folder
-from oodray.storage.remote import RemotePlace
+from oodray.storage.place import listing, open_seekable, remove_folder
+from oodray.storage.remote import BLOCK_BYTES, RemotePlace
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -42,6 +44,19 @@ class TestObjects:
             assert (folder / f"{size}.bin").read_bytes() == content
             assert (folder / f"{size}.bin").stat().st_size == size
         assert store.faults.total() > 12
+
+    def test_parts_are_read_at_any_place(self, folder: RemotePlace) -> None:
+        content, chosen = random.Random(0).randbytes(3 * BLOCK_BYTES + 77), random.Random(1)
+        (folder / "parts.bin").upload(content)
+        with open_seekable(folder / "parts.bin") as file:
+            for _ in range(40):
+                at, size = chosen.randrange(len(content) + 9), chosen.choice([1, 512, 2 * BLOCK_BYTES])
+                file.seek(at)
+                assert file.read(size) == content[at : at + size]
+            assert file.seek(-5, io.SEEK_END) == len(content) - 5
+            assert file.read() == content[-5:]
+        with pytest.raises(FileNotFoundError):
+            open_seekable(folder / "absent")
 
     def test_folders_come_with_what_lies_in_them(self, folder: RemotePlace) -> None:
         assert not folder.exists()

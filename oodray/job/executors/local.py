@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Self
 
 from oodray.cluster.shares import usable_cores
@@ -58,7 +59,7 @@ class LocalExecutor:
         import torch
 
         stages = stages_of(job, AttemptLog(), NO_TIMEOUT)
-        units = len(job.units())
+        units = job.units()
         on_start(f"this process, {stages.threads} CPU threads for the network; {units} units of images left")
         threads = torch.get_num_threads()
         torch.set_num_threads(stages.threads)
@@ -98,7 +99,7 @@ def _stream(job: Job, stages: Stages, network: Segmenter) -> Iterator[UnitDone]:
 def _decoded(job: Job, stages: Stages, decoders: ThreadPoolExecutor, ahead: int) -> Iterator[list[DecodedImage]]:
     """The images of every unit, decoded, in the order of the units; never more than so many units ahead."""
     decoding: deque[Future[list[DecodedImage]]] = deque()
-    for images in job.units().values():
+    for images in chain.from_iterable(job.slices()):
         decoding.append(decoders.submit(stages.decoder, images))
         if len(decoding) > ahead:
             yield decoding.popleft().result()

@@ -18,12 +18,12 @@ from oodray.cluster.session import Session
 from oodray.cluster.shared_storage import check_shared_storage
 from oodray.config import RunConfig
 from oodray.datasets.manifest import LARGEST_UNIT, ListedImage
-from oodray.errors import OodrayError, RunError
+from oodray.errors import OodrayError, RequestError, RunError
 from oodray.job.attempts import ATTEMPTS, Guard, RemoteAttemptLog
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
 from oodray.job.gathering import Gathering
-from oodray.job.pipeline import Job, Result, stages_of
+from oodray.job.pipeline import Job, Result, Stages, stages_of
 from oodray.job.plan import LoadNetwork
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
 from oodray.job.telemetry import BusyShare
@@ -41,6 +41,10 @@ NO_PROGRESS_SECONDS = 1800
 
 NEVER = -1
 """Ray's value for no such limit."""
+
+UNITS_OF_A_GRAPH = 16384
+"""Units that a graph of Ray Data holds at most: what a driver takes for them, in memory and time, does not grow with a
+run. Between two graphs the workers start anew, once in 131,072 images."""
 
 TASK_CPUS = 0.5
 """CPUs of a decoding or finishing task. Unlike any worker's, or Ray would fuse decoding into the workers."""
@@ -84,9 +88,16 @@ class RayExecutor:
         gc.collect()
         pool = _scheduled(job, on_start)
         try:
-            for batch in _graph(job, pool).iter_batches(batch_size=None, batch_format="pyarrow"):
-                yield from unpack_done(cast("pa.Table", batch))
+            stages = stages_of(job, RemoteAttemptLog.start(), job.plan.config.image_timeout)
+            for units in job.slices(UNITS_OF_A_GRAPH):
+                graph = _graph(units, stages, job.plan.config, pool)
+                for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, RequestError):
+                # What keeps the network from starting is the same error in every process.
+                raise type(cause)(_without_advice(str(cause))) from error
             raise RunError(f"the run stopped: {_reason(error)}. {next_step(error)}") from error
 
 
@@ -171,30 +182,28 @@ def actors(pool: Pool) -> ray.data.ActorPoolStrategy:
 
 def _scheduled(job: Job, on_start: Callable[[str], None]) -> Pool:
     """The workers for a job, of which `on_start` hears; every machine has been asked whether it sees the files."""
-    plan, units, machines = job.plan, len(job.units()), nodes()
+    plan, units, machines = job.plan, job.units(), nodes()
     pool = choose_pool(plan.config, plan.device, units, machines)
-    check_shared_storage(plan.places(), job.folder, machines)
+    check_shared_storage(plan.places(), job.folder.path, job.folder.run, machines)
     batch_size, weights_bytes = plan.config.batch_size, plan.weights_bytes()
     on_start(describe(pool, units, machines, batch_size=batch_size, weights_bytes=weights_bytes))
     return pool
 
 
-def _graph(job: Job, pool: Pool) -> ray.data.Dataset:
+def _graph(units: list[list[ListedImage]], stages: Stages, config: RunConfig, pool: Pool) -> ray.data.Dataset:
     import ray.data
 
-    config = job.plan.config
     _configure(ray.data.DataContext.get_current(), config)
-    stages = stages_of(job, RemoteAttemptLog.start(), config.image_timeout)
     # A one-row table per unit is a block per unit: Ray keeps it whole from here to the file. `from_arrow` would first
     # run a task for each of them, to ask what is in it.
-    source = ray.data.from_blocks([pack(images, ListedImage) for images in job.units().values()])
-    units = {"batch_size": 1, "batch_format": "pyarrow"}
-    tasks = units | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
+    source = ray.data.from_blocks([pack(images, ListedImage) for images in units])
+    one_each = {"batch_size": 1, "batch_format": "pyarrow"}
+    tasks = one_each | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
     resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
     of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering)
     graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
-        .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **units, **resources)
+        .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **one_each, **resources)
         .map_batches(FinishTask(stages.finisher), **tasks)
     )
     return graph
@@ -205,8 +214,12 @@ def _reason(error: RayError) -> str:
     cause = getattr(error, "cause", None)
     known = cause is None or isinstance(cause, OodrayError)
     text = str(cause or error) if known else f"{type(cause).__name__}: {cause}"
-    # To every message Ray adds advice on settings of its own.
-    return text.partition("\nFailed to apply UDF")[0].rstrip(".")
+    return _without_advice(text).rstrip(".")
+
+
+def _without_advice(message: str) -> str:
+    """Without what Ray adds to every message: advice on settings of its own."""
+    return message.partition("\nFailed to apply UDF")[0]
 
 
 def _configure(context: Any, config: RunConfig) -> None:

@@ -121,7 +121,7 @@ class InternImageSegmenter:
             logits = self.network.decode_head.conv_seg(head_input)
         features = nearest_to_stride_16(stages, inputs.shape[-2:], self.feature_stage)
         maps = zip(logits[:, : self.classes].float(), features.float(), head_input, strict=True)
-        return [Segmentation(of_logits, of_features, seen) for of_logits, of_features, seen in maps]
+        return [Segmentation(of_logits, of_features, head_input=seen) for of_logits, of_features, seen in maps]
 
     @torch.inference_mode()
     def head(self, head_input: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from oodray.storage.atomic import sha256_of
 
 PREFIX = "hf:"
 
-_FILES = ["*.json", "*.safetensors"]
+_FILES = ["*.json", "*.txt", "*.safetensors"]
+_TOKENS = "merges.txt"  # decides what a tokenizer makes of a text, beside its JSON files
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -42,7 +43,7 @@ def weight_files(folder: Path) -> list[Path]:
 def folder_sha256(folder: Path) -> str:
     """One digest for everything that decides what the model computes: weights and settings."""
     digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*.json")), *weight_files(folder)]:
+    for path in [*sorted(folder.glob("*.json")), *folder.glob(_TOKENS), *weight_files(folder)]:
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
@@ -55,7 +56,7 @@ def _downloaded(name: str) -> Path:
     failure: Exception | None = None
     # First what is here already, so that a run needs no network once it has its files.
     for here in (True, False):
-        for patterns in (_FILES, ["*.json", "pytorch_model*.bin"]):
+        for patterns in (_FILES, ["*.json", "*.txt", "pytorch_model*.bin"]):
             try:
                 folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=here))
             except Exception as error:  # no network, no such repository, no access, a name that is none

@@ -30,12 +30,19 @@ def describe_wrong_file(path: Path) -> str | None:
         return "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it lies, or download it"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_MARKUP):
         return "it is a web page saved under this name: download the file itself, not the page that shows it"
-    if head.startswith(_ZIP) and not zipfile.is_zipfile(path):
+    if head.startswith(_ZIP) and not _is_zip(path):
         return f"it is truncated: it begins as a checkpoint and ends after {size:,} bytes without its index"
     missing = _safetensors_bytes(head) - size
     if is_safetensors(head) and missing > 0:
         return f"it is truncated: at least {missing:,} of its bytes are missing"
     return None
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it has an index that cannot be one
+        return False
 
 
 def is_safetensors(head: bytes) -> bool:

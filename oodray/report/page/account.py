@@ -10,9 +10,9 @@ import numpy as np
 
 from oodray.analysis.images import ImageFacts
 from oodray.config import SETTINGS
-from oodray.method.settings import SCORES
 from oodray.report.words import duration_text, rate_text
 from oodray.results.rows import STAGES
+from oodray.scores.registry import DEFAULT_SCORES
 
 _STAGE_NAMES = {
     "decode": "reading and decoding",
@@ -105,4 +105,4 @@ def stage_rows(images: Sequence[ImageFacts]) -> list[dict[str, Any]]:
 
 def _is_default(name: str, value: Any) -> bool:
     """Whether a resolved setting says no more than its default."""
-    return (name == "scores" and list(value) == list(SCORES)) or (name == "sweep_k" and not value)
+    return (name == "scores" and list(value) == list(DEFAULT_SCORES)) or (name == "sweep_k" and not value)

@@ -61,27 +61,26 @@ def histogram_chart(score: str, histogram: Histogram) -> Chart:
     return Chart(f"hist-{score}", score, *forms)
 
 
-def heat_map_chart(
-    name: str,
-    title: str,
-    what: str,
-    rule: Rule | None,
-    taus: Sequence[float],
-    ood_ratios: Sequence[float],
-    values: Any,
-) -> Chart:
-    """A number over tau and T, with the run's own setting and the largest number marked.
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Numbers over tau and T at one K.
 
-    Args:
-        name: the id of the chart.
-        title: its heading.
-        what: what the numbers are.
-        rule: the run's setting, which is marked; None where the chart is of another K.
-        taus: `(m,)`.
-        ood_ratios: `(n,)`.
-        values: `(m, n)` shares.
+    Attributes:
+        what: what they are.
+        taus: `(m,)`, ascending.
+        ood_ratios: `(n,)`, ascending.
+        shares: `(m, n)`.
     """
-    grid: NDArray[np.float64] = np.asarray(values, np.float64)
+
+    what: str
+    taus: Sequence[float]
+    ood_ratios: Sequence[float]
+    shares: NDArray[np.float64]
+
+
+def heat_map_chart(name: str, title: str, plane: Plane, rule: Rule | None) -> Chart:
+    """A plane of numbers; the setting of a `rule` is marked, where it is the run's own K."""
+    what, taus, ood_ratios, grid = plane.what, plane.taus, plane.ood_ratios, plane.shares
     figure = new_figure(*_SIZE)
     axes = figure.add_subplot()
     extent = (taus[0], taus[-1], ood_ratios[0], ood_ratios[-1])

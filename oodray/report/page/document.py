@@ -73,7 +73,7 @@ def write_report(
     most: int = MOST_DRAWN,
     resamples: int | None = None,
     maps: MapSource | None = None,
-    on_image: Callable[[int, int], None] = lambda done, of: None,
+    on_image: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Written:
     """Write the page of a run, finished or not.
 
@@ -89,7 +89,7 @@ def write_report(
         ResultsError: there are no results yet, or a file cannot be read.
         RunError: the page cannot be written.
     """
-    run, rule = folder.read_run(), folder.rule()
+    rule = folder.rule()
     images = image_facts(CountedFiles.of(folder), rule)
     chosen = drawn_images(images, most)
     cards = _Cards(target.parent / f"{target.stem}-files")
@@ -98,7 +98,7 @@ def write_report(
         on_image(len(cards.shown), len(chosen))
     good = sum(image.status == OK for image in images)
     numbers = numbers_of(folder, good, resamples)
-    content = _content(folder, run, images, cards.shown, numbers, cards.folder)
+    content = _content(folder, images, cards, numbers)
     with replacing(target) as temporary:
         temporary.write_text(_environment().get_template("page.html").render(content), encoding="utf-8")
     return Written(target, cards.folder, len(chosen), good)
@@ -151,15 +151,10 @@ class _Cards:
         return _Shown(index, card.facts, card.alt, address, None, card.regions)
 
 
-def _content(
-    folder: ResultsFolder,
-    run: dict[str, Any],
-    images: Sequence[ImageFacts],
-    cards: Sequence[_Shown],
-    numbers: Numbers,
-    pictures: Place | None,
-) -> dict[str, Any]:
-    rule, evaluation = folder.rule(), numbers.evaluation
+def _content(folder: ResultsFolder, images: Sequence[ImageFacts], drawn: _Cards, numbers: Numbers) -> dict[str, Any]:
+    """What the template takes."""
+    run, rule, evaluation = folder.read_run(), folder.rule(), numbers.evaluation
+    cards, pictures = drawn.shown, drawn.folder
     dataset = str(run["config"].get("dataset"))
     failed = [image for image in images if image.status != OK]
     labelled = bool(numbers.curves)

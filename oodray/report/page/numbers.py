@@ -15,9 +15,9 @@ from oodray.analysis.sweep import make_request, sweep_run
 from oodray.analysis.totals import total
 from oodray.method.rule import Rule, as_decimals, exceeded
 from oodray.metrics.evaluation import Totals
-from oodray.metrics.points import CurvePoints, curve_points, ratio_histogram, tally_histogram
+from oodray.metrics.points import CurvePoints, curve_points, ratio_histogram, score_histogram
 from oodray.metrics.tally import Tally, first_key_at_least
-from oodray.report.page.charts import Chart, curve_charts, heat_map_chart, histogram_chart
+from oodray.report.page.charts import Chart, Plane, curve_charts, heat_map_chart, histogram_chart
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
 
@@ -102,7 +102,7 @@ def _base_rate(evaluation: Evaluation) -> float:
 
 def _histograms(totals: Totals, scores: Sequence[str]) -> list[Chart]:
     found = {
-        score: ratio_histogram(totals.clusters) if score == "ratio" else tally_histogram(totals.scores[score])
+        score: ratio_histogram(totals.clusters) if score == "ratio" else score_histogram(totals.scores[score])
         for score in scores
         if score == "ratio" or score in totals.scores
     }
@@ -130,7 +130,9 @@ def _settings(
     else:
         what, grids = "pixels called OoD", {k: _area(files, k, request.taus_used(), ood_ratios) for k in request.ks}
     charts = [
-        heat_map_chart(f"settings-{k}", f"K = {k}", what, rule if k == rule.k else None, taus, ood_ratios, values)
+        heat_map_chart(
+            f"settings-{k}", f"K = {k}", Plane(what, taus, ood_ratios, values), rule if k == rule.k else None
+        )
         for k, values in sorted(grids.items(), key=lambda item: (item[0] != rule.k, item[0]))
     ]
     return charts, best
@@ -156,4 +158,5 @@ def _area(files: CountedFiles, k: int, taus: Sequence[float], ood_ratios: Sequen
             np.add.at(area[row], exceeded(unsure, clusters.pixels[own], ood_ratios), clusters.pixels[own])
     # A cluster that exceeds the first so many values of T counts at each of them.
     called: Any = np.cumsum(area[:, ::-1], axis=1)[:, ::-1][:, 1:]
-    return called / max(pixels, 1)
+    shares: NDArray[np.float64] = called / max(pixels, 1)
+    return shares

@@ -23,6 +23,8 @@ from oodray.scores.fitted.grid import rows_of
 from oodray.scores.fitted.sums import Moments, Sums
 
 NECO_COMPONENTS = 16
+"""Of features with fewer than twice as many dimensions, half of them: all of a feature would lie in all components."""
+
 NECO_WEIGHT = 0.6
 """The a of the formula."""
 
@@ -115,7 +117,7 @@ def fit_neco(sums: Sums, bank: Bank) -> NecoParameters:
     """
     _require_vectors(bank)
     centre = sums.mean_feature
-    principal = _eigenvectors(sums)[: min(NECO_COMPONENTS, len(centre))]
+    principal = _eigenvectors(sums)[: min(NECO_COMPONENTS, max(1, len(centre) // 2))]
     found = [_shares(block, torch.from_numpy(principal)) for block in _centred(bank, centre)]
     shares = Moments.of(torch.cat(found).numpy())
     parameters = NecoParameters(centre, principal, (shares.mean, shares.deviation), (sums.lse.mean, sums.lse.deviation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from oodray.datasets.demo.scenes import CLASSES, DEMO_SCENES, PALETTE, Scene, render_scene, write_demo
+from oodray.datasets.demo import scenes as scenes_module
+from oodray.datasets.demo.scenes import CLASSES, DEMO_SCENES, PALETTE, Scene, render_scene, write_demo, write_scenes
 from oodray.errors import RunError
 
 SMALL = {"height": 160, "width": 320}
@@ -163,6 +165,28 @@ def test_write_demo_writes_pairs_that_read_back(tmp_path: Path) -> None:
         with Image.open(tmp_path / f"labels/scene-{index:02d}.png") as label:
             assert label.mode == "L"
             assert np.array_equal(np.asarray(label), scene.label)
+
+
+def test_many_scenes_are_drawn_by_another_process_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = scenes_module._A_FEW + 1
+    write_scenes(tmp_path / "here", "demo", range(count))
+    monkeypatch.setattr(scenes_module, "write_scenes", lambda _root, _split, left: left and pytest.fail("drawn here"))
+    write_demo(tmp_path / "there", count)
+    assert files(tmp_path / "there") == files(tmp_path / "here")
+    for name in files(tmp_path / "here"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_what_another_process_cannot_draw_is_tried_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").touch()
+    with pytest.raises(RunError, match=r"cannot write .*images"):
+        write_demo(tmp_path, scenes_module._A_FEW + 1)
+    (tmp_path / "images").unlink()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    write_demo(tmp_path, scenes_module._A_FEW + 1)
+    assert len(files(tmp_path)) == 2 * (scenes_module._A_FEW + 1)
 
 
 def test_write_demo_leaves_whole_files_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -334,3 +335,12 @@ class TestDigest:
     def test_of_what_cannot_be_read(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(ModelError, match="cannot read the checkpoint"):
             file_sha256(tmp_path / name)
+
+
+def test_a_zip_that_claims_further_disks_is_refused(tmp_path: Path) -> None:
+    """Python's zipfile raises where it is asked whether that is one."""
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, 0, 0, 0)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 2)
+    (tmp_path / "a.pth").write_bytes(b"PK\3\4" + bytes(60) + locator + end)
+    with pytest.raises(ModelError, match="ends after 106 bytes without its index"):
+        read_state_dict(tmp_path / "a.pth")

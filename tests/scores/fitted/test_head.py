@@ -28,7 +28,8 @@ def activations(seed: int = 1) -> Tensor:
 
 
 def energy(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -logsumexp(rows @ WEIGHTS.double().numpy().T, axis=1)
+    found: NDArray[np.float64] = -logsumexp(rows @ WEIGHTS.double().numpy().T, axis=1)
+    return found
 
 
 def as_rows(values: Tensor) -> NDArray[np.float64]:

@@ -55,7 +55,7 @@ def test_one_value_everywhere_cannot_be_standardized() -> None:
 def labels(seed: int, height: int, width: int) -> NDArray[np.int16]:
     """Blobs of classes, with boundaries of every direction, and a pixel of its own class."""
     noise = np.random.default_rng(seed).standard_normal((4, height, width))
-    found = np.argmax([ndimage.gaussian_filter(plane, 4) for plane in noise], 0).astype(np.int16)
+    found: NDArray[np.int16] = np.argmax([ndimage.gaussian_filter(plane, 4) for plane in noise], 0).astype(np.int16)
     found[height // 2, width // 2] = 9
     return found
 

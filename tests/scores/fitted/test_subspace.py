@@ -30,7 +30,7 @@ def test_vim_is_the_residual_beside_the_energy() -> None:
     assert parameters.components == 12
 
     def residual(f: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(pca.transform(f)[:, 12:], axis=1)
+        return np.asarray(np.linalg.norm(pca.transform(f)[:, 12:], axis=1))
 
     alpha = bank.m.astype(np.float64).mean() / residual(bank.features.astype(np.float64)).mean()
     assert parameters.alpha == pytest.approx(alpha, rel=1e-7)
@@ -47,7 +47,7 @@ def test_neco_standardizes_both_parts() -> None:
 
     def share(f: np.ndarray) -> np.ndarray:
         turned = pca.transform(f)
-        return np.linalg.norm(turned[:, :16], axis=1) / np.linalg.norm(turned, axis=1)
+        return np.asarray(np.linalg.norm(turned[:, :12], axis=1) / np.linalg.norm(turned, axis=1))
 
     known = share(bank.features.astype(np.float64))
     lse = np.stack([one.maps().lse for one in found]).astype(np.float64)

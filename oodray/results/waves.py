@@ -1,0 +1,279 @@
+"""Waves: the files of many units become one, so that a run of a million images ends as some hundred files.
+
+The name of a wave, `results/part-000000-000511.parquet`, is a link to a folder while its units are computed: each has a
+file of its own there. When all are done, the wave is closed: a file with all their rows, written whole under another
+name, takes the place of the link. That is one rename. So at any moment, wherever a process is killed, a reader of the
+folder `results/` finds every row once: the folder of the parts has a hidden name, and counts through the link alone.
+
+A closed wave is opened again the same way, where an image of it is tried again: the link takes the place of the file.
+
+In an object store there are no links, and units keep files of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from oodray.errors import RunError
+from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.names import Wave, part_name, unit_of
+from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows, row_groups
+from oodray.results.rows import ENCODING, RESULT_SCHEMA
+from oodray.storage.atomic import replacing
+from oodray.storage.place import Place
+from oodray.storage.remote import is_remote
+
+IMAGES_OF_A_WAVE = 4096
+"""Images of a file: about 128 MB at 30 KB an image."""
+
+LABELLED_IMAGES_OF_A_WAVE = 1024
+"""The same where images have labels, and with them tallies of 100 to 300 KB."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""What a drive without links answers where one is made."""
+
+ROWS_OF_A_GROUP = 64
+"""Images of a row group of a file: what is read, and held in memory, at once."""
+
+
+def waves_of(manifest: pa.Table) -> list[Wave]:
+    """The waves of a run.
+
+    >>> waves_of(pa.table({"unit": [0, 0, 1], "label_uri": [None, None, "a.png"]}))
+    [Wave(first=0, last=1)]
+    """
+    if not manifest.num_rows:
+        return []
+    units = manifest["unit"]
+    size = pc.sum(pc.equal(units, units[0])).as_py()
+    has_labels = manifest["label_uri"].null_count < manifest.num_rows
+    count = max(1, (LABELLED_IMAGES_OF_A_WAVE if has_labels else IMAGES_OF_A_WAVE) // size)
+    last = pc.max(units).as_py()
+    return [Wave(first, min(first + count - 1, last)) for first in range(0, last + 1, count)]
+
+
+def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) -> None:
+    """Before units are computed: every wave has a name in `results/`, and theirs are open.
+
+    Raises:
+        ResultsError: a file of a wave that has to be opened cannot be read.
+        RunError: the folder cannot be written to.
+    """
+    if is_remote(folder.path):
+        return
+    wanted, there = set(units), folder.waves()
+    with _write_errors(folder):
+        for wave in waves_of(manifest):
+            if any(other.first <= wave.last and wave.first <= other.last for other in there):
+                continue
+            if not _link(folder, wave):
+                return
+        for wave in there:
+            if not folder.is_open(wave) and any(unit in wanted for unit in range(wave.first, wave.last + 1)):
+                _open_again(folder, wave)
+        _take_in(folder)
+
+
+def close_waves(folder: ResultsFolder) -> None:
+    """Close every open wave that has all its units.
+
+    Their parts stay for now, out of sight, as somebody may be about to list them; see `remove_closed_parts`.
+
+    Raises:
+        ResultsError: a file of a unit cannot be read.
+        RunError: the folder cannot be written to.
+    """
+    for wave in folder.waves():
+        if folder.is_open(wave):
+            parts = _parts(folder, wave)
+            if len(parts) == len(wave):
+                _close(folder, wave, parts)
+
+
+def remove_closed_parts(folder: ResultsFolder) -> None:
+    """Remove the parts of closed waves, and what a closing or opening has left that was cut short."""
+    if is_remote(folder.path):
+        return
+    for hidden in folder.results.glob(".part-*"):
+        wave = Wave.of(f"{hidden.name[1:]}.parquet")
+        if wave is not None and not folder.is_open(wave):
+            shutil.rmtree(str(hidden), ignore_errors=True)
+
+
+def remove_waves(folder: ResultsFolder) -> None:
+    """Remove the files of all waves.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    for wave in folder.waves():
+        path = _on_disk(folder.results / wave.name)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+    remove_closed_parts(folder)
+
+
+class Closing:
+    """Closes waves beside a run, in a thread; a context, left when all units are done or the run has failed.
+
+    A run that is continued does not begin with it: of a session that was killed, processes may still write for a while.
+
+    Args:
+        folder: of the results.
+    """
+
+    def __init__(self, folder: ResultsFolder) -> None:
+        self._folder = folder
+        self._until_next = max(map(len, folder.waves()), default=0)
+        self._between = self._until_next
+        self._thread = ThreadPoolExecutor(1, "close waves")
+        self._closing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None:
+            if self._closing is not None:
+                self._closing.result()
+            close_waves(self._folder)
+
+    def unit_done(self) -> None:
+        """Hear of a unit that has a file; after as many as a wave has, those that are whole are closed.
+
+        Raises:
+            OodrayError: the last ones could not be closed.
+        """
+        self._until_next -= 1
+        if self._until_next > 0 or (self._closing is not None and not self._closing.done()):
+            return
+        if self._closing is not None:
+            self._closing.result()
+        self._until_next = self._between
+        self._closing = self._thread.submit(self._close)
+
+    def _close(self) -> None:
+        remove_closed_parts(self._folder)  # those of the last time
+        close_waves(self._folder)
+
+
+def _parts(folder: ResultsFolder, wave: Wave) -> list[Place]:
+    """The files of the units of an open wave, in their order."""
+    found = [(unit_of(path.name), path) for path in (folder.results / wave.name).glob("part-*")]
+    return [path for unit, path in sorted((unit, path) for unit, path in found if unit is not None and unit in wave)]
+
+
+def _close(folder: ResultsFolder, wave: Wave, parts: list[Place]) -> None:
+    if not (folder.results / wave.name).is_symlink():
+        _link_copied(folder, wave)
+    with replacing(folder.results / wave.name) as temporary:
+        _join(parts, wave, temporary)
+    _flush_names(folder.results)
+
+
+def _join(parts: list[Place], wave: Wave, target: Path) -> None:
+    """Write the rows of some files into one; those of a unit stay together in a row group."""
+    times = [part.stat().st_mtime for part in parts]
+    rows_of_parts = []
+    group: list[pa.Table] = []
+    with pq.ParquetWriter(target, RESULT_SCHEMA, compression="zstd", **ENCODING) as writer:
+        for part in parts:
+            group.append(read_rows([part]))
+            rows_of_parts.append(group[-1].num_rows)
+            if sum(table.num_rows for table in group) >= ROWS_OF_A_GROUP:
+                _write_group(writer, group)
+        _write_group(writer, group)
+        first = times.index(min(times))
+        closed = ClosedWave(wave.first, wave.last, min(times), max(times), rows_of_parts[first])
+        writer.add_key_value_metadata({CLOSED_KEY: json.dumps(asdict(closed))})
+
+
+def _write_group(writer: pq.ParquetWriter, group: list[pa.Table]) -> None:
+    if group:
+        table = pa.concat_tables(group)
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
+    group.clear()
+
+
+def _link(folder: ResultsFolder, wave: Wave) -> bool:
+    """Make the link of a wave to the folder of its parts; it takes the place of a file, if there is one.
+
+    Gives False where a drive has no links: as in an object store, units then keep files of their own.
+    """
+    hidden, target = _on_disk(folder.results / wave.folder_name), _on_disk(folder.results / wave.name)
+    hidden.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.symlink_to(hidden.name)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        hidden.rmdir()
+        return False
+    temporary.replace(target)
+    return True
+
+
+def _link_copied(folder: ResultsFolder, wave: Wave) -> None:
+    """In a copy that was made along links, make the folder of the parts what it was."""
+    hidden = _on_disk(folder.results / wave.folder_name)
+    shutil.rmtree(hidden, ignore_errors=True)
+    _on_disk(folder.results / wave.name).replace(hidden)
+    _link(folder, wave)
+
+
+def _open_again(folder: ResultsFolder, wave: Wave) -> None:
+    """Give the units of a closed wave files of their own."""
+    shutil.rmtree(str(folder.results / wave.folder_name), ignore_errors=True)
+    for table in row_groups(folder.results / wave.name):
+        for unit in pc.unique(table["unit"]).to_pylist():
+            rows = table.filter(pc.equal(table["unit"], unit))
+            write_table(rows.combine_chunks(), folder.results / wave.folder_name / part_name(unit))
+    _link(folder, wave)
+
+
+def _take_in(folder: ResultsFolder) -> None:
+    """Files of units that an earlier version, or an import, has left beside the waves become parts of these."""
+    for path in folder.results.glob("part-*"):
+        unit = unit_of(path.name)
+        wave = None if unit is None else folder.wave_of(unit)
+        if wave is not None and folder.is_open(wave):
+            _on_disk(path).replace(_on_disk(folder.results / wave.name / path.name))
+
+
+def _flush_names(folder: Place) -> None:
+    """The new name is on the disk before the old files go."""
+    with contextlib.suppress(OSError):  # some file systems cannot
+        descriptor = os.open(str(folder), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _on_disk(place: Place) -> Path:
+    return Path(str(place))
+
+
+@contextlib.contextmanager
+def _write_errors(folder: ResultsFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write to {folder.results}: {error.strerror or error}") from error

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import Run
+from small_run import SmallRun
+
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.images import ImageFacts, found_in_images, image_facts, mean_ood_fraction
+from oodray.analysis.labels import refuse_without_labels
+from oodray.api.run import open_run
+from oodray.datasets.images import decode_label, read_bytes
+from oodray.datasets.layouts import get_layout
+from oodray.errors import DatasetError
+
+
+def facts_of(run: Run) -> list[ImageFacts]:
+    return image_facts(CountedFiles.of(run.folder), run.folder.rule())
+
+
+def test_images_are_judged_as_their_masks_are(clean: Run) -> None:
+    opened = open_run(clean.folder.path)
+    uris = opened.images.set_index("image_id")["label_uri"]
+    facts = facts_of(clean)
+    assert [image.image_id for image in facts] == opened.images["image_id"].tolist()
+    for image in facts:
+        label = decode_label(read_bytes(uris[image.image_id]), get_layout("ade-ood").label_codes)
+        mask = opened.mask(image.image_id) > 0
+        expected = [
+            int(((label == is_ood) & (mask == inside)).sum())
+            for is_ood, inside in ((1, True), (1, False), (0, True), (0, False))
+        ]
+        assert [image.found, image.missed, image.false, image.known] == expected
+        assert image.ood_fraction == mask.mean()
+    assert mean_ood_fraction(facts) == pytest.approx(opened.images["ood_fraction"].mean())
+
+
+def test_a_score_of_an_image_has_95_percent_of_the_pixels_below_or_at_it(clean: Run) -> None:
+    rows = open_run(clean.folder.path).images
+    for image, tallies in zip(facts_of(clean), rows["tallies"], strict=True):
+        assert set(image.scores) == {tally["score"] for tally in tallies}
+        for tally in tallies:
+            order = np.argsort(tally["keys"], kind="stable")
+            keys, counts = np.asarray(tally["keys"])[order], np.asarray(tally["counts"])[order]
+            at = np.searchsorted(np.cumsum(counts), 0.95 * counts.sum(), side="right")
+            steps = int(keys[at]) - 0x8000
+            value = np.array(abs(steps), np.uint16).view(np.float16)
+            assert image.scores[tally["score"]] == (float(value) if steps >= 0 else -float(value))
+
+
+def test_what_needs_no_tallies_is_the_same(clean: Run) -> None:
+    plain = found_in_images(CountedFiles.of(clean.folder))
+    assert [image.ood_fraction for image in plain] == [image.ood_fraction for image in facts_of(clean)]
+
+
+def test_failed_images_have_no_numbers(tmp_path: Path) -> None:
+    run = SmallRun(tmp_path)
+    run.add("a")
+    run.fail("b", "cannot be read")
+    folder = run.write()
+    good, failed = image_facts(CountedFiles.of(folder), folder.rule())
+    assert (good.status, failed.status, failed.error, failed.scores, failed.labelled) == (
+        "ok",
+        "error",
+        "cannot be read",
+        {},
+        0,
+    )
+
+
+def test_runs_without_labels_are_refused(tmp_path: Path) -> None:
+    run = SmallRun(tmp_path)
+    run.add("a")
+    with pytest.raises(DatasetError, match=r"no image of .* has a label, so nothing goes; `oodray report"):
+        refuse_without_labels(run.write(), "nothing goes")
+
+
+def test_runs_with_labels_are_not(clean: Run) -> None:
+    refuse_without_labels(clean.folder, "nothing goes")
