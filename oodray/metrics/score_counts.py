@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from oodray.metrics.scales import Float16, Keys, Scale
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 
 # A cell of keys of 32 bits in one number: the key, then a row for its label, then its pixels, sorts by key in one go.
-_KEY_PLACE, _ROW_PLACE = np.uint64(32), np.uint64(30)
+_KEY_PLACE, _ROW_PLACE = np.uint64(2), np.uint64(30)  # the key's is that among key and row
 _COUNT = np.uint64(2**30 - 1)
 
 
@@ -71,11 +72,18 @@ class ScoreCounts:
     def _of_cells(cls, scale: Scale, cells: NDArray[np.uint64]) -> ScoreCounts:
         """Cells of keys of 32 bits, packed, in any order."""
         cells = np.sort(cells)
+        counts = (cells & _COUNT).astype(np.int64)
+        cells >>= _ROW_PLACE
+        first = _firsts(cells)
+        if len(first) < len(cells):
+            cells, counts = cells[first], np.add.reduceat(counts, first)
         keys = (cells >> _KEY_PLACE).astype(np.uint32)
-        starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-        rows, counts = (cells >> _ROW_PLACE) & np.uint64(3), (cells & _COUNT).astype(np.int64)
-        totals = (_added(np.where(rows == row, counts, 0), starts) for row in range(3))
-        return cls(scale, keys[starts], *totals)
+        first = _firsts(keys)
+        rank = np.zeros(len(keys), np.intp)
+        rank[first[1:]] = 1
+        totals = np.zeros((3, len(first)), np.int64)
+        totals[(cells & np.uint64(3)).astype(np.intp), np.cumsum(rank, out=rank)] = counts
+        return cls(scale, keys[first], *totals)
 
     def _cells(self) -> NDArray[np.uint64]:
         """What `_of_cells` takes."""
@@ -131,14 +139,14 @@ class ScoreCounts:
 class RunningCounts:
     """A sum of counts of one score that are added one after the other.
 
-    Keys of 16 bits take 1.5 MiB, however many counts are added. Keys of 32 bits take 8 bytes for each of an image, and
-    36 for each distinct one in the end.
+    Keys of 16 bits take 1.5 MiB, however many counts are added. Keys of 32 bits take 28 bytes for each that counts
+    were added of.
     """
 
     def __init__(self) -> None:
         self._scale: Scale | None = None
         self._dense: NDArray[np.int64] | None = None
-        self._cells: list[NDArray[np.uint64]] = []
+        self._parts: list[ScoreCounts] = []
 
     def add(self, counts: ScoreCounts) -> None:
         """Add counts.
@@ -158,14 +166,16 @@ class RunningCounts:
                 self._dense = np.zeros((3, KEY_COUNT), np.int64)
             self._dense[:, counts.keys] += (counts.ood, counts.ind, counts.ignored)
             return
-        self._cells.append(counts._cells())
+        self._parts.append(counts)
 
     def total(self) -> ScoreCounts:
         """The sum of what was added so far."""
         assert self._scale is not None, "counts are added before they are asked for"
         if self._dense is not None:
             return ScoreCounts._of_dense(self._scale, self._dense)
-        return ScoreCounts._of_cells(self._scale, np.concatenate(self._cells))
+        if len(self._parts) > 1:
+            self._parts = [ScoreCounts._of_cells(self._scale, np.concatenate([part._cells() for part in self._parts]))]
+        return self._parts[0]
 
 
 def _packed(keys: Keys, rows: NDArray[np.intp], counts: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -178,13 +188,15 @@ def _packed(keys: Keys, rows: NDArray[np.intp], counts: NDArray[np.int64]) -> ND
         counts = np.full(len(keys), int(_COUNT), np.int64)
         counts[ends] = last
     cells = keys.astype(np.uint64) << _KEY_PLACE
-    cells |= rows.astype(np.uint64) << _ROW_PLACE
+    cells |= rows.astype(np.uint64)
+    cells <<= _ROW_PLACE
     cells |= counts.astype(np.uint64)
     return cells
 
 
-def _added(counts: NDArray[np.int64], starts: NDArray[np.intp]) -> NDArray[np.int64]:
-    return np.add.reduceat(counts, starts) if len(starts) < len(counts) else counts
+def _firsts(ascending: NDArray[Any]) -> NDArray[np.intp]:
+    """Where each distinct value of an ascending list comes first."""
+    return np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]])[: len(ascending)])
 
 
 def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]:
@@ -211,7 +223,7 @@ def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.
     columns: list[tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]] = []
     for label in (IN_DISTRIBUTION, OOD, IGNORE):
         ordered = np.sort(keys[labels == label])
-        starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
+        starts = _firsts(ordered)
         counts = np.diff(starts, append=len(ordered))
         columns.append((ordered[starts], np.full(len(starts), label, np.uint8), counts))
     found, of_keys, counts = (np.concatenate(parts) for parts in zip(*columns, strict=True))
