@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from oodray.errors import ConfigError
-from oodray.ranges import names_of_list, tau_or_auto, whole_range, workers_range
+from oodray.ranges import decimal_range, names_of_list, tau_or_auto, whole_range, workers_range
 from oodray.settings import About, Check, Settings, declared_settings, one_of, seconds, shown, whole
 from oodray.spelling import did_you_mean
 from oodray.yaml_text import load_yaml
@@ -21,6 +21,11 @@ EXECUTORS = ("ray", "local")
 REGIONS = ("kmeans", "slic", "grid")
 
 KNN_METRICS = ("euclidean", "cosine")
+
+MOST_SCALE = 8
+
+NO_CHECKPOINT = "none"
+"""Stands in a list of checkpoints for a network that has its own."""
 
 RUN_ONLY = ("run",)
 
@@ -56,14 +61,43 @@ class RunConfig:
         str | None,
         About(
             "A model's name, an mmsegmentation config (.py) with --checkpoint, hf:ORG/NAME, a folder with a "
-            "Hugging Face model, or package.module:factory",
+            "Hugging Face model, or package.module:factory; given several times, the mean of their probabilities",
             unset="the one published for the dataset",
+            repeated=True,
         ),
     ] = None
+    members: Annotated[
+        tuple[str, ...], About("Further networks, the second --model and those after it", unset="none", commands=())
+    ] = ()
     # The weights themselves are part of a run's identity, wherever they lie: a run knows them by their sha256.
     checkpoint: Annotated[
-        str | None, About("Weights for --model", unset="those that belong to its name", identity=False)
+        str | None,
+        About(
+            "Weights for --model; of several, one for each in their order, the word none where one has its own",
+            unset="those that belong to its name",
+            identity=False,
+            repeated=True,
+        ),
     ] = None
+    member_checkpoints: Annotated[
+        tuple[str, ...],
+        About("Weights for the further networks", unset="those that belong to them", identity=False, commands=()),
+    ] = ()
+    flip: Annotated[
+        bool, About("Average probabilities over every image and its mirror image", option="--flip/--no-flip")
+    ] = False
+    scales: Annotated[
+        tuple[float, ...],
+        About(
+            "Average probabilities over sizes of every image, such as 0.75,1,1.25",
+            Check(lambda values: all(0 < value <= MOST_SCALE for value in values), "numbers above 0, at most 8"),
+            unset="its own size",
+            from_text=lambda text: {"scales": tuple(decimal_range(text))},
+        ),
+    ] = ()
+    mc_dropout: Annotated[
+        int, About("Passes over every image with active dropout, whose probabilities are averaged", whole(0, 1000))
+    ] = 0
     feature_stage: Annotated[
         int | None, About("Map of the network to cluster, counted from 0", whole(0), unset="that of stride 16")
     ] = None
@@ -159,6 +193,10 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = 16
+    # Not an option: `oodray calibrate` and `oodray fit` take tau from images that may have no label.
+    exact_counts: Annotated[
+        bool, About("Whether images without a label are counted by every key; else by 256 bins", commands=())
+    ] = False
     batch_size: Annotated[int, About("Images of one size that the network sees at once", whole(1))] = 1
     threads: Annotated[
         int, About("CPU threads of each worker; their number can change the last bit of a float", whole(1))
@@ -317,7 +355,7 @@ def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
     oodray.errors.ConfigError: unknown key 'ood_ration' in an example; did you mean 'ood_ratio'?
     """
     checked = {}
-    for key, value in settings.items():
+    for key, value in _with_members(settings).items():
         if key not in SETTINGS:
             hint = did_you_mean(str(key), SETTINGS, what="known keys")
             raise ConfigError(f"unknown key {shown(key)} in {source}; {hint}")
@@ -326,6 +364,18 @@ def check_settings(settings: Settings, *, source: str) -> dict[str, Any]:
         except (ValueError, OverflowError):
             raise ConfigError(f"{key} in {source} must be {SETTINGS[key].expected}, got {shown(value)}") from None
     return checked
+
+
+def _with_members(settings: Settings) -> Settings:
+    """Settings in which a list of networks, or of their weights, is the first of them and the further ones."""
+    found = dict(settings)
+    for first, further in (("model", "members"), ("checkpoint", "member_checkpoints")):
+        given = settings.get(first)
+        if isinstance(given, list | tuple) and given and all(isinstance(one, str) for one in given):
+            found |= {first: given[0], further: tuple(given[1:])}
+    if found.get("checkpoint") == NO_CHECKPOINT:
+        found["checkpoint"] = None
+    return found
 
 
 def preset(dataset: str) -> dict[str, Any]:

@@ -39,7 +39,10 @@ def decimal_range(text: str) -> list[float]:
     start, end, step = (*numbers, Decimal(1))[:3]
     if step <= 0 or end < start:
         raise ConfigError(f"{text!r} is no range: a must not be above b, and the step must be above 0")
-    steps, rest = divmod(end - start, step)
+    try:
+        steps, rest = divmod(end - start, step)
+    except InvalidOperation:  # more steps than decimal arithmetic can count
+        raise ConfigError(f"{text!r} has more than {MAX_NUMBERS:,} numbers; use a larger step") from None
     if rest:
         raise ConfigError(f"{text!r}: a step of {step} does not lead from {start} to {end}, which both belong to it")
     if steps >= MAX_NUMBERS:

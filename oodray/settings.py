@@ -34,6 +34,7 @@ class About:
         commands: those that have an option for it.
         option: how the option is written; None for `--` and the name.
         from_text: the settings that the text of the option gives, where that is not a value of the setting's type.
+        repeated: whether the option may be given several times: its values are then a list.
     """
 
     help: str
@@ -43,6 +44,7 @@ class About:
     commands: tuple[str, ...] = ("run", "calibrate", "fit")
     option: str | None = None
     from_text: Callable[[str], Settings] | None = None
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,4 +168,5 @@ _TYPES: dict[Any, str] = {
     str: "a text",
     tuple[str, ...]: "a list of names",
     tuple[int, ...]: "a list of whole numbers",
+    tuple[float, ...]: "a list of numbers",
 }

@@ -29,7 +29,7 @@ TESTS = Path(__file__).parent
 def in_parts(folder: ResultsFolder) -> ResultsFolder:
     """A folder whose units have files of their own again, so that a test can take one away, or spoil it."""
     manifest = read_manifest(folder.manifest)
-    open_waves(folder, manifest, manifest["unit"].to_pylist())
+    open_waves(folder, manifest, manifest["unit"].to_numpy().tolist())
     return folder
 
 

@@ -58,3 +58,9 @@ def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
 def test_a_list_keeps_its_order_and_its_empty_names() -> None:
     assert names_of_list("b,a , c") == ("b", "a", "c")
     assert names_of_list("") == ("",)
+
+
+@pytest.mark.parametrize("text", ["3:1e999", "0:1e40", "0:1:1e-60"])
+def test_more_steps_than_can_be_counted_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="numbers"):
+        decimal_range(text)

@@ -11,6 +11,7 @@ from oodray.datasets.manifest import image_ids, read_manifest
 from oodray.errors import ResultsError
 from oodray.metrics.conventions import Convention
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import finished_units
 from oodray.storage.place import Place
 
 
@@ -69,7 +70,7 @@ def runs_below(folder: Path) -> tuple[list[ResultsFolder], list[Path]]:
             run.read_run()
         except ResultsError:
             continue  # a run.json of something else
-        if run.manifest.exists() and run.parts():
+        if run.manifest.exists() and finished_units(run):
             found.append(run)
         else:
             empty.append(path)

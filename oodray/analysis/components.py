@@ -47,29 +47,27 @@ ReadMap = Callable[[str, tuple[int, int]], NDArray[Any]]
 
 _COLUMNS = ["image_id", "status", "label_uri", "mask_png", "clusters_png", "clusters"]
 
-COMPONENTS_SCHEMA = pa.schema(
-    [
-        ("score", pa.string()),
-        ("image_id", pa.string()),
-        ("kind", pa.string()),
-        ("size", pa.int64()),
-        ("siou", pa.float64()),
-        ("ppv", pa.float64()),
-        *((edge, pa.int32()) for edge in ("top", "left", "bottom", "right")),
-    ]
-)
+_COMPONENT_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("score", pa.string()),
+    ("image_id", pa.string()),
+    ("kind", pa.string()),
+    ("size", pa.int64()),
+    ("siou", pa.float64()),
+    ("ppv", pa.float64()),
+    *((edge, pa.int32()) for edge in ("top", "left", "bottom", "right")),
+]
+COMPONENTS_SCHEMA = pa.schema(_COMPONENT_COLUMNS)
 """One row per region: `kind` is object or alarm; the box is from row `top` to below `bottom`, likewise in columns."""
 
-SUMMARY_SCHEMA = pa.schema(
-    [
-        ("score", pa.string()),
-        *((name, pa.float64()) for name in ("threshold", "siou", "ppv", "f1_star", "tp_mean", "fn_mean", "fp_mean")),
-        *((f"f1_{round(100 * level)}", pa.float64()) for level in LEVELS),
-        *((f"found_{size}", pa.float64()) for size in SIZES),
-        ("false_alarms_per_image", pa.float64()),
-        ("images", pa.int64()),
-    ]
-)
+_SUMMARY_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("score", pa.string()),
+    *((name, pa.float64()) for name in ("threshold", "siou", "ppv", "f1_star", "tp_mean", "fn_mean", "fp_mean")),
+    *((f"f1_{round(100 * level)}", pa.float64()) for level in LEVELS),
+    *((f"found_{size}", pa.float64()) for size in SIZES),
+    ("false_alarms_per_image", pa.float64()),
+    ("images", pa.int64()),
+]
+SUMMARY_SCHEMA = pa.schema(_SUMMARY_COLUMNS)
 """One row per score; of the mask the threshold is null."""
 
 

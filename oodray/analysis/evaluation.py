@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oodray.analysis.files import CountedFiles
@@ -239,8 +238,10 @@ class _Measured:
 
     def add(self, image: Totals) -> None:
         """Take the counts of an image."""
-        for found in (*self._by_image.values(), *self.further.values()):
-            found.add(image)
+        for by_image in self._by_image.values():
+            by_image.add(image)
+        for further in self.further.values():
+            further.add(image)
         pixels = image.labelled(next(iter(self._pooled)))
         self.hold_ood.append(pixels[0] > 0)
         self.lacking += not all(pixels)
@@ -264,9 +265,7 @@ class _Measured:
 def _further(files: CountedFiles, rule: Rule | None, measured: _Measured) -> dict[str, Further]:
     """The further numbers of each score; those of whole images belong to the one that `image_score` is of."""
     tables = list(files.tables(["status", "image_score"]))
-    scores = [
-        value for table in tables for value in table.filter(pc.equal(table["status"], OK))["image_score"].to_pylist()
-    ]
+    scores: list[Any] = [row["image_score"] for table in tables for row in table.to_pylist() if row["status"] == OK]
     of_images = image_level(scores, measured.hold_ood)
     own = next((name for name in measured.further if rule is None or name == "ratio"), None)
     return {

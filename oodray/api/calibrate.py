@@ -88,7 +88,7 @@ def in_distribution_layers(settings: Settings, from_file: Settings | None = None
             raise ConfigError(f"{what} does not take {name}: it works without it, or finds it")
     check_in_distribution(read_layers(settings, from_file).layout)
     # No pixel scores: the clusters' tallies answer everything.
-    return read_layers({**settings, "tau": PROVISIONAL_TAU, "scores": ("ratio",)}, from_file)
+    return read_layers({**settings, "tau": PROVISIONAL_TAU, "scores": ("ratio",), "exact_counts": True}, from_file)
 
 
 def check_quantile(quantile: Any) -> None:

@@ -128,7 +128,15 @@ def planned(
     def make_plan() -> Plan:
         return complete(request, lambda line: note(terminal, line), executor.expect)
 
-    return (executor.start_beside(make_plan) if left else make_plan()), executor
+    def make_plan_and_try() -> Plan:
+        from oodray.models.loading import try_network
+
+        plan = make_plan()
+        if executor.uses_ray:  # else the network is loaded here next
+            try_network(plan.model)
+        return plan
+
+    return (executor.start_beside(make_plan_and_try) if left else make_plan()), executor
 
 
 def carry_out(

@@ -33,12 +33,15 @@ def compare(
 ) -> None:
     """Put runs side by side, by dataset, ranked by AP, with what the paper printed as cited rows."""
     from oodray.analysis.comparison import compare_runs
+    from oodray.analysis.labels import refuse_without_labels
     from oodray.report.ranking import ranked_tables
     from oodray.results.folder import ResultsFolder
 
     form = one_form(json=as_json, markdown=as_markdown, latex=as_latex)
-    asked = _conventions(like)
-    runs = compare_runs([ResultsFolder(out) for out in outs], asked, bootstrap)
+    asked, folders = _conventions(like), [ResultsFolder(out) for out in outs]
+    for folder in folders:
+        refuse_without_labels(folder, "there is nothing to compare")
+    runs = compare_runs(folders, asked, bootstrap)
     _print(ranked_tables(runs, asked), form)
 
 

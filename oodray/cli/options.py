@@ -45,7 +45,8 @@ def with_settings(command: Command) -> Command:
 
 
 def _parameter(setting: Setting) -> inspect.Parameter:
-    annotation = _annotation(str if setting.about.from_text else setting.type, setting)
+    kind = str if setting.about.from_text else setting.type
+    annotation = _annotation(list[kind] if setting.about.repeated else kind, setting)  # type: ignore[valid-type]
     return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -55,6 +56,6 @@ def _annotation(kind: Any, setting: Setting) -> Any:
 
 def _settings_of(setting: Setting, value: Any) -> dict[str, Any]:
     """What an option gives; nothing where it was not given."""
-    if value is None:
+    if value is None or value == []:
         return {}
     return {setting.name: value} if setting.about.from_text is None else dict(setting.about.from_text(value))

@@ -182,8 +182,9 @@ def for_one_machine() -> Iterator[None]:
     from ray._private import ray_constants
     from ray._private.node import Node
 
-    kept: list[tuple[Any, str, Any]]
-    kept = [(Node, name, getattr(Node, name)) for name in _NOT_NEEDED if hasattr(Node, name)]
+    kept: list[tuple[Any, str, Any]] = [
+        (Node, name, getattr(Node, name)) for name in _NOT_NEEDED if hasattr(Node, name)
+    ]
     kept.append((ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER))
     for _, name, _ in kept[:-1]:
         setattr(Node, name, lambda *_, **__: None)

@@ -39,7 +39,7 @@ def read_scores(path: Path) -> NDArray[np.float32] | NDArray[np.float64]:
         raise ImageError(f"{path} holds an array of shape {scores.shape}, not the scores of an image, (H, W)")
     if scores.dtype.kind not in "fiub":
         raise ImageError(f"{path} holds {scores.dtype}, not numbers")
-    return scores.astype(np.float64 if scores.dtype == np.float64 else np.float32)
+    return scores if scores.dtype == np.float64 else scores.astype(np.float32)
 
 
 def has_few_levels(path: Path) -> bool:

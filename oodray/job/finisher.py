@@ -23,6 +23,9 @@ from oodray.results.folder import ResultsFolder
 from oodray.results.parts import add_to_part, write_part
 from oodray.results.rows import ERROR, OK, ClusterRow, ResultRow, ScoreTally
 
+HISTOGRAM_BITS = 8
+"""Of the keys that scores of images without a label are counted by."""
+
 Tallies = Mapping[int, Mapping[int, Tally]]
 """Of each K, the tally of each cluster's confidences."""
 
@@ -80,7 +83,7 @@ class Finisher:
                 for cluster, tally in of_k.items()
             ],
             tallies=[
-                ScoreTally.of(found.score, found.scale, found.keys, labels_of(image))
+                ScoreTally.of(found.score, found.scale, _counted(found.keys, image, settings), labels_of(image))
                 for found in image.score_maps or ()
             ],
         )
@@ -111,9 +114,24 @@ def labels_of(image: SegmentedImage) -> NDArray[np.uint8]:
 def tallies_of(maps: Mapping[int, NDArray[np.uint8]], image: SegmentedImage, settings: MethodSettings) -> Tallies:
     """The tallies of the confidences of every cluster of every K, of maps at image size."""
     assert image.confidence is not None, "only a segmented image has confidences"
-    keys = coarse_keys(score_keys(image.confidence), settings.confidence_bits)
+    exact = coarse_keys(score_keys(image.confidence), settings.confidence_bits)
+    keys = _counted(exact, image, settings, edge=first_key_at_least(settings.tau))
     labels = labels_of(image)
     return {k: cluster_tallies(ids, keys, labels) for k, ids in maps.items()}
+
+
+def _counted(
+    keys: NDArray[np.uint16], image: SegmentedImage, settings: MethodSettings, edge: int | None = None
+) -> NDArray[np.uint16]:
+    """The keys that an image is counted by: its own, or of an image without a label the lower edges of 256 bins.
+
+    Nothing is measured on such an image: what is left is a histogram. The bin that tau lies in is cut in two at `edge`,
+    the key of tau, so that the rule stays exact.
+    """
+    if image.label is not None or settings.exact_counts:
+        return keys
+    binned = coarse_keys(keys, HISTOGRAM_BITS)
+    return binned if edge is None else np.where((keys >= edge) & (binned < edge), np.uint16(min(edge, 65535)), binned)
 
 
 def judged(tallies: Mapping[int, Tally], settings: MethodSettings) -> set[int]:

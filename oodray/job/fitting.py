@@ -144,8 +144,8 @@ def fit(
     adding = Adding(PartsFolder(job.folder.path))
     for done in _streamed(job, executor, on_start):
         on_unit(done)
-        adding.take(finished_units(job.folder))
-    adding.take(finished_units(job.folder))
+        adding.take({*finished_units(job.folder)})
+    adding.take({*finished_units(job.folder)})
     total = adding.total(units)
     if total.sums is None or total.bank is None:
         raise RunError(

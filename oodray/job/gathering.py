@@ -81,13 +81,13 @@ class Gatherer:
             self._limit = self._folder.read_limit()
         logits, (height, width) = segmentation.logits, image.size
         counts, true = self._counts(image), self._true_classes(image, len(logits))
-        maps = logit_maps(logits, height, width, counts=counts, true_classes=true)
+        maps = logit_maps(segmentation.per_pixel, height, width, counts=counts, true_classes=true)
         positions = positions_of(
             segmentation.features,
             logits,
             counts=counts,
             true_classes=true,
-            head_inputs=getattr(segmentation, "head_input", None),
+            head_inputs=segmentation.head_input,
         )
         sums = Sums.of(maps, positions, len(logits))
         size, seed = self._gathering.bank, self._gathering.seed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,12 +26,12 @@ from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import snap_threshold
 from oodray.models.dtype import FLOAT32, choose_dtype, dtype_warning
 from oodray.models.loading import load_segmenter
-from oodray.models.segmenter import Segmenter
-from oodray.models.source import ModelSource, resolve_model
+from oodray.models.segmenter import PASSES, QUERIES, Segmenter
+from oodray.models.source import ModelSource, PassSettings, resolve_models
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
-from oodray.scores.registry import is_own, names_of, pixel_scores, source_files
+from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
 
@@ -87,8 +87,8 @@ class Plan:
         """What every machine that computes must see, by the name that a message gives it."""
         places = {"--root": str(self.root), "the first image": file_of(self.manifest["image_uri"][0].as_py())}
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
-        if self.model.own_code is not None:
-            places[f"the code {self.model.own_code.name}"] = str(self.model.own_code)
+        codes = [network.own_code for network in self.model.networks]
+        places |= {f"the code {code.name}": str(code) for code in codes if code is not None}
         if self.config.fit is not None:
             places["the fit"] = str(FitFolder(self.config.fit).fit)
         places |= {
@@ -105,6 +105,7 @@ class Plan:
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
+            "members_sha256": [_member_sha256(member) for member in self.model.members],
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
             "fit_sha256": None if self.config.fit is None else Fit(self.config.fit).sha256(),
             "manifest": manifest_digest(self.manifest),
@@ -205,6 +206,7 @@ def complete(
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
         model.remark,
+        *_remarks_on_checkpoints(model),
         device.warning,
         dtype_warning(dtype, device.kind),
         *request.warnings,
@@ -246,12 +248,35 @@ def resolve_network(layers: Layers) -> ModelSource:
         raise ConfigError(
             f"no network given for {layers.layout.name}: pass --model NAME, for example internimage-n-demo"
         )
+    names = (config.model, *config.members)
     if config.root is not None:
-        refuse_code_of_the_dataset(config.model, storage_path(config.root))
-    model = resolve_model(config.model, config.checkpoint, feature_stage=config.feature_stage, features=config.features)
-    if model.checkpoint is not None:
-        refuse_wrong_file(model.checkpoint)
+        for name in names:
+            refuse_code_of_the_dataset(name, storage_path(config.root))
+    model = resolve_models(
+        names,
+        (config.checkpoint, *config.member_checkpoints),
+        feature_stage=config.feature_stage,
+        features=config.features,
+        passes=PassSettings(config.flip, config.scales, config.mc_dropout, config.seed),
+    )
+    for network in model.networks:
+        if network.checkpoint is not None:
+            refuse_wrong_file(network.checkpoint)
+    refuse_scores(config.scores, model)
     return model
+
+
+def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
+    """Whether a network offers what scores need, as far as it is known before it is loaded.
+
+    Raises:
+        ConfigError: naming a score that it cannot give.
+    """
+    for score in (KNOWN[name] for name in scores if name in KNOWN):
+        if "passes" in score.needs and not model.several_passes:
+            raise ConfigError(f"the score {score.name} needs {PASSES}")
+        if "queries" in score.needs and model.gives_queries() is False:
+            raise ConfigError(f"the score {score.name} needs {QUERIES}; {model.name} is none")
 
 
 def check_own_scores(config: RunConfig) -> None:
@@ -317,6 +342,20 @@ def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     return tau, warnings
 
 
+def _remarks_on_checkpoints(model: ModelSource) -> Iterator[str | None]:
+    """What is done to find the weights in files of the user's own."""
+    for network in model.networks:
+        if network.checkpoint is not None and network.sha256 is None:
+            from oodray.models.weights.checkpoints import read_checkpoint
+
+            yield read_checkpoint(network.checkpoint).remark
+
+
+def _member_sha256(member: ModelSource) -> list[str | None]:
+    """Of the weights and the code of a further network."""
+    return [member.weights_sha256(), None if member.code is None else file_sha256(member.code)]
+
+
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:
     if model.sha256 is None or model.sha256 == sha256:
         return None
@@ -334,6 +373,11 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
         return Fit(config.fit).tau, ()
     if model.tau is not None:
         return model.tau, ()
+    if model.several_passes:
+        raise ConfigError(
+            "with several passes over an image the confidence is the logarithm of a mean probability, so tau has to be "
+            "found anew: `oodray calibrate` with the same settings does, then pass --tau X"
+        )
     if config.tau is None:
         raise ConfigError(
             f"no tau is known for {model.name}: pass --tau X, the confidence below which a pixel is unsure. "

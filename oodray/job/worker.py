@@ -20,7 +20,7 @@ from oodray.job.attempts import Guard, unguarded
 from oodray.job.gathering import Gathering
 from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
-from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
+from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations, segment_named
 from oodray.records import extended
 from oodray.scores.registry import pixel_scores
 from oodray.scores.score import Head, ImageFeatures, PixelScore
@@ -154,7 +154,8 @@ def segment_images(segmenter: Segmenter, images: list[DecodedImage]) -> list[Seg
         ImageError: it does not keep to the protocol of a segmenter.
     """
     # Copies: a network may write to its images, and PyTorch warns of arrays that cannot be written to.
-    return check_segmentations(segmenter.segment([image.rgb.copy() for image in images]), len(images))
+    pixels, names = [image.rgb.copy() for image in images], [image.image_id for image in images]
+    return check_segmentations(segment_named(segmenter, pixels, names), len(images))
 
 
 def cluster_images(

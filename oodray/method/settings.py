@@ -26,6 +26,7 @@ class MethodSettings:
         batch_size: images of one size that the network sees at once.
         confidence_bits: of the keys that the clusters' tallies count by.
         regions: what pixels are judged by, see `oodray.method.regions`: "kmeans", "slic" or "grid".
+        exact_counts: count every key of images without a label, too, where 256 bins of a score would do.
         search_path: the folder to import scores of yours from.
         fit: that scores are made of.
     """
@@ -42,6 +43,7 @@ class MethodSettings:
     batch_size: int
     confidence_bits: int = MAX_BITS
     regions: str = "kmeans"
+    exact_counts: bool = True
     search_path: str | None = None
     fit: FitChoice | None = None
 
@@ -62,6 +64,7 @@ class MethodSettings:
             batch_size=config.batch_size,
             confidence_bits=config.confidence_bits,
             regions=config.regions,
+            exact_counts=config.exact_counts or bool(config.sweep_k),
             search_path=search_path,
             fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric),
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oodray.metrics import curves
-from oodray.metrics.curves import Counts
+from oodray.metrics.curve import Counts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 
 

@@ -134,8 +134,9 @@ class _Overlap:
         both = (objects > 0) & (alarms > 0)
         pairs, shared = np.unique(objects[both].astype(np.int64) * (alarm_count + 1) + alarms[both], return_counts=True)
         of_objects, of_alarms = np.divmod(pairs, alarm_count + 1)
-        sizes = (np.bincount(ids[ids > 0], minlength=n + 1) for ids, n in ((objects, count), (alarms, alarm_count)))
-        return cls(*sizes, of_objects, of_alarms, shared)
+        object_sizes = np.bincount(objects[objects > 0], minlength=count + 1)
+        alarm_sizes = np.bincount(alarms[alarms > 0], minlength=alarm_count + 1)
+        return cls(object_sizes, alarm_sizes, of_objects, of_alarms, shared)
 
     def adjusted_iou(self) -> NDArray[np.float64]:
         """sIoU by object: what its alarms share with other objects does not count against it."""

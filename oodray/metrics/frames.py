@@ -79,15 +79,16 @@ def weighing_at_most(frame: Frame, pixels: int) -> Frame:
     """
     total = int(frame.ood.sum() + frame.ind.sum())
     weight = min(1.0, pixels / total) if total else 1.0
-    return Frame(frame.scores, frame.ood * weight, frame.ind * weight)
+    return Frame(frame.scores, (frame.ood * weight).astype(np.float64), (frame.ind * weight).astype(np.float64))
 
 
 def pooled(frames: Sequence[Frame]) -> Frame:
     """All frames as one."""
-    scores, ood, ind = (
+    columns: list[Any] = [
         np.concatenate([getattr(frame, name) for frame in frames]) if frames else np.empty(0)
         for name in ("scores", "ood", "ind")
-    )
+    ]
+    scores, ood, ind = columns
     order = np.argsort(scores, kind="stable")
     return _with_equal_scores_merged(Frame(scores[order], ood[order], ind[order]))
 
@@ -111,7 +112,8 @@ def pooled_as_smiyc(frames: Sequence[Frame]) -> Frame:
 
 def as_float16(scores: NDArray[Any]) -> NDArray[np.float64]:
     """Scores as files of float16 hold them; what is too large becomes the largest of them."""
-    return np.clip(scores, -SCORE_LIMIT, SCORE_LIMIT).astype(np.float16).astype(np.float64)
+    rounded: NDArray[np.float64] = np.clip(scores, -SCORE_LIMIT, SCORE_LIMIT).astype(np.float16).astype(np.float64)
+    return rounded
 
 
 def _quantiles(scores: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:

@@ -83,11 +83,16 @@ class IdTally:
         parts = list(tallies)
         if not parts:
             raise ValueError("the sum of no counts has no number of classes")
+        columns: list[Any] = [
+            np.sum([getattr(part, name) for part in parts], axis=0)
+            for name in ("confusion", "pixels", "correct", "confidence")
+        ]
+        confusion, pixels, correct, confidence = columns
         return IdTally(
-            *(
-                np.sum([getattr(part, name) for part in parts], axis=0)
-                for name in ("confusion", "pixels", "correct", "confidence")
-            ),
+            confusion,
+            pixels,
+            correct,
+            confidence,
             math.fsum(part.squares for part in parts),
         )
 
@@ -145,9 +150,9 @@ def _by_confidence(
     bins = np.searchsorted(_EDGES, confidence, side="right") - 1
     squares = np.square(shares, dtype=np.float64).sum() + len(known) - 2 * shares[known, pixel].sum(dtype=np.float64)
     return (
-        np.bincount(bins, minlength=BINS + 1),
-        np.bincount(bins[predicted == known], minlength=BINS + 1),
-        np.bincount(bins, weights=confidence, minlength=BINS + 1),
+        np.bincount(bins, minlength=BINS + 1).astype(np.int64),
+        np.bincount(bins[predicted == known], minlength=BINS + 1).astype(np.int64),
+        np.bincount(bins, weights=confidence, minlength=BINS + 1).astype(np.float64),
         float(squares),
     )
 

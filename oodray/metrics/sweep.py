@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.metrics.cells import Cells
-from oodray.metrics.curves import Counts, average_precision, fpr_at_tpr, ratio_counts
+from oodray.metrics.curve import Counts
+from oodray.metrics.curves import average_precision, fpr_at_tpr, ratio_counts
 
 MAX_SETTINGS = 100_000_000
 

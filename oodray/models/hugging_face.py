@@ -8,6 +8,7 @@ patches.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from torch.nn.functional import interpolate
 from oodray.models.dtype import FLOAT32, products_in, store_weights
 from oodray.models.feature_stage import nearest_to_stride_16
 from oodray.models.hugging_face_files import load_network, load_part, transformers
-from oodray.models.segmenter import Segmentation, Segmenter
+from oodray.models.segmenter import Segmentation, Segmenter, segment_named
 from oodray.models.tokens import as_map, patch_size
 
 if TYPE_CHECKING:
@@ -119,7 +120,11 @@ class WithFeatures:
 
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """See `Segmenter.segment`."""
-        segmentations = self.segmenter.segment(images)
+        return self.segment_named(images, [""] * len(images))
+
+    def segment_named(self, images: list[NDArray[np.uint8]], image_ids: Sequence[str]) -> list[Segmentation]:
+        """As `segment`, of images with a name."""
+        segmentations = segment_named(self.segmenter, images, image_ids)
         features = self.extractor.features(images)
         return [replace(segmentation, features=own) for segmentation, own in zip(segmentations, features, strict=True)]
 

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from oodray.errors import ModelError
-from oodray.models.weights.checkpoints import name_some, read_state_dict
+from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.hub import weight_files
-from oodray.models.weights.prefixes import without_prefix
+from oodray.models.weights.parameters import refuse_not_finite
+from oodray.models.weights.state_dicts import name_some
 
 _NOT_USED = re.compile(
     r"(^|\.)(criterion|auxiliary_head|pooler|post_layernorm|mask_token|position_ids|num_batches_tracked)(\.|$)"
@@ -72,12 +73,12 @@ def load_network(kind: Any, folder: Path) -> Any:
         ModelError: the folder holds none, or its weights do not cover the network.
     """
     options: dict[str, Any] = {_dtype_option(): torch.float32, "output_loading_info": True}
-    if any(folder.glob("*.safetensors")):
-        options["use_safetensors"] = True
-    network, found = _from_pretrained(kind, folder, **options)
+    stored = {"use_safetensors": True} if any(folder.glob("*.safetensors")) else {}
+    network, found = _from_pretrained(kind, folder, **stored, **options)
     missing = _missing(found)
     if missing and (state := _state_without_prefix(folder)) is not None:
-        network, found = _from_pretrained(kind, folder, state_dict=state, **options)
+        options |= {"config": network.config, "state_dict": state}
+        network, found = _from_pretrained(type(network), None, **options)
         missing = _missing(found)
     if missing:
         surplus = sorted(found["unexpected_keys"])
@@ -87,6 +88,7 @@ def load_network(kind: Any, folder: Path) -> Any:
             f"{name_some(missing)}{also}. What is missing would be random; take the folder of a model that was trained "
             "for this task"
         )
+    refuse_not_finite(network, source=folder)
     return network
 
 
@@ -95,12 +97,11 @@ def _missing(found: dict[str, Collection[str]]) -> list[str]:
 
 
 def _state_without_prefix(folder: Path) -> dict[str, torch.Tensor] | None:
-    """The weights of a folder whose keys all begin with a word of a trainer's, such as `module.`, without it."""
-    state: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder):
-        state |= read_state_dict(path)
-    stripped = without_prefix(state)
-    return stripped if stripped.keys() != state.keys() else None
+    """The weights of a folder, without a word of a trainer's, such as `module.`, that all keys begin with."""
+    files = weight_files(folder)
+    if len(files) != 1:  # of several, each says only of its own keys what they begin with
+        return None
+    return read_state_dict(files[0])
 
 
 def _dtype_option() -> str:
@@ -109,11 +110,12 @@ def _dtype_option() -> str:
     return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
 
 
-def _from_pretrained(kind: Any, folder: Path, **options: Any) -> Any:
+def _from_pretrained(kind: Any, folder: Path | None, **options: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+            name = None if folder is None else str(folder)
+            return kind.from_pretrained(name, local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # whatever is wrong with files of others: OSError, ValueError, KeyError, ImportError ...
         reason = str(error).partition("\n")[0]
         raise ModelError(f"{folder} cannot be used as a {kind.__name__}: {reason}") from error

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from oodray.config import NO_CHECKPOINT
 from oodray.errors import ConfigError, ModelError
 from oodray.models.dtype import FLOAT32, choose_dtype
 from oodray.models.factory import make_segmenter
 from oodray.models.network import Network
 from oodray.models.segmenter import Segmenter
-from oodray.models.source import ModelSource, resolve_model
+from oodray.models.source import ModelSource, PassSettings, resolve_models
 
 TRIED_SIZE = (128, 128)
 """Height and width of the image that a network is tried out on, in pixels."""
 
 
 def load(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     *,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Sequence[str | Path | None] | None = None,
     feature_stage: int | None = None,
     features: str | Path | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    flip: bool = False,
+    scales: Sequence[float] = (),
+    mc_dropout: int = 0,
+    seed: int = 0,
 ) -> Network:
     """A network, ready to segment images in this process.
 
     Args:
         model: a name (`oodray models`), a config of mmsegmentation, `hf:ORG/NAME`, a folder of a Hugging Face model, or
-            `package.module:factory`. Configs and factories are Python, and are executed.
-        checkpoint: the weights of a config; for a name, others than its own.
+            `package.module:factory`. Configs and factories are Python, and are executed. Of several, the mean of their
+            probabilities is taken.
+        checkpoint: the weights of a config; for a name, others than its own. Of several networks, one for each.
         feature_stage: which of the network's maps is clustered, counted from 0; None is the one of stride 16.
         features: a Hugging Face model, whose features are clustered instead.
         device: `"cpu"` or `"cuda"`; None is a GPU where torch has one.
         dtype: in which it multiplies: `"float32"`, `"bfloat16"` or, on GPUs, `"float16"`; `"auto"` is bfloat16 on GPUs
             and float32 on CPUs. None is float32, and with a factory whatever the factory takes, alone.
+        flip: average probabilities over an image and its mirror image.
+        scales: average probabilities over these sizes of an image.
+        mc_dropout: average probabilities over so many passes with active dropout.
+        seed: of the dropout.
 
     Raises:
         ModelError: if there is no such network, its weights are not here, or arguments do not go together.
@@ -44,15 +55,22 @@ def load(
     >>> network.name, network.tau, network.dtype
     ('internimage-n-demo', 3.52734375, 'float32')
     """
-    source = resolve_model(
-        str(model),
-        None if checkpoint is None else str(checkpoint),
+    source = resolve_models(
+        _texts(model),
+        _texts(checkpoint),
         feature_stage=feature_stage,
         features=None if features is None else str(features),
+        passes=PassSettings(flip, tuple(scales), mc_dropout, seed),
     )
     device = _choose_device(device)
     dtype = choose_dtype(dtype, source, device)
     return Network(source, device, dtype, load_segmenter(source, device, dtype or FLOAT32))
+
+
+def _texts(given: str | Path | Sequence[str | Path | None] | None) -> list[str]:
+    """One, or several, as a list."""
+    several = [given] if given is None or isinstance(given, str | Path) else given
+    return [NO_CHECKPOINT if one is None else str(one) for one in several]
 
 
 def _choose_device(asked: str | None) -> str:
@@ -74,12 +92,41 @@ def load_segmenter(source: ModelSource, device: str = "cpu", dtype: str = FLOAT3
     Raises:
         ModelError: if it cannot be built.
     """
-    segmenter = _load(source, device, dtype)
+    segmenter = _load_passes(source, device, dtype) if source.several_passes else _load(source, device, dtype)
     if source.features is None:
         return segmenter
     from oodray.models.hugging_face import HuggingFaceFeatures, WithFeatures
 
-    return WithFeatures(segmenter, HuggingFaceFeatures(source.features, device=device, dtype=dtype))
+    both = WithFeatures(segmenter, HuggingFaceFeatures(source.features, device=device, dtype=dtype))
+    _try_out(both, TRIED_SIZE)
+    return both
+
+
+def _load_passes(source: ModelSource, device: str, dtype: str) -> Segmenter:
+    from oodray.models.passes import Passes, views_of
+
+    members = [(member.name, _load(member, device, dtype)) for member in source.networks]
+    settings = source.passes
+    views = views_of(settings.scales, flip=settings.flip)
+    segmenter = Passes(members, views, dropout=settings.dropout, seed=settings.seed)
+    _try_out(segmenter, TRIED_SIZE)  # whether all members have the same classes shows now
+    return segmenter
+
+
+def try_network(source: ModelSource) -> None:
+    """Load a network and let it segment an image, on the CPU of this process, before others load it.
+
+    Networks whose weights are the published ones are not tried, and neither are factories, which may need what only a
+    worker has.
+
+    Raises:
+        ModelError: it cannot be built, or cannot segment.
+    """
+    if any(network.from_factory for network in source.networks):
+        return
+    if source.features is None and not source.several_passes and source.sha256 is not None:
+        return
+    load_segmenter(source)
 
 
 def _load(source: ModelSource, device: str, dtype: str) -> Segmenter:

@@ -5,6 +5,8 @@ it needs the C++ extension `mmcv._ext`. None of them is used by the networks her
 import succeeds. Where the extension exists, nothing is replaced.
 
 `transformers`, which takes seconds to import: see `hidden`.
+
+`pkg_resources`, which setuptools no longer has: mmengine asks it where a package is, for a base such as `mmseg::NAME`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -43,6 +46,34 @@ def hidden(package: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[package]
+
+
+@contextlib.contextmanager
+def packages_found(config_module: ModuleType, packages: Mapping[str, str]) -> Iterator[None]:
+    """Inside, mmengine finds packages without `pkg_resources`, where that is missing.
+
+    Args:
+        config_module: `mmengine.config.config`.
+        packages: what pip calls a module, by the module's name.
+    """
+    if importlib.util.find_spec("pkg_resources") is not None:
+        yield
+        return
+    modules = {package: module for module, package in packages.items()}
+
+    def place(package: str) -> str | None:
+        spec = importlib.util.find_spec(modules.get(package, package))
+        return None if spec is None or spec.origin is None else str(Path(spec.origin).parent)
+
+    names = ("is_installed", "get_installed_path")
+    before = {name: getattr(config_module, name) for name in names}
+    try:
+        for name, stand_in in zip(names, (lambda package: place(package) is not None, place), strict=True):
+            setattr(config_module, name, stand_in)
+        yield
+    finally:
+        for name, own in before.items():
+            setattr(config_module, name, own)
 
 
 def _refuse(name: str) -> NoReturn:

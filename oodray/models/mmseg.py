@@ -21,7 +21,7 @@ from oodray.errors import ModelError
 from oodray.models.dtype import FLOAT32, products_in, store_weights
 from oodray.models.feature_stage import nearest_to_stride_16
 from oodray.models.internimage.backbone import InternImage
-from oodray.models.mmcv_ops import ensure_mmcv_ops, hidden
+from oodray.models.mmcv_ops import ensure_mmcv_ops, hidden, packages_found
 from oodray.models.segmenter import Segmentation, check_one_size
 from oodray.models.sliding import slide
 from oodray.models.weights.parameters import load_weights_from
@@ -32,8 +32,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     with hidden("transformers"):
         # It imports transformers for an optimizer, which takes seconds; a network in inference has none.
-        import mmengine.optim  # noqa: F401
+        import mmengine.optim
+    import mmengine.config.config
     from mmengine.config import Config
+    from mmengine.config.utils import MODULE2PACKAGE
     from mmengine.registry import init_default_scope
     from mmseg.models.decode_heads import UPerHead
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -56,7 +58,8 @@ def build_network(config: Path) -> nn.Module:
         ModelError: if the file cannot be read or does not describe an encoder-decoder network.
     """
     try:
-        model_config = Config.fromfile(str(config)).model
+        whole = _read(config)
+        model_config = whole.model
         # Weights come from a checkpoint; upstream configs would otherwise try to download the backbone's.
         model_config.pop("pretrained", None)
         model_config.backbone.pop("init_cfg", None)
@@ -65,6 +68,9 @@ def build_network(config: Path) -> nn.Module:
     except Exception as error:
         _require_packages(config)
         raise ModelError(f"cannot read the mmsegmentation config {config}: {error}") from error
+    if "data_preprocessor" not in model_config and "data_preprocessor" in whole:
+        # Beside the model, where mmengine's Runner takes it, too.
+        model_config.data_preprocessor = whole.data_preprocessor
     if "data_preprocessor" not in model_config:
         raise ModelError(
             f"the model of {config} has no data_preprocessor, which normalises the images: "
@@ -86,10 +92,15 @@ def build_network(config: Path) -> nn.Module:
     return network
 
 
+def _read(config: Path, *, import_custom_modules: bool = True) -> Config:
+    with packages_found(mmengine.config.config, MODULE2PACKAGE):
+        return Config.fromfile(str(config), import_custom_modules=import_custom_modules)
+
+
 def _require_packages(config: Path) -> None:
     """Name the OpenMMLab package that a config needs and that is not here."""
     try:
-        text = Config.fromfile(str(config), import_custom_modules=False).pretty_text
+        text = _read(config, import_custom_modules=False).pretty_text
     except Exception:  # the config itself is wrong, which the caller says
         return
     for package, what in _OTHER_PACKAGES.items():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from oodray.models.segmenter import Segmentation, Segmenter
+from oodray.models.segmenter import Segmentation, Segmenter, segment_named
 from oodray.models.source import ModelSource
 
 if TYPE_CHECKING:
@@ -50,3 +51,7 @@ class Network:
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """Segment images of one size, each `(H, W, 3)` uint8 RGB; one result per image, in order."""
         return self.segmenter.segment(images)
+
+    def segment_named(self, images: list[NDArray[np.uint8]], image_ids: Sequence[str]) -> list[Segmentation]:
+        """As `segment`, of images with a name, which decides what dropout leaves out."""
+        return segment_named(self.segmenter, images, image_ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
@@ -99,6 +99,15 @@ class Segmenter(Protocol):
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
         """Segment images of one size, each `(H, W, 3)` uint8 RGB; one result per image, in order."""
         ...
+
+
+def segment_named(
+    segmenter: Segmenter, images: list[NDArray[np.uint8]], image_ids: Sequence[str]
+) -> list[Segmentation]:
+    """What a segmenter says of images with a name, which matters to some, such as one with active dropout."""
+    named = getattr(segmenter, "segment_named", None)
+    found: list[Segmentation] = segmenter.segment(images) if named is None else named(images, image_ids)
+    return found
 
 
 def check_one_size(images: list[NDArray[np.uint8]]) -> None:

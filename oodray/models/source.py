@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from oodray.config import NO_CHECKPOINT
 from oodray.errors import ModelError
 from oodray.models.factory import import_factory, source_file
 from oodray.models.input_rule import InputRule
 from oodray.models.weights.hub import folder_sha256, is_hugging_face, model_folder
 from oodray.models.weights.zoo import find_checkpoint, get_model
+
+
+@dataclass(frozen=True)
+class PassSettings:
+    """How often, and how, each network sees an image.
+
+    Attributes:
+        flip: its mirror image, too.
+        scales: at these sizes, as a share of its own; none for its own alone.
+        dropout: so many times with active dropout; 0 for once, without.
+        seed: of the dropout.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = ()
+    dropout: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,8 @@ class ModelSource:
         features: the files of another Hugging Face model, whose features are clustered instead.
         tau: the threshold known for this network, if any.
         remark: what the user should know of this network, if anything.
+        members: further networks of an ensemble.
+        passes: how each of them is asked.
     """
 
     name: str
@@ -49,6 +70,32 @@ class ModelSource:
     folder: Path | None = None
     feature_stage: int | None = None
     features: Path | None = None
+    members: tuple[ModelSource, ...] = ()
+    passes: PassSettings = PassSettings()
+
+    @property
+    def several_passes(self) -> bool:
+        """Whether an image is looked at more than once, and probabilities are averaged."""
+        return bool(self.members) or self.passes != PassSettings(seed=self.passes.seed)
+
+    @property
+    def networks(self) -> tuple[ModelSource, ...]:
+        """This one, and the further ones."""
+        return (self, *self.members)
+
+    def gives_queries(self) -> bool | None:
+        """Whether the networks are mask classifiers; None where only running them shows it."""
+        found = [source._gives_queries() for source in self.networks]
+        return False if False in found else None if None in found else True
+
+    def _gives_queries(self) -> bool | None:
+        if self.from_factory:
+            return None
+        if self.folder is None:
+            return False
+        from oodray.models.mask_classifiers import is_mask_classifier
+
+        return is_mask_classifier(self.folder)
 
     @property
     def from_factory(self) -> bool:
@@ -64,7 +111,8 @@ class ModelSource:
 
     def files(self) -> list[Path]:
         """What holds the weights, those of the features included: files, or folders; nothing for a factory."""
-        return [path for path in (self.checkpoint, self.folder, self.features) if path is not None]
+        own = [path for path in (self.checkpoint, self.folder, self.features) if path is not None]
+        return own + [path for member in self.members for path in member.files()]
 
     def weights_sha256(self) -> str | None:
         """Of whatever holds the weights; None for a factory."""
@@ -114,6 +162,33 @@ def resolve_model(
         raise ModelError(f"--feature-stage does not go with the factory {model}: the factory chooses its features")
     folder = None if features is None else model_folder(features)
     return replace(source, feature_stage=feature_stage, features=folder)
+
+
+def resolve_models(
+    models: Sequence[str],
+    checkpoints: Sequence[str | None],
+    *,
+    feature_stage: int | None = None,
+    features: str | None = None,
+    passes: PassSettings = PassSettings(),
+) -> ModelSource:
+    """As `resolve_model`, of one network or several, and how each is asked; features are those of the first.
+
+    Raises:
+        ModelError: see `resolve_model`; or there are not as many checkpoints as networks.
+    """
+    given = [None if checkpoint in (None, NO_CHECKPOINT) else checkpoint for checkpoint in checkpoints]
+    if any(given) and len(given) != len(models):
+        raise ModelError(
+            f"{len(given)} --checkpoint for {len(models)} --model: give one for each, in their order, and "
+            f"`--checkpoint {NO_CHECKPOINT}` for a network that has its own weights"
+        )
+    given = given if any(given) else [None] * len(models)
+    first = resolve_model(models[0], given[0], feature_stage=feature_stage, features=features)
+    members = tuple(_resolve_segmenter(*pair) for pair in zip(models[1:], given[1:], strict=True))
+    found = replace(first, members=members, passes=passes)
+    # A threshold on logits is none on the logarithm of a mean probability.
+    return replace(found, tau=None) if found.several_passes else found
 
 
 def _resolve_segmenter(model: str, checkpoint: str | None) -> ModelSource:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.images import ImageFacts, image_facts
+from oodray.analysis.labels import refuse_without_labels
 from oodray.datasets.layouts import get_layout
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule
@@ -65,8 +66,8 @@ def write_pictures(
         The files, highest image score first.
 
     Raises:
-        ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed; nothing has a
-            label that `worst` could be judged by.
+        ResultsError: the image is unknown, failed or not done yet; its file is gone or has changed.
+        DatasetError: nothing has a label that `worst` could be judged by.
         RunError: a picture cannot be written.
     """
     rule = folder.clustering_rule()
@@ -97,8 +98,7 @@ def _chosen(folder: ResultsFolder, rule: Rule, choice: Choice) -> list[ImageFact
 
 
 def _worst(folder: ResultsFolder, images: Sequence[ImageFacts]) -> list[ImageFacts]:
-    if not any(image.labelled for image in images):
-        raise ResultsError(f"no image of {folder.path} has a label: which are worst is not known. --top N shows others")
+    refuse_without_labels(folder, "which are worst is not known")
     missed = sorted(images, key=lambda image: -image.missed)[:WORST]
     false = sorted(images, key=lambda image: -image.false)[:WORST]
     return [image for image in missed if image.missed] + [image for image in false if image.false]

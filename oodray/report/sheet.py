@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ TITLE_SIZE, DETAIL_SIZE, CAPTION_SIZE, LEGEND_SIZE = 34, 24, 24, 20
 _LINE = 1.4  # from one line of text to the next, in heights of the font
 _SWATCH = 20
 _BAR_HEIGHT = 20
+_LEAST_NUMBERED = 100
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,17 @@ def _column(panel: Panel) -> int:
 
 
 def numbered(picture: Image.Image, numbers: Mapping[int, tuple[float, float]]) -> Image.Image:
-    """A copy of a picture with numbers at places, given as shares of its width and height: white with a dark edge."""
+    """A copy of a picture with numbers at places, given as shares of its width and height: white with a dark edge.
+
+    A picture that they would fill stays without.
+    """
     drawn = picture.copy()
+    if min(picture.size) < _LEAST_NUMBERED:
+        return drawn
     draw = ImageDraw.Draw(drawn)
     for number, (x, y) in numbers.items():
         at = (x * picture.width, y * picture.height)
-        look = {"fill": (255, 255, 255), "stroke_fill": (0, 0, 0), "stroke_width": 3}
+        look: dict[str, Any] = {"fill": (255, 255, 255), "stroke_fill": (0, 0, 0), "stroke_width": 3}
         draw.text(at, str(number), font=_font(LEGEND_SIZE), anchor="mm", **look)
     return drawn
 

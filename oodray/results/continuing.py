@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -60,7 +61,7 @@ class Left:
     @cached_property
     def units(self) -> frozenset[int]:
         """The units of the images."""
-        return frozenset(pc.unique(self.images["unit"]).to_pylist())
+        return frozenset(np.unique(self.images["unit"].to_numpy()).tolist())
 
     def by_unit(self) -> dict[int, list[ListedImage]]:
         """The images, by unit."""
@@ -179,8 +180,7 @@ def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> N
 def _failed_images(folder: ResultsFolder) -> list[str]:
     # Of very many rows these two columns are small.
     rows = read_rows(folder.parts(), ["image_id", "status"])
-    found: list[str] = rows.filter(pc.equal(rows["status"], ERROR))["image_id"].to_pylist()
-    return found
+    return cast("list[str]", rows.filter(pc.equal(rows["status"], pa.scalar(ERROR)))["image_id"].to_pylist())
 
 
 def refuse_another(path: Place, what: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

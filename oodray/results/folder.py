@@ -171,14 +171,14 @@ class ResultsFolder:
         write_json(self.run, content)
 
 
-def write_table(table: pa.Table, target: Place, **encoding: Any) -> None:
-    """Write a Parquet file that appears whole or not at all; `encoding` is for `pyarrow.parquet.write_table`.
+def write_table(table: pa.Table, target: Place) -> None:
+    """Write a Parquet file that appears whole or not at all.
 
     Raises:
         RunError: if it cannot be written.
     """
     with replacing(target) as temporary:
-        pq.write_table(table, temporary, compression="zstd", **encoding)
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def write_json(target: Place, content: Mapping[str, Any]) -> None:

@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from oodray.errors import RunError
 from oodray.records import table_of
-from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.encoding import write_rows
+from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_unit
-from oodray.results.rows import ENCODING, ResultRow
+from oodray.results.rows import ResultRow
 
 
 def write_part(folder: ResultsFolder, unit: int, rows: Sequence[ResultRow]) -> None:
@@ -39,7 +40,7 @@ def add_to_part(folder: ResultsFolder, unit: int, rows: Sequence[ResultRow]) -> 
 
 def _write(folder: ResultsFolder, unit: int, table: pa.Table) -> None:
     try:
-        write_table(table, folder.part(unit), **ENCODING)
+        write_rows(table, folder.part(unit))
     except RunError:
         # Below the name of a closed wave, which is a file, nothing can be written.
         wave = folder.wave_of(unit)

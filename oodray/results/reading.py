@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -236,11 +235,16 @@ def _rows_wherever(path: Place, columns: list[str]) -> pa.Table:
 def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
     """The rows of a unit in the file of a closed wave; other row groups are not read."""
     with _opened(path) as file:
-        at = file.schema_arrow.names.index("unit")
-        statistics = [file.metadata.row_group(group).column(at).statistics for group in range(file.num_row_groups)]
-        groups = [group for group, known in enumerate(statistics) if known is None or known.min <= unit <= known.max]
+        groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, unit)]
         table = file.read_row_groups(groups, [*dict.fromkeys(["unit", *columns])])
-    return table.filter(pc.equal(table["unit"], unit)).select(columns)
+    return table.filter(pa.array(table["unit"].to_numpy() == unit)).select(columns)
+
+
+def _may_hold(file: pq.ParquetFile, group: int, unit: int) -> bool:
+    """Whether a row group has rows of a unit, by what the footer says."""
+    at = file.schema_arrow.names.index("unit")  # the first columns are plain, so their order is that in the footer
+    known = file.metadata.row_group(group).column(at).statistics
+    return known is None or known.min is None or known.max is None or known.min <= unit <= known.max
 
 
 @contextlib.contextmanager

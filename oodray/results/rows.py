@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,17 +120,3 @@ class ResultRow(ListedImage):
 
 RESULT_SCHEMA = schema_of(ResultRow)
 """One row per image. Every file is written with it: of error rows alone, columns would have the type null."""
-
-ENCODING: dict[str, Any] = {
-    "use_dictionary": [
-        *("dataset", "status", "error", "warning"),
-        *("tallies.list.element.score", "tallies.list.element.scale"),
-    ],
-    "column_encoding": {
-        f"{column}.list.element.{name}.list.element": "DELTA_BINARY_PACKED"
-        for column in ("clusters", "tallies")
-        for name in ("keys", "counts")
-    },
-}
-"""How Parquet stores rows. A tally's keys ascend, and its counts are small: as differences they take a fifth of the
-space, and of the time, that the dictionaries take which Parquet would try first."""

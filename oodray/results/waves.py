@@ -24,15 +24,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oodray.errors import RunError
-from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.encoding import rows_writer, write_rows
+from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows, row_groups
-from oodray.results.rows import ENCODING, RESULT_SCHEMA
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
@@ -59,10 +59,10 @@ def waves_of(manifest: pa.Table) -> list[Wave]:
     if not manifest.num_rows:
         return []
     units = manifest["unit"]
-    size = pc.sum(pc.equal(units, units[0])).as_py()
+    size = int(np.count_nonzero(units.to_numpy() == units[0].as_py()))
     has_labels = manifest["label_uri"].null_count < manifest.num_rows
     count = max(1, (LABELLED_IMAGES_OF_A_WAVE if has_labels else IMAGES_OF_A_WAVE) // size)
-    last = pc.max(units).as_py()
+    last = int(units.to_numpy().max())
     return [Wave(first, min(first + count - 1, last)) for first in range(0, last + 1, count)]
 
 
@@ -192,7 +192,7 @@ def _join(parts: list[Place], wave: Wave, target: Path) -> None:
     times = [part.stat().st_mtime for part in parts]
     rows_of_parts = []
     group: list[pa.Table] = []
-    with pq.ParquetWriter(target, RESULT_SCHEMA, compression="zstd", **ENCODING) as writer:
+    with rows_writer(target) as writer:
         for part in parts:
             group.append(read_rows([part]))
             rows_of_parts.append(group[-1].num_rows)
@@ -242,9 +242,10 @@ def _open_again(folder: ResultsFolder, wave: Wave) -> None:
     """Give the units of a closed wave files of their own."""
     shutil.rmtree(str(folder.results / wave.folder_name), ignore_errors=True)
     for table in row_groups(folder.results / wave.name):
-        for unit in pc.unique(table["unit"]).to_pylist():
-            rows = table.filter(pc.equal(table["unit"], unit))
-            write_table(rows.combine_chunks(), folder.results / wave.folder_name / part_name(unit))
+        units = table["unit"].to_numpy()
+        for unit in np.unique(units).tolist():
+            rows = table.filter(pa.array(units == unit))
+            write_rows(rows.combine_chunks(), folder.results / wave.folder_name / part_name(unit))
     _link(folder, wave)
 
 

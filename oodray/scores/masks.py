@@ -59,5 +59,5 @@ class Mask2Anomaly(QueryScore):
         return 1 - strip.confidence
 
 
-QUERY_SCORES = (Rba, Eam, Mask2Anomaly)
+QUERY_SCORES: tuple[type[QueryScore], ...] = (Rba, Eam, Mask2Anomaly)
 """The scores of queries that need no fit."""

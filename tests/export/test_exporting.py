@@ -56,7 +56,7 @@ def test_exported_scores_measure_the_same(clean: Run, tiny_dataset: Path, tmp_pa
     pytest.importorskip("h5py")
     export_run(clean.folder, tmp_path / "export", name)
     out = ResultsFolder(tmp_path / "imported")
-    request = make_import("ade-ood", tiny_dataset, tmp_path / "export", score="ratio-map", resize=None)
+    request = make_import("ade-ood", tiny_dataset, tmp_path / "export", score="ratio-map")
     import_scores(request, out, lambda _: None)
     imported = open_run(out.path).metrics.set_index("score").loc["ratio-map"]
     ours = open_run(clean.folder.path).metrics.set_index("score").loc["ratio"]
@@ -74,7 +74,8 @@ def test_png(clean: Run, tmp_path: Path) -> None:
             assert (text["score"], text["low"], text["high"]) == ("ratio", "0.0", "1.0")
             levels = np.asarray(picture, np.float64)
         assert np.abs(levels / 65535 - opened.score_map(image_id, "ratio")).max() < 1e-5
-        assert Image.open(tmp_path / f"{image_id}_overlay.jpg").size == mask.shape[::-1]
+        with Image.open(tmp_path / f"{image_id}_overlay.jpg") as overlay:
+            assert overlay.size == mask.shape[::-1]
 
 
 def test_coco(clean: Run, tmp_path: Path) -> None:

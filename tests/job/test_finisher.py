@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from pixel_oracles import METHOD, Pixels, failed_image, segmented_image
+from plain_records import without_seconds
 
 from oodray import decode_mask
 from oodray.errors import ResultsError, RunError
 from oodray.job.attempts import ATTEMPTS, AttemptLog, Guard
 from oodray.job.finisher import Finisher
-from oodray.job.units import ClusterMap, UnitDone
+from oodray.job.units import ClusterMap, SegmentedImage, UnitDone
 from oodray.metrics.scales import scale_named
+from oodray.metrics.tally import first_key_at_least
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import finished_units
 from oodray.results.rows import RESULT_SCHEMA, ClusterRow, ScoreTally
@@ -167,3 +169,41 @@ class TestFinisher:
         (tmp_path / "out").touch()
         with pytest.raises(RunError, match=r"cannot write .*part-000000.parquet: "):
             Finisher(METHOD, str(tmp_path / "out"))([failed_image("a")])
+
+
+class TestImagesWithoutALabel:
+    METHOD = replace(METHOD, ks=(4,), exact_counts=False, scores=("energy",))
+
+    def image(self, seed: int) -> SegmentedImage:
+        random = np.random.default_rng(seed)
+        image = segmented_image(random, method=self.METHOD)
+        confidence = random.normal(2, 1, image.size).astype(np.float16)
+        return replace(image, label=None, confidence=confidence)
+
+    @pytest.mark.parametrize("tau", [1.5, 1.7001, -3.0, 1e9])
+    def test_the_rule_is_exact_all_the_same(self, tmp_path: Path, tau: float) -> None:
+        method = replace(self.METHOD, tau=tau)
+        for seed in range(10):
+            image = self.image(seed)
+            found = Finisher(method, str(tmp_path)).finish(image)
+            expected = Finisher(replace(method, exact_counts=True), str(tmp_path)).finish(image)
+            assert (found.mask_png, found.image_score) == (expected.mask_png, expected.image_score)
+            ratios = [
+                [(row.cluster, row.pixels, row.ratio) for row in rows.clusters or ()] for rows in (found, expected)
+            ]
+            assert ratios[0] == ratios[1]
+            below = first_key_at_least(tau)
+            for row in found.clusters or ():
+                assert row.counts[row.keys < below].sum() / row.pixels == row.ratio
+
+    def test_a_score_has_at_most_256_bins_which_hold_all_pixels(self, tmp_path: Path) -> None:
+        image = self.image(0)
+        [tally] = Finisher(self.METHOD, str(tmp_path)).finish(image).tallies or []
+        assert set(tally.keys.tolist()) <= set(range(0, 65536, 256))
+        assert tally.counts.sum() == image.size[0] * image.size[1]
+
+    def test_an_image_with_a_label_keeps_every_key(self, tmp_path: Path) -> None:
+        image = segmented_image(np.random.default_rng(0), method=self.METHOD)
+        found = Finisher(self.METHOD, str(tmp_path)).finish(image)
+        expected = Finisher(replace(self.METHOD, exact_counts=True), str(tmp_path)).finish(image)
+        assert without_seconds(found) == without_seconds(expected)

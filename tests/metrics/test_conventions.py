@@ -18,7 +18,8 @@ from oodray.metrics.conventions import (
     mean_measures,
     measure,
 )
-from oodray.metrics.curves import Counts, FprRule, average_precision, best_f1, fpr_at_tpr
+from oodray.metrics.curve import Counts, FprRule
+from oodray.metrics.curves import average_precision, best_f1, fpr_at_tpr
 
 # Counts by distinct score with both classes: ties, lone classes at either end, empty scores, one score only.
 curves = (

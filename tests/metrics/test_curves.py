@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from oodray.metrics.curve import Counts
 from oodray.metrics.curves import (
     MAX_CLUSTER_PIXELS,
-    Counts,
     OperatingPoint,
     auroc,
     average_precision,

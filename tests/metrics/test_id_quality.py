@@ -36,8 +36,8 @@ def together(*, ood: bool = False) -> Image:
     for shares, classes, mask in IMAGES:
         chosen = (classes < CLASSES) | (ood & (classes == CLASSES))
         parts.append((shares[:, chosen], classes[chosen], mask[chosen]))
-    shares, classes, mask = zip(*parts, strict=True)
-    return np.concatenate(shares, axis=1), np.concatenate(classes), np.concatenate(mask)
+    columns = list(zip(*parts, strict=True))
+    return np.concatenate(columns[0], axis=1), np.concatenate(columns[1]), np.concatenate(columns[2])
 
 
 def test_iou_is_that_of_scikit_learn_and_absent_classes_are_left_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from oodray.errors import ModelError
@@ -227,6 +229,62 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
 def test_a_model_that_does_not_segment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be used as a AutoModelForSemanticSegmentation"):
         segment(dinov2(tmp_path), images_of(1, 28, 28))
+
+
+def changed(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Path:
+    """The folder, with its weights changed."""
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("left_out", ["decode_head.", "segformer.encoder.patch_embeddings.1."])
+def test_weights_that_do_not_cover_the_network_are_refused(left_out: str, tmp_path: Path) -> None:
+    folder = changed(
+        saved(segformer, tmp_path),
+        lambda state: {key: value for key, value in state.items() if not key.startswith(left_out)},
+    )
+    with pytest.raises(
+        ModelError, match=r"do not cover the network, a Segformer.* \d+ missing: (segformer|decode_head)\..*random"
+    ):
+        segment(folder, images_of(1, 32, 32))
+
+
+def test_nor_may_they_for_features(tmp_path: Path) -> None:
+    folder = changed(
+        dinov2(tmp_path),
+        lambda state: {key: value for key, value in state.items() if not key.startswith("layernorm.")},
+    )
+    with pytest.raises(ModelError, match=r"do not cover the network, a Dinov2Model. 2 missing: layernorm"):
+        extract(folder, images_of(1, 28, 28))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "teacher.", "module._orig_mod."])
+def test_a_word_before_every_key_changes_nothing(prefix: str, tmp_path: Path) -> None:
+    images = images_of(1, 32, 48)
+    [expected] = segment(saved(segformer, tmp_path), images)
+    folder = changed(tmp_path, lambda state: {prefix + key: value for key, value in state.items()})
+    assert torch.equal(segment(folder, images)[0].logits, expected.logits)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_weights_stored_in_half_precision_run_in_the_dtype_asked_for(stored: torch.dtype, tmp_path: Path) -> None:
+    images = images_of(1, 32, 48)
+    [expected] = segment(saved(segformer, tmp_path / "a"), images)
+    network = transformers.AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "a").to(stored)
+    network.save_pretrained(tmp_path / "a")
+    [found] = segment(tmp_path / "a", images)
+    assert found.logits.dtype == torch.float32
+    assert 0 < (found.logits - expected.logits).norm() < 0.05 * expected.logits.norm()
+    transformers.AutoModel.from_pretrained(dinov2(tmp_path / "b")).to(stored).save_pretrained(tmp_path / "b")
+    assert extract(tmp_path / "b", images).dtype == torch.float32
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    key = "decode_head.classifier.bias"
+    folder = changed(saved(segformer, tmp_path), lambda state: state | {key: state[key] * float("nan")})
+    with pytest.raises(ModelError, match=rf"holds NaN or infinity, .* {key}"):
+        segment(folder, images_of(1, 32, 32))
 
 
 def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:

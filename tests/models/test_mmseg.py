@@ -385,6 +385,33 @@ class TestConfig:
         assert torch.equal(MMSegSegmenter(network).segment(images)[0].logits, expected[0].logits)
 
 
+PREPROCESSOR = "data_preprocessor=dict(type='SegDataPreProcessor', mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])"
+
+
+def test_a_base_may_be_one_that_the_package_ships(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(
+        "_base_ = ['mmseg::_base_/models/segformer_mit-b0.py']\n"
+        f"model = dict({PREPROCESSOR}, backbone=dict(init_cfg=None), decode_head=dict(num_classes=4))\n"
+    )
+    network: Any = build_network(path)
+    assert network.decode_head.num_classes == 4
+    path.write_text("_base_ = ['mmdet::_base_/models/nothing.py']\n")
+    with pytest.raises(ModelError, match=r"takes parts from the package mmdet|cannot read the mmsegmentation config"):
+        build_network(path)
+
+
+def test_the_preprocessor_may_stand_beside_the_model(tmp_path: Path) -> None:
+    inside, beside = tmp_path / "inside.py", tmp_path / "beside.py"
+    body = "model = dict(type='EncoderDecoder', backbone=dict(type='FastSCNN', downsample_dw_channels=(8, 8)), {}"
+    head = "decode_head=dict(type='FCNHead', in_channels=128, channels=8, num_classes=5, in_index=-1))\n"
+    inside.write_text(body.format(f"{PREPROCESSOR}, ") + head)
+    beside.write_text(f"{PREPROCESSOR}\n" + body.format("") + head)
+    found: list[Any] = [build_network(path) for path in (inside, beside)]
+    assert torch.equal(found[0].data_preprocessor.mean, found[1].data_preprocessor.mean)
+    assert found[1].data_preprocessor.std.flatten().tolist() == [4.0, 5.0, 6.0]
+
+
 @pytest.fixture(scope="class")
 def _unclosed_files() -> Iterator[None]:
     """Lets the files that mmengine leaves open when it cannot read a config go while their warning is ignored."""

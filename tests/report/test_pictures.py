@@ -13,26 +13,27 @@ from PIL import Image
 from places import on_disk
 from small_run import SmallRun, marked_label
 
-from oodray.errors import ResultsError, RunError
+from oodray.errors import DatasetError, ResultsError, RunError
+from oodray.report.outline import LINE
+from oodray.report.palette import colours as cluster_colours
 from oodray.report.panels import (
     IGNORE_COLOUR,
     IN_DISTRIBUTION_COLOUR,
     MOST_CLUSTERS_NAMED,
     OOD_COLOUR,
     ImageResult,
-    cluster_colours,
     heat_colours,
     panels_of,
 )
-from oodray.report.pictures import write_pictures
+from oodray.report.pictures import EXTREMES, Choice, write_pictures
 from oodray.report.sheet import (
     GAP,
     LARGEST_PANEL,
     MARGIN,
     NARROWEST_COLUMN,
+    WIDEST_SHEET,
     Panel,
     compose,
-    message,
     panel_size,
     swatches,
 )
@@ -79,52 +80,70 @@ def image_result(height: int = 30, width: int = 40, **changed: Any) -> ImageResu
     return ImageResult(**(content | changed))
 
 
-def test_the_mark_is_at_the_same_place_in_all_panels(small_run: SmallRun) -> None:
+def test_the_mark_is_at_the_same_place_in_all_panels() -> None:
+    marks = ((250, 0, 0), LINE, OOD_COLOUR, cluster_colours(2)[1], heat_colours()[round(255 * 0.9)])
+    for panel, mark in zip(panels_of(image_result()), marks, strict=True):
+        assert box(is_colour(pixels(panel.picture), mark)) == (0, 0, 15, 20), panel.caption
+    label = pixels(panels_of(image_result())[2].picture)
+    assert is_colour(label, IN_DISTRIBUTION_COLOUR).sum() == 30 * 40 - 15 * 20
+
+
+def test_a_sheet_has_its_panels_in_rows(small_run: SmallRun) -> None:
     small_run.add("frames/000", label=marked_label())
     (path,) = write_pictures(small_run.write(), "frames/000")
     assert path == small_run.folder.pictures / "frames" / "000.png"
     with Image.open(on_disk(path)) as picture:
         sheet = pixels(picture)
-    column = NARROWEST_COLUMN + GAP
-    lefts = [MARGIN + column * index for index in range(5)]
-    top, left, bottom, right = box(is_colour(sheet, (0, 0, 250)))
-    assert (bottom - top, left, right) == (30, MARGIN, MARGIN + 40)
-    tinted = np.round(0.45 * round(250 * 0.299) + 0.55 * np.array(OOD_COLOUR))  # ITU-R 601 grey of the mark
-    marks = ((250, 0, 0), OOD_COLOUR, cluster_colours(2)[1], heat_colours()[round(255 * 0.9)], tinted)
-    for panel_left, mark in zip(lefts, marks, strict=True):
-        shown = sheet[top:bottom, panel_left : panel_left + 40]
-        assert box(is_colour(shown, mark)) == (0, 0, 6, 10)
-    for panel_left, rest in ((lefts[1], IN_DISTRIBUTION_COLOUR), (lefts[2], cluster_colours(1)[0])):
-        assert is_colour(sheet[top:bottom, panel_left : panel_left + 40], rest).sum() == 30 * 40 - 6 * 10
+    assert sheet.shape[1] == 2 * MARGIN + 3 * NARROWEST_COLUMN + 2 * GAP
+    top, left, bottom, _ = box(is_colour(sheet, (0, 0, 250)))
+    assert (bottom - top, left) == (30, MARGIN)
+    below = is_colour(sheet[bottom:], cluster_colours(1)[0])
+    assert below[:, MARGIN : MARGIN + 40].sum() >= 30 * 40 - 6 * 10
+
+
+@pytest.mark.parametrize("panels", [1, 4, 5, 9])
+def test_no_sheet_is_wider_than_it_may_be(panels: int) -> None:
+    picture = Image.new("RGB", (LARGEST_PANEL, 9))
+    sheet = compose("", "", [Panel("", picture, swatches([], 1))] * panels)
+    assert sheet.width <= WIDEST_SHEET
 
 
 def test_large_images_are_scaled_down_alike() -> None:
     panels = panels_of(image_result(1440, 2560))
-    assert {panel.picture.size for panel in panels} == {(640, 360)}
+    assert {panel.picture.size for panel in panels} == {(480, 270)}
     for panel in panels:
+        if panel.caption.startswith("clusters"):
+            continue  # numbers stand in it
         shown = pixels(panel.picture).astype(int)
-        inside, outside = shown[8:172, 8:312], np.concatenate([shown[188:, :312], shown[188:, 328:]], axis=1)
+        inside, outside = shown[8:127, 8:232], np.concatenate([shown[143:, :232], shown[143:, 248:]], axis=1)
         for region in (inside, outside):
             assert np.ptp(region, axis=(0, 1)).max() <= 1
         assert np.abs(inside[0, 0] - outside[0, 0]).max() > 30
 
 
+def test_clusters_are_numbered_in_place() -> None:
+    shown = pixels(panels_of(image_result(1440, 2560))[3].picture)
+    white = is_colour(shown, (255, 255, 255))
+    assert white[:135, :240].any()
+    assert white.sum() < 2000
+
+
 def test_ids_are_never_blended() -> None:
     """Every column is another label; a blend of two labels would be of a third colour."""
     label = np.resize(np.array([0, 1, 255], np.uint8), (900, 1300))
-    shown = pixels(panels_of(image_result(900, 1300, label=label))[1].picture)
+    shown = pixels(panels_of(image_result(900, 1300, label=label))[2].picture)
     colours = {tuple(colour) for colour in np.unique(shown.reshape(-1, 3), axis=0).tolist()}
     assert colours == {IN_DISTRIBUTION_COLOUR, OOD_COLOUR, IGNORE_COLOUR}
 
 
 def test_the_mask_leaves_the_rest_of_the_image_untinted() -> None:
-    mask = pixels(panels_of(image_result())[4].picture).astype(int)
-    assert np.ptp(mask[-1, -1]) == 0
-    assert np.ptp(mask[0, 0]) > 30
+    mask = pixels(panels_of(image_result())[1].picture)
+    assert mask[-1, -1].tolist() == [0, 0, 250]
+    assert mask[7, 10].tolist() == np.round(0.65 * np.array((250, 0, 0)) + 0.35 * np.array(OOD_COLOUR)).tolist()
 
 
 def test_ratios_at_both_ends_of_the_bar() -> None:
-    ratio = panels_of(image_result(ratios={0: 0.0, 1: 1.0}))[3]
+    ratio = panels_of(image_result(ratios={0: 0.0, 1: 1.0}))[4]
     shown = pixels(ratio.picture)
     assert shown[0, 0].tolist() == heat_colours()[255].tolist()
     assert shown[-1, -1].tolist() == heat_colours()[0].tolist()
@@ -146,7 +165,7 @@ def test_every_cluster_has_its_own_colour() -> None:
 
 def test_many_clusters_keep_the_legend_small() -> None:
     few, many = (
-        panels_of(image_result(ratios={cluster: cluster / 255 for cluster in range(count)}))[2].legend
+        panels_of(image_result(ratios={cluster: cluster / 255 for cluster in range(count)}))[3].legend
         for count in (MOST_CLUSTERS_NAMED + 1, 255)
     )
     assert many.height <= few.height + 30
@@ -157,10 +176,8 @@ def test_many_clusters_keep_the_legend_small() -> None:
 def test_no_label(small_run: SmallRun) -> None:
     small_run.add("a")
     assert write_pictures(small_run.write(), "a")[0].is_file()
-    panel = panels_of(image_result(300, 400, label="no label"))[1]
-    assert panel.picture == message("no label", (400, 300))
-    assert panel.picture != message("", (400, 300))
-    assert panel.picture.size == (400, 300)
+    captions = [panel.caption for panel in panels_of(image_result(label="no label"))]
+    assert captions == ["image", "mask", "clusters and their ratios r", "ratio: share of unsure pixels"]
 
 
 def test_a_label_file_that_is_gone_or_of_another_size_does_not_stop_the_picture(
@@ -174,19 +191,24 @@ def test_a_label_file_that_is_gone_or_of_another_size_does_not_stop_the_picture(
     assert pictures[0] != pictures[1]
 
 
-def test_message_is_readable_on_a_tiny_panel() -> None:
-    assert message("no label", (3, 2)).width > 60
-
-
 def test_without_an_id_the_extremes(small_run: SmallRun) -> None:
     for name, score in (("a", 0.3), ("b", 0.9), ("c", 0.1), ("d", 0.9), ("e", 0.5)):
         small_run.add(name, score=score)
     small_run.fail("broken", "cannot read it")
     folder = small_run.write()
-    assert [path.stem for path in write_pictures(folder, count=1)] == ["b", "c"]
-    assert [path.stem for path in write_pictures(folder, count=2)] == ["b", "d", "a", "c"]
+
+    def drawn(**choice: Any) -> list[str]:
+        return [path.stem for path in write_pictures(folder, choice=Choice(**choice))]
+
+    assert drawn(top=1, bottom=1) == ["b", "c"]
+    assert drawn(top=2, bottom=2) == ["b", "d", "a", "c"]
+    assert drawn(top=1) == ["b"]
+    assert drawn(every=True) == ["b", "d", "e", "a", "c"]
+    assert drawn() == []
+    assert EXTREMES == 3
     assert [path.stem for path in write_pictures(folder)] == ["b", "d", "e", "a", "c"]
-    assert write_pictures(folder, count=0) == []
+    with pytest.raises(DatasetError, match="has a label, so which are worst is not known"):
+        drawn(worst=True)
 
 
 def test_nothing_to_show(small_run: SmallRun) -> None:
@@ -267,7 +289,7 @@ def test_hostile_names(small_run: SmallRun) -> None:
         (path,) = write_pictures(folder, name)
         assert path == folder.pictures / f"{name}.png"
         with Image.open(on_disk(path)) as picture:
-            assert picture.width == 2 * MARGIN + 5 * NARROWEST_COLUMN + 4 * GAP
+            assert picture.width == 2 * MARGIN + 4 * NARROWEST_COLUMN + 3 * GAP
 
 
 def test_ids_that_differ_have_pictures_of_their_own(small_run: SmallRun) -> None:

@@ -200,4 +200,4 @@ def test_an_overwrite_that_was_cut_short_is_finished_by_the_next(
     with pytest.raises(ResultsError, match="k was None, is 7"):
         start_or_continue(folder, manifest, identity={"k": 7}, description={})
     start_anew(folder)
-    assert (finished_units(folder), folder.run.exists()) == (set(), False)
+    assert (set(finished_units(folder)), folder.run.exists()) == (set(), False)

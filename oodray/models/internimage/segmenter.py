@@ -15,8 +15,9 @@ from oodray.models.input_rule import InputRule
 from oodray.models.internimage.architecture import ARCHITECTURES
 from oodray.models.internimage.upernet import InternImageUPerNet
 from oodray.models.segmenter import Segmentation, check_one_size
-from oodray.models.weights.checkpoints import StateDict, read_state_dict
+from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.parameters import load_weights_from
+from oodray.models.weights.state_dicts import StateDict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +119,7 @@ class InternImageSegmenter:
         with products_in(self.dtype, self.device):
             stages = self.network.backbone(inputs)
             head_input = self.network.decode_head.fused(stages)
-            logits = self.network.decode_head.conv_seg(head_input)
+            logits = self.network.decode_head.conv_seg(self.network.decode_head.dropout(head_input))
         features = nearest_to_stride_16(stages, inputs.shape[-2:], self.feature_stage)
         maps = zip(logits[:, : self.classes].float(), features.float(), head_input, strict=True)
         return [Segmentation(of_logits, of_features, head_input=seen) for of_logits, of_features, seen in maps]

@@ -2,8 +2,7 @@
 
 The pooled maps of the last stage (PSPNet's pyramid) and the other stages are merged from coarse to fine (FPN); one map
 of logits at the stride of the first stage comes out. Keys of the state dict, their order and every operation are those
-of mmsegmentation's `UPerHead`, so that weights and numbers are the same; dropout, which serves training alone, is left
-out.
+of mmsegmentation's `UPerHead`, so that weights and numbers are the same.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from oodray.models.internimage.architecture import Architecture
 from oodray.models.internimage.backbone import InternImage
 
 POOL_SCALES = (1, 2, 3, 6)
+
+DROPOUT = 0.1
 
 
 class ConvNormReLU(nn.Module):
@@ -58,10 +59,12 @@ class UPerHead(nn.Module):
         self.lateral_convs = nn.ModuleList(ConvNormReLU(width, channels, 1) for width in finer)
         self.fpn_convs = nn.ModuleList(ConvNormReLU(channels, channels, 3) for _ in finer)
         self.fpn_bottleneck = ConvNormReLU(len(in_channels) * channels, channels, 3)
+        # As trained. It does nothing but where dropout is kept active.
+        self.dropout = nn.Dropout2d(DROPOUT)
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Logits `(N, outputs, H, W)` at the size of the first of `stages`, which are `(N, in_channels, H, W)`."""
-        logits: Tensor = self.conv_seg(self.fused(stages))
+        logits: Tensor = self.conv_seg(self.dropout(self.fused(stages)))
         return logits
 
     def fused(self, stages: Sequence[Tensor]) -> Tensor:

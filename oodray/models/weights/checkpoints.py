@@ -16,14 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from oodray.errors import ModelError
+from oodray.models.weights.state_dicts import Chosen, StateDict, chosen
 from oodray.models.weights.wrong_files import is_safetensors, refuse_wrong_file
-
-NAMED_KEYS = 10
-
-StateDict = dict[str, Tensor]
 
 
 class _Inert:
@@ -45,7 +41,8 @@ def _inert(name: str) -> type[_Inert]:
     return type(qualname, (_Inert,), {"__module__": module})
 
 
-# What mmengine's Runner writes beside tensors: the history of the losses, with numpy of either major version.
+# What mmengine's Runner writes beside tensors, the history of the losses, with numpy of either major version; and what
+# the settings of a training hold.
 _RUNNER_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     _inert(name)
     for name in (
@@ -58,43 +55,45 @@ _RUNNER_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         "numpy.core.multiarray._reconstruct",
         "numpy.core.multiarray.scalar",
         "_codecs.encode",
+        "argparse.Namespace",
+        "datetime.datetime",
+        "pathlib.Path",
+        "pathlib.PosixPath",
+        "pathlib.WindowsPath",
+        "pathlib._local.PosixPath",
+        "pathlib._local.WindowsPath",
     )
 ]
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The tensors of a checkpoint: a bare state dict or one under `state_dict`, with or without `module.`.
+    """The tensors of a checkpoint by the keys of the network, see `oodray.models.weights.state_dicts`.
 
     The tensors may be views of the file, mapped into memory: copy what is to be kept.
 
     Raises:
-        ModelError: if the file is missing, is no checkpoint, or holds code.
+        ModelError: if the file is missing, is no checkpoint, holds code, or several networks.
+    """
+    return read_checkpoint(path).state
+
+
+def read_checkpoint(path: Path) -> Chosen:
+    """As `read_state_dict`, and what was done to find the tensors.
+
+    Raises:
+        ModelError: see `read_state_dict`.
     """
     refuse_wrong_file(path)
     try:
         content = _read(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not state or not all(map(_is_plain_tensor, state.values())):
-        raise ModelError(
-            f"{path} holds no state dict: expected names and tensors, bare or under 'state_dict', "
-            f"found {_describe(content)}"
-        )
-    names = [str(key) for key in state]
-    prefix = "module." if all(name.startswith("module.") for name in names) else ""
-    return {name.removeprefix(prefix): value for name, value in zip(names, state.values(), strict=True)}
+    return chosen(content, path)
 
 
 def is_mapped(path: Path) -> bool:
     """Whether `read_state_dict` gives views of this file: torch's format before 1.6 is read into memory as a whole."""
     return zipfile.is_zipfile(path) or _is_safetensors(path)
-
-
-def name_some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - NAMED_KEYS
-    return ", ".join(names[:NAMED_KEYS]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _read(path: Path) -> Any:
@@ -133,13 +132,3 @@ def _read_safetensors(path: Path) -> StateDict:
 def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         return is_safetensors(file.read(9))
-
-
-def _is_plain_tensor(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-
-
-def _describe(content: object) -> str:
-    if isinstance(content, dict):
-        return f"a dict of {name_some([repr(key) for key in content])}" if content else "an empty dict"
-    return f"an object of type {type(content).__name__}"

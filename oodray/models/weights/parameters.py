@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 from oodray.errors import ModelError
-from oodray.models.weights.checkpoints import StateDict, is_mapped, name_some, read_state_dict
+from oodray.models.weights.checkpoints import is_mapped, read_state_dict
+from oodray.models.weights.state_dicts import StateDict, name_some
 
 # Training only, and not part of the networks built here.
 UNUSED_PREFIX = "auxiliary_head."
+# Weights of a loss, and the mean and deviation that a config has, too.
+NOT_OF_A_NETWORK = re.compile(r"^data_preprocessor\.|(^|\.)loss_\w+\.")
 # Official files may lack layer scales, which then are 1, or hold a counter that overflowed in float16.
 OPTIONAL_KEY = re.compile(r"\.(gamma[12]|num_batches_tracked)$")
 # How much of a file is mapped into memory at a time.
@@ -30,7 +33,7 @@ def check_fit(network: nn.Module, state: StateDict, *, source: Path) -> None:
     """
     own = network.state_dict()
     missing = [key for key in own if key not in state and not OPTIONAL_KEY.search(key)]
-    surplus = [key for key in state if key not in own and not key.startswith(UNUSED_PREFIX)]
+    surplus = [key for key in state if key not in own and not _is_not_used(key)]
     misshapen = [
         f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
         for key, value in state.items()
@@ -43,7 +46,23 @@ def check_fit(network: nn.Module, state: StateDict, *, source: Path) -> None:
         if keys
     ]
     if problems:
-        raise ModelError(f"{source} does not fit the network. " + "; ".join(problems))
+        of_backbone = f" {_BACKBONE_ALONE}" if state and all(f"backbone.{key}" in own for key in state) else ""
+        raise ModelError(f"{source} does not fit the network.{of_backbone} " + "; ".join(problems))
+
+
+_BACKBONE_ALONE = "It holds the backbone alone, as a training begins with it: without a head there are no logits."
+
+
+def refuse_not_finite(network: nn.Module, *, source: Path) -> None:
+    """Whether the weights of a network are numbers.
+
+    Raises:
+        ModelError: naming those that hold NaN or infinity.
+    """
+    state = network.state_dict()
+    wrong = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        raise ModelError(f"{source} holds NaN or infinity, as after a training that diverged, in {name_some(wrong)}")
 
 
 def load_weights(network: nn.Module, state: StateDict, *, source: Path) -> None:
@@ -54,6 +73,7 @@ def load_weights(network: nn.Module, state: StateDict, *, source: Path) -> None:
     """
     check_fit(network, state, source=source)
     _copy(network, state, network.state_dict())
+    refuse_not_finite(network, source=source)
 
 
 def load_weights_from(network: nn.Module, path: Path) -> None:
@@ -69,6 +89,7 @@ def load_weights_from(network: nn.Module, path: Path) -> None:
     check_fit(network, state, source=path)
     if not is_mapped(path):
         _copy(network, state, network.state_dict())
+        refuse_not_finite(network, source=path)
         return
     parts = list(_parts(network.state_dict(), state))
     for keys in parts:
@@ -76,6 +97,7 @@ def load_weights_from(network: nn.Module, path: Path) -> None:
         state.clear()
         state = read_state_dict(path)
         _copy(network, state, keys)
+    refuse_not_finite(network, source=path)
 
 
 def _parts(own: StateDict, state: StateDict) -> Iterator[list[str]]:
@@ -102,6 +124,10 @@ def _copy(network: nn.Module, state: StateDict, keys: Iterable[str]) -> None:
             own[key].copy_(state[key])
         else:
             own[key].fill_(1.0)
+
+
+def _is_not_used(key: str) -> bool:
+    return key.startswith(UNUSED_PREFIX) or NOT_OF_A_NETWORK.search(key) is not None
 
 
 def _is_counter(key: str) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oodray.models.internimage.segmenter import empty_network, match_outputs
-from oodray.models.weights.checkpoints import StateDict, read_state_dict
+from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.parameters import UNUSED_PREFIX, check_fit
+from oodray.models.weights.state_dicts import StateDict
 from oodray.models.weights.wrong_files import file_sha256
 from oodray.models.weights.zoo import ZooModel
 

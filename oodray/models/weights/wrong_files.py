@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -35,6 +36,33 @@ def describe_wrong_file(path: Path) -> str | None:
     missing = _safetensors_bytes(head) - size
     if is_safetensors(head) and missing > 0:
         return f"it is truncated: at least {missing:,} of its bytes are missing"
+    return _part_of_several(path) or _archive(path, head)
+
+
+_JOIN = "a folder of Hugging Face with its config.json is read whole; else save all tensors into one file"
+
+
+def _part_of_several(path: Path) -> str | None:
+    if path.name.endswith(".index.json"):
+        return f"it lists the parts of a checkpoint that was cut into several files; {_JOIN}"
+    part = re.search(r"-(\d{5})-of-(\d{5})\.\w+$", path.name)
+    return None if part is None else f"it is part {int(part[1])} of {int(part[2])} of a checkpoint; {_JOIN}"
+
+
+def _archive(path: Path, head: bytes) -> str | None:
+    """What holds a checkpoint, instead of being one."""
+    if head.startswith(b"\x1f\x8b"):
+        return f"it is compressed by gzip: `gunzip {path.name}` gives the file itself"
+    if head[257:262] == b"ustar":
+        return f"it is a tar archive: `tar -xf {path.name}` gives the files in it"
+    if not head.startswith(_ZIP):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "it is a network compiled by TorchScript, which is code: a factory may load it, see docs/models.md"
+    if not any(name.endswith("data.pkl") for name in names):
+        return f"it is a zip archive of {', '.join(names[:3])}: `unzip {path.name}` gives the files in it"
     return None
 
 

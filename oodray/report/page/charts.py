@@ -99,7 +99,7 @@ def heat_map_chart(name: str, title: str, plane: Plane, rule: Rule | None) -> Ch
     style_axes(axes)
     axes.grid(visible=False)
     axes.set(xlabel="tau", ylabel="T")
-    at_tau, at_ratio = np.unravel_index(int(np.argmax(grid)), grid.shape)
+    at_tau, at_ratio = map(int, np.unravel_index(int(np.argmax(grid)), grid.shape))
     described = (
         f"{title}: {what} over tau and T. Largest, {grid.max():.1%}, at tau = {taus[at_tau]:g} and "
         f"T = {ood_ratios[at_ratio]:g}."
@@ -197,7 +197,9 @@ def _histogram(score: str, histogram: Histogram, name: str, described: str, log:
     figure = new_figure(350, 250)
     axes = figure.add_subplot()
     edges = histogram.edges
-    kinds = [("all", histogram.all, QUIET, {"linestyle": (0, (3, 2)), "linewidth": 1.5})]
+    kinds: list[tuple[str, Any, str, dict[str, Any]]] = [
+        ("all", histogram.all, QUIET, {"linestyle": (0, (3, 2)), "linewidth": 1.5})
+    ]
     if histogram.ind.any() or histogram.ood.any():
         kinds.append(("in-distribution", histogram.ind, "known", {"linewidth": 1.8}))
         kinds.append(("OoD", histogram.ood, "ood", {"linewidth": 1.8, "fill": True, "hatch": "////"}))

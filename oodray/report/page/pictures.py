@@ -55,7 +55,7 @@ def shown_size(height: int, width: int, side: int) -> tuple[int, int]:
 
 def thumbnail(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> bytes:
     """A small picture of an image with the outline of its mask."""
-    size = shown_size(*image.shape[:2], THUMBNAIL_SIDE)
+    size = shown_size(image.shape[0], image.shape[1], THUMBNAIL_SIDE)
     small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
     if mask is not None:
         small = outlined(small, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)), width=2)
@@ -64,13 +64,13 @@ def thumbnail(image: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> bytes
 
 def photo(image: NDArray[np.uint8]) -> bytes:
     """An image at the size of the large view."""
-    size = shown_size(*image.shape[:2], PHOTO_SIDE)
+    size = shown_size(image.shape[0], image.shape[1], PHOTO_SIDE)
     return _photo_bytes(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), PHOTO_BYTES)
 
 
 def id_map(ids: NDArray[Any]) -> bytes:
     """Ids from 0 to 255 at the size of the large view, each pixel's its own: a grey PNG."""
-    size = shown_size(*ids.shape, PHOTO_SIDE)
+    size = shown_size(ids.shape[0], ids.shape[1], PHOTO_SIDE)
     # Nearest: a value between two ids would be the name of a third thing.
     return _png(Image.fromarray(ids.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
 
@@ -80,7 +80,7 @@ def score_picture(scores: NDArray[Any]) -> dict[str, Any]:
     finite = np.asarray(scores, np.float64)
     low, high = float(finite.min()), float(finite.max())
     levels = (finite - low) * (_LEVELS / (high - low)) if high > low else np.zeros_like(finite)
-    size = shown_size(*finite.shape, SCORE_SIDE)
+    size = shown_size(finite.shape[0], finite.shape[1], SCORE_SIDE)
     small = Image.fromarray(levels.astype(np.float32)).resize(size, Image.Resampling.BOX)
     rounded = np.asarray(small).round().clip(0, _LEVELS).astype(np.uint8)
     return {"low": low, "high": high, "picture": data_uri(_png(Image.fromarray(rounded)), "png")}

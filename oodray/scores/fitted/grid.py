@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodray.scores.fitted.sums import NO_CLASS, LogitMaps, Positions
+from oodray.scores.queries import Queries
 from oodray.scores.strips import strips
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -56,14 +57,16 @@ def positions_of(
 
 @torch.no_grad()
 def logit_maps(
-    logits: Tensor,
+    logits: Tensor | Queries,
     height: int,
     width: int,
     *,
     counts: NDArray[np.bool_] | None = None,
     true_classes: NDArray[np.int16] | None = None,
 ) -> LogitMaps:
-    """What is summed at the size of the image; see `positions_of` for the arguments.
+    """What is summed at the size of the image, as scores of pixels see it; see `positions_of` for the arguments.
+
+    Of a mask classifier `logits` are its queries.
 
     >>> maps = logit_maps(torch.tensor([[[2.0]], [[0.0]]]), 1, 2, counts=np.array([[True, False]]))
     >>> maps.m.tolist(), maps.classes.tolist()

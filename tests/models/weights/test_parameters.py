@@ -118,6 +118,20 @@ class TestMisfits:
         with pytest.raises(ModelError, match=r"1 misshapen: blocks\.0\.gamma1 \(5,\) instead of \(4,\)"):
             load_weights(Network(1, seed=0), state, source=Path("weights.pth"))
 
+    @pytest.mark.parametrize("key", ["decode_head.loss_decode.class_weight", "data_preprocessor.mean"])
+    def test_weights_of_a_loss_and_means_of_a_config_are_left_out(self, key: str) -> None:
+        state = Network(1, seed=0).state_dict()
+        network = Network(1, seed=1)
+        load_weights(network, state | {key: torch.zeros(3)}, source=Path("weights.pth"))
+        assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items() if value.ndim)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_weights_that_are_no_numbers(self, value: float) -> None:
+        state = Network(1, seed=0).state_dict()
+        state["blocks.0.conv.bias"] = torch.full_like(state["blocks.0.conv.bias"], value)
+        with pytest.raises(ModelError, match=r"weights\.pth holds NaN or infinity, .* in blocks\.0\.conv\.bias$"):
+            load_weights(Network(1, seed=0), state, source=Path("weights.pth"))
+
     def test_other_heads_than_the_auxiliary_are_surplus(self) -> None:
         state = Network(1, seed=0).state_dict() | {"auxiliary_heads.weight": torch.zeros(1)}
         with pytest.raises(ModelError, match=r"1 surplus: auxiliary_heads\.weight"):

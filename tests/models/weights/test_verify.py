@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from oodray.errors import ModelError
-from oodray.models.weights.checkpoints import StateDict, read_state_dict
+from oodray.models.weights.checkpoints import read_state_dict
+from oodray.models.weights.state_dicts import StateDict
 from oodray.models.weights.verify import verify
 from oodray.models.weights.wrong_files import file_sha256
 from oodray.models.weights.zoo import EMBEDDED, ZooModel, get_model

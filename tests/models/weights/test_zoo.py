@@ -19,7 +19,7 @@ from oodray.models.internimage.upernet import InternImageUPerNet
 from oodray.models.loading import load_segmenter
 from oodray.models.source import resolve_model
 from oodray.models.weights import zoo
-from oodray.models.weights.checkpoints import StateDict
+from oodray.models.weights.state_dicts import StateDict
 from oodray.models.weights.wrong_files import file_sha256
 from oodray.models.weights.zoo import EMBEDDED, cache_folder, find_checkpoint, get_model, model_names
 

@@ -46,6 +46,9 @@ class Page(HTMLParser):
         elif self._script:
             self.scripts[self._script] = json.loads(data)
 
+    def handle_endtag(self, tag: str) -> None:
+        self._script = None
+
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
@@ -62,7 +65,7 @@ def page(clean: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def small_page(run: SmallRun, **content: Any) -> Page:
-    run.write(config=CONFIG, model="a-network", **content)
+    run.write(**({"config": CONFIG, "model": "a-network"} | content))
     write_report(run.folder, run.path / "report.html", resamples=0)
     return Page(run.path / "report.html")
 
@@ -177,7 +180,7 @@ def test_many_pictures_lie_beside_the_page(clean: Run, tmp_path: Path, monkeypat
 def test_imported_scores_have_a_page_without_masks(tmp_path: Path) -> None:
     run = SmallRun(tmp_path)
     run.add("a")
-    page = small_page(run, imported={"folder": "maps", "resize": None})
+    page = small_page(run, model=None, imported={"folder": "maps", "resize": None})
     assert "imported scores" in page.text
     assert "oodray import-scores maps" in page.text.replace(" \\\n   ", "")
     assert "settings" not in page.ids()
