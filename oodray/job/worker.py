@@ -22,6 +22,7 @@ from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations, segment_named
 from oodray.records import extended
+from oodray.scores.blur import blurred
 from oodray.scores.registry import pixel_scores
 from oodray.scores.score import Head, ImageFeatures, PixelScore
 
@@ -175,7 +176,7 @@ def cluster_images(
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
-            replace(_segmented(image, of_pixels, scores, of_clusters, settings.k), seconds_cluster=seconds)
+            replace(_segmented(image, of_pixels, scores, of_clusters, settings), seconds_cluster=seconds)
             for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
         ]
     if len(images) == 1:
@@ -185,10 +186,15 @@ def cluster_images(
 
 
 def _segmented(
-    image: DecodedImage, maps: PixelMaps, scores: Sequence[PixelScore], clusters: list[ClusterMap], k: int
+    image: DecodedImage,
+    maps: PixelMaps,
+    scores: Sequence[PixelScore],
+    clusters: list[ClusterMap],
+    settings: MethodSettings,
 ) -> SegmentedImage:
-    regions = regions_at_image_size(image, clusters, k)
+    regions = regions_at_image_size(image, clusters, settings.k)
     height, width = image.size
+    as_counted = blurred if settings.blur else np.asarray
     return extended(
         SegmentedImage,
         image,
@@ -199,7 +205,7 @@ def _segmented(
                 scale=score.scale.name,
                 height=height,
                 width=width,
-                keys=_keys(score, maps.of(score, regions)),
+                keys=_keys(score, as_counted(maps.of(score, regions))),
             )
             for score in scores
         ],
