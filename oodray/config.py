@@ -160,6 +160,14 @@ class RunConfig:
             from_text=lambda text: {"scores": names_of_list(text)},
         ),
     ] = ()
+    blur: Annotated[
+        bool,
+        About(
+            "Blur the maps of pixel scores as PEBAL does: Gaussian, 7x7, sigma 1; confidence and mask stay as they are",
+            option="--blur/--no-blur",
+            commands=RUN_ONLY,
+        ),
+    ] = False
     # What the fit holds is part of a run's identity, wherever it lies: a run knows it by its sha256.
     fit: Annotated[
         str | None,

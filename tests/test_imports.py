@@ -69,7 +69,7 @@ HOMES = {
     "huggingface_hub": {"models"},
     "llvmlite": {"models"},
     "safetensors": {"models", "scores"},
-    "cv2": {"models"},
+    "cv2": {"models", "datasets"},
     "filelock": {"models", "results"},
     "pandas": {"results", "report"},
     "pyarrow": {"records", "storage", "datasets", "results", "analysis", "job", "report", "export"},

@@ -22,6 +22,7 @@ from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations, segment_named
 from oodray.records import extended
+from oodray.scores.blur import blurred
 from oodray.scores.registry import pixel_scores
 from oodray.scores.score import Head, ImageFeatures, PixelScore
 
@@ -177,7 +178,7 @@ def cluster_images(
         seconds = (time.perf_counter() - start) / len(images)
         return [
             replace(
-                _segmented(image, of_pixels, scores, of_clusters, k=settings.k, classes=predicted),
+                _segmented(image, of_pixels, scores, of_clusters, settings, predicted),
                 seconds_cluster=seconds,
             )
             for image, of_pixels, of_clusters, predicted in zip(images, maps, clusters, classes, strict=True)
@@ -188,17 +189,17 @@ def cluster_images(
     return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _segmented(
+def _segmented(  # noqa: PLR0917
     image: DecodedImage,
     maps: PixelMaps,
     scores: Sequence[PixelScore],
     clusters: list[ClusterMap],
-    *,
-    k: int,
-    classes: NDArray[np.int16] | None,
+    settings: MethodSettings,
+    classes: NDArray[np.int16] | None = None,
 ) -> SegmentedImage:
-    regions = regions_at_image_size(image, clusters, k)
+    regions = regions_at_image_size(image, clusters, settings.k)
     height, width = image.size
+    as_counted = blurred if settings.blur else np.asarray
     return extended(
         SegmentedImage,
         image,
@@ -209,7 +210,7 @@ def _segmented(
                 scale=score.scale.name,
                 height=height,
                 width=width,
-                keys=_keys(score, maps.of(score, regions)),
+                keys=_keys(score, as_counted(maps.of(score, regions))),
             )
             for score in scores
         ],
