@@ -48,7 +48,9 @@ def test_a_run_keeps_maps(tiny_dataset: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(run.class_map(image_id), found.classes)
         for score in pixel_scores(["energy", "msp"]):
             stored = run.score_map(image_id, score.name).astype(np.float32)
-            np.testing.assert_array_equal(score.scale.keys(stored), score.scale.keys(found.scores[score.name]))
+            np.testing.assert_array_equal(
+                score.scale.keys(stored), score.scale.keys(found.scores[score.name].astype(np.float32))
+            )
     with pytest.raises(ResultsError, match="has no score 'knn'"):
         run.score_map(run.images["image_id"][0], "knn")
 
