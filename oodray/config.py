@@ -160,6 +160,14 @@ class RunConfig:
             from_text=lambda text: {"scores": names_of_list(text)},
         ),
     ] = ()
+    blur: Annotated[
+        bool,
+        About(
+            "Blur the maps of pixel scores as PEBAL does: Gaussian, 7x7, sigma 1; confidence and mask stay as they are",
+            option="--blur/--no-blur",
+            commands=RUN_ONLY,
+        ),
+    ] = False
     # What the fit holds is part of a run's identity, wherever it lies: a run knows it by its sha256.
     fit: Annotated[
         str | None,
@@ -170,6 +178,16 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = None
+    keep_maps: Annotated[
+        tuple[str, ...],
+        About(
+            "Keep the maps of these scores, comma-separated, and of the predicted classes in the results; without a "
+            "name, of all pixel scores",
+            unset="none",
+            commands=RUN_ONLY,
+            from_text=lambda text: {"keep_maps": names_of_list(text)},
+        ),
+    ] = ()
     knn_metric: Annotated[
         str,
         About("Metric of the score knn: euclidean, as published, or cosine", one_of(KNN_METRICS), commands=RUN_ONLY),

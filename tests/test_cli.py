@@ -653,6 +653,18 @@ class TestRun:
             "not measured here",
         ):
             assert text in printed
+        board = call("leaderboard", tmp_path, "--like", "smiyc", "--json")
+        tables = json.loads(board.out)
+        assert [(table["dataset"], table["like"]) for table in tables] == [("ade-ood", None), ("ade-ood", "smiyc")]
+        assert [row["rank"] for row in tables[0]["rows"]] == list(range(1, len(tables[0]["rows"]) + 1))
+        assert tables[0]["rows"][0]["method"] == "imported"
+        refused = call("compare", tmp_path / "imported", "--json", "--latex")
+        assert "--json and --latex do not go together" in refused.err
+        blurred = call(*request, "--out", tmp_path / "imported", "--blur", "--overwrite")
+        assert blurred.exit_code == 0
+        assert json.loads((tmp_path / "imported" / "run.json").read_text())["imported"]["blur"] is True
+        as_pebal = " ".join(call("evaluate", tmp_path / "imported", "--like", "pebal").out.split())
+        assert "Not reproduced: nothing." in as_pebal
         for command in ("show", "sweep"):
             refused = call(command, tmp_path / "imported")
             assert (refused.exit_code, refused.out) == (2, "")
@@ -667,6 +679,14 @@ class TestRun:
         assert "FPR90 %" in printed
         assert "95% confidence intervals" in printed
         assert pq.read_table(out / "metrics.parquet").num_rows == 3 * 6
+        told = call("evaluate", out, "--json", "--further", "--components", "obstacle")
+        content = json.loads(told.out)
+        assert (told.exit_code, told.err) == (0, "")
+        assert [row["score"] for row in content["components"]] == ["mask", "ratio"]
+        assert content["scores"][0]["tpr_at_fpr05"] > 0
+        assert {(out / f"components{end}.parquet").is_file() for end in ("", "_summary")} == {True}
+        refused = call("evaluate", out, "--threshold", 0.5)
+        assert (refused.exit_code, "--threshold belongs to --components" in refused.err) == (2, True)
         refused = call("evaluate", out, "--like", "pebble")
         assert refused == Done(2, "", "error: no evaluator 'pebble' is known; did you mean 'pebal'?\n")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from oodray.analysis.evaluation import measure_run
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
-from oodray.datasets.images import LabelCodes, decode_label, decode_mask, read_bytes
+from oodray.datasets.images import LabelCodes, decode_label, decode_mask, read_label
 from oodray.datasets.layouts import get_layout
 from oodray.errors import DatasetError
 from oodray.method.rule import Rule
@@ -176,7 +176,10 @@ class _Job:
 
     def regions(self, row: Mapping[str, Any], ratios: NDArray[np.float64]) -> list[_Found]:
         """The regions of a labelled image; `ratios` are those of its clusters, by id."""
-        labels = decode_label(read_bytes(row["label_uri"]), self.codes)
+        label = read_label(row["label_uri"])
+        if label is None:
+            return []
+        labels = decode_label(label, self.codes)
         found = []
         for name in self.names():
             predicted = self._predicted(name, row, ratios, (labels.shape[0], labels.shape[1]))

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from oodray.datasets.images import MAX_BYTES, MAX_PIXELS
 from oodray.errors import DatasetError, ImageError
@@ -112,6 +112,19 @@ def _read_image(path: Path) -> NDArray[Any]:
     return np.array(image).astype(np.float64) / _LEVELS_16_BITS
 
 
+def _read_tiff(path: Path) -> NDArray[Any]:
+    """A TIFF; of 64 bits by OpenCV, as Pillow has no such pixels."""
+    try:
+        return _read_image(path)
+    except UnidentifiedImageError:
+        import cv2
+
+        found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if found is None:
+            raise
+        return np.asarray(found)
+
+
 def _read_torch(path: Path) -> NDArray[Any]:
     import torch
 
@@ -159,8 +172,8 @@ _READERS = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".png": _read_image,
-    ".tif": _read_image,
-    ".tiff": _read_image,
+    ".tif": _read_tiff,
+    ".tiff": _read_tiff,
     ".hdf5": _read_hdf5,
     ".h5": _read_hdf5,
     ".pt": _read_torch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from oodray.errors import ResultsError
 from oodray.metrics.scales import Float16, Keys, Scale
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 
-_KEY_BITS = 32
-_LABEL_OF_OOD = np.uint64(1 << _KEY_BITS)
+# A cell of keys of 32 bits in one number: the key, then a row for its label, then its pixels, sorts by key in one go.
+_KEY_PLACE, _ROW_PLACE = np.uint64(2), np.uint64(30)  # the key's is that among key and row
+_COUNT = np.uint64(2**30 - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +48,7 @@ class ScoreCounts:
             dense = np.zeros((3, KEY_COUNT), np.int64)
             np.add.at(dense, (row, keys), counts)
             return cls._of_dense(scale, dense)
-        distinct, rank = np.unique(keys, return_inverse=True)
-        totals = np.zeros((3, len(distinct)), np.int64)
-        np.add.at(totals, (row, rank), counts)
-        return cls(scale, distinct, *totals)
+        return cls._of_cells(scale, _packed(keys, row, counts))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScoreCounts):
@@ -68,6 +67,34 @@ class ScoreCounts:
     def of_tally(cls, tally: Tally, scale: Scale | None = None) -> ScoreCounts:
         """The pixels of a tally, by default of one whose keys are those of float16."""
         return cls.of(scale or Float16(), tally.keys, tally.labels, tally.counts)
+
+    @classmethod
+    def _of_cells(cls, scale: Scale, cells: NDArray[np.uint64]) -> ScoreCounts:
+        """Cells of keys of 32 bits, packed, in any order."""
+        cells = np.sort(cells)
+        counts = (cells & _COUNT).astype(np.int64)
+        cells >>= _ROW_PLACE
+        first = _firsts(cells)
+        if len(first) < len(cells):
+            cells, counts = cells[first], np.add.reduceat(counts, first)
+        keys = (cells >> _KEY_PLACE).astype(np.uint32)
+        first = _firsts(keys)
+        rank = np.zeros(len(keys), np.intp)
+        rank[first[1:]] = 1
+        totals = np.zeros((3, len(first)), np.int64)
+        totals[(cells & np.uint64(3)).astype(np.intp), np.cumsum(rank, out=rank)] = counts
+        return cls(scale, keys[first], *totals)
+
+    def _cells(self) -> NDArray[np.uint64]:
+        """What `_of_cells` takes."""
+        rows = (self.ood, self.ind, self.ignored)
+        places = [np.flatnonzero(counts) for counts in rows]
+        return np.concatenate(
+            [
+                _packed(self.keys[place], np.full(len(place), row), counts[place])
+                for row, (place, counts) in enumerate(zip(places, rows, strict=True))
+            ]
+        )
 
     @classmethod
     def _of_dense(cls, scale: Scale, dense: NDArray[np.int64]) -> ScoreCounts:
@@ -112,13 +139,14 @@ class ScoreCounts:
 class RunningCounts:
     """A sum of counts of one score that are added one after the other.
 
-    Keys of 16 bits take 1.5 MiB, however many counts are added. Keys of 32 bits take 28 bytes for each distinct one.
+    Keys of 16 bits take 1.5 MiB, however many counts are added. Keys of 32 bits take 28 bytes for each that counts
+    were added of.
     """
 
     def __init__(self) -> None:
         self._scale: Scale | None = None
         self._dense: NDArray[np.int64] | None = None
-        self._sorted: list[ScoreCounts] = []
+        self._parts: list[ScoreCounts] = []
 
     def add(self, counts: ScoreCounts) -> None:
         """Add counts.
@@ -138,34 +166,37 @@ class RunningCounts:
                 self._dense = np.zeros((3, KEY_COUNT), np.int64)
             self._dense[:, counts.keys] += (counts.ood, counts.ind, counts.ignored)
             return
-        self._sorted.append(counts)
-        # The sizes stay those of a binary number's digits: each cell is merged a logarithm of times.
-        while len(self._sorted) > 1 and len(self._sorted[-2].keys) <= 2 * len(self._sorted[-1].keys):
-            self._sorted.append(_merged(self._sorted.pop(), self._sorted.pop()))
+        self._parts.append(counts)
 
     def total(self) -> ScoreCounts:
         """The sum of what was added so far."""
         assert self._scale is not None, "counts are added before they are asked for"
         if self._dense is not None:
             return ScoreCounts._of_dense(self._scale, self._dense)
-        while len(self._sorted) > 1:
-            self._sorted.append(_merged(self._sorted.pop(), self._sorted.pop()))
-        return self._sorted[0]
+        if len(self._parts) > 1:
+            self._parts = [ScoreCounts._of_cells(self._scale, np.concatenate([part._cells() for part in self._parts]))]
+        return self._parts[0]
 
 
-def _merged(first: ScoreCounts, second: ScoreCounts) -> ScoreCounts:
-    """The sum of two whose keys ascend: a stable sort of two ascending runs is one pass over them."""
-    if not len(first.keys) or not len(second.keys):
-        return first if len(first.keys) else second
-    keys = np.concatenate([first.keys, second.keys])
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    columns = (
-        np.add.reduceat(np.concatenate([getattr(first, name), getattr(second, name)])[order], starts)
-        for name in ("ood", "ind", "ignored")
-    )
-    return ScoreCounts(first.scale, keys[starts], *columns)
+def _packed(keys: Keys, rows: NDArray[np.intp], counts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Cells of keys of 32 bits, each in one number; one with too many pixels for that in several."""
+    if len(counts) and counts.max() > int(_COUNT):
+        times = -(-counts // int(_COUNT))
+        last = counts - (times - 1) * int(_COUNT)
+        ends = np.cumsum(times) - 1
+        keys, rows = np.repeat(keys, times), np.repeat(rows, times)
+        counts = np.full(len(keys), int(_COUNT), np.int64)
+        counts[ends] = last
+    cells = keys.astype(np.uint64) << _KEY_PLACE
+    cells |= rows.astype(np.uint64)
+    cells <<= _ROW_PLACE
+    cells |= counts.astype(np.uint64)
+    return cells
+
+
+def _firsts(ascending: NDArray[Any]) -> NDArray[np.intp]:
+    """Where each distinct value of an ascending list comes first."""
+    return np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]])[: len(ascending)])
 
 
 def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]:
@@ -185,9 +216,15 @@ def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.
         return tally.keys, tally.labels, tally.counts
     if keys.shape != labels.shape:
         raise ValueError(f"keys of shape {keys.shape} do not match labels of shape {labels.shape}")
-    unknown = np.setdiff1d(labels, (IN_DISTRIBUTION, OOD, IGNORE))
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    unknown = np.setdiff1d(present, (IN_DISTRIBUTION, OOD, IGNORE))
     if unknown.size:
         raise ValueError(f"unknown labels {', '.join(map(str, unknown))}; decode them to 0, 1 and 255 first")
-    cells, counts = np.unique(labels.ravel().astype(np.uint64) * _LABEL_OF_OOD + keys.ravel(), return_counts=True)
-    found = (cells >> np.uint64(_KEY_BITS)).astype(np.uint8)
-    return cells.astype(np.uint32), found, counts.astype(np.int64)
+    columns: list[tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]] = []
+    for label in (IN_DISTRIBUTION, OOD, IGNORE):
+        ordered = np.sort(keys[labels == label])
+        starts = _firsts(ordered)
+        counts = np.diff(starts, append=len(ordered))
+        columns.append((ordered[starts], np.full(len(starts), label, np.uint8), counts))
+    found, of_keys, counts = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return found, of_keys, counts

@@ -143,3 +143,46 @@ def test_what_would_unpack_to_too_much_is_refused_before(
     monkeypatch.setattr(score_maps, "MAX_PIXELS", 2000 * 2000 - 1)
     with pytest.raises(ImageError, match=r"an array in the archive has 32000128 bytes|2000, 2000.*, more than"):
         read_scores(path)
+
+
+def test_pytorch_and_matlab(tmp_path: Path) -> None:
+    import torch
+    from scipy.io import savemat
+
+    torch.save({"ood_score": torch.from_numpy(SCORES), "semseg": torch.zeros(5, 7)}, tmp_path / "a.pt")
+    torch.save(torch.from_numpy(SCORES)[None].bfloat16(), tmp_path / "b.pth")
+    savemat(tmp_path / "c.mat", {"anomaly_scores": SCORES})
+    np.testing.assert_array_equal(read_scores(tmp_path / "a.pt"), SCORES)
+    np.testing.assert_allclose(read_scores(tmp_path / "b.pth"), SCORES, rtol=1e-2)
+    np.testing.assert_array_equal(read_scores(tmp_path / "c.mat"), SCORES)
+
+
+def test_what_a_pt_file_would_execute_is_refused(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"scores": Hostile()}, tmp_path / "a.pt")
+    with pytest.raises(ImageError, match="cannot read the score map"):
+        read_scores(tmp_path / "a.pt")
+
+
+def test_further_files_as_they_are_met(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", anomaly_scores=SCORES, pred_id_labels=np.zeros((5, 7), np.uint8))
+    np.testing.assert_array_equal(read_scores(tmp_path / "a.npz"), SCORES)
+    Image.fromarray(np.array([[0, 255], [51, 102]], np.uint8)).save(tmp_path / "b.png")
+    expected = np.array([[0, 1], [0.2, 0.4]])
+    np.testing.assert_allclose(np.asarray(read_scores(tmp_path / "b.png"), np.float64), expected, rtol=1e-6)
+    assert score_maps.has_few_levels(tmp_path / "b.png")
+    assert not score_maps.has_few_levels(tmp_path / "a.npz")
+
+
+def test_tiff_of_64_bits(tmp_path: Path) -> None:
+    """Pillow writes none: a header and one strip, by hand."""
+    import struct
+
+    values = SCORES.astype("<f8")
+    tags = [(256, 4, 7), (257, 4, 5), (258, 3, 64), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 4, 5)]
+    tags += [(279, 4, values.nbytes), (339, 3, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + values.nbytes) + values.tobytes() + directory)
+    np.testing.assert_allclose(read_scores(tmp_path / "a.tif"), SCORES, rtol=1e-6)

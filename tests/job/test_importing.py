@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from runs import in_parts
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodray.analysis.evaluation import evaluate_run
-from oodray.errors import ConfigError, ResultsError
-from oodray.job.imported_maps import Reading
+from oodray.errors import ConfigError, DatasetError, ResultsError
+from oodray.job.imported_maps import Reading, unpacked
 from oodray.job.importing import Import, import_scores, make_import, warnings_of
 from oodray.job.units import UnitDone
 from oodray.results.folder import ResultsFolder
@@ -138,6 +139,44 @@ def test_what_needs_clusters_says_that_there_are_none(maps: Maps, tiny_dataset: 
     folder, _ = imported(request(tiny_dataset, tmp_path), tmp_path / "out")
     with pytest.raises(ResultsError, match="imported scores, which have no clusters"):
         folder.clustering_rule()
+
+
+def test_nan_where_pixels_are_ignored_is_ignored(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    before = imported(request(tiny_dataset, tmp_path), tmp_path / "before")[0]
+    codes = label_codes(tiny_dataset)
+    for name, scores in maps.items():
+        np.save(tmp_path / "mine" / f"{name}.npy", np.where(codes[name] == 255, np.nan, scores))
+    folder, done = imported(request(tiny_dataset, tmp_path), tmp_path / "out")
+    assert sum(unit.ok for unit in done) == 10
+    assert evaluate_run(folder).scores[0].ap == evaluate_run(before).scores[0].ap
+    np.save(tmp_path / "mine" / "00.npy", np.full(maps["00"].shape, np.nan))
+    _, done = imported(request(tiny_dataset, tmp_path), tmp_path / "wrong")
+    assert "NaN or infinity at" in done[0].errors[0]
+
+
+def test_bravos_confidences_are_turned_and_8_bits_are_told(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "bravo").mkdir()
+    for name, scores in maps.items():
+        shares = 1 / (1 + np.exp(scores))
+        Image.fromarray(np.rint(shares * 255).astype(np.uint8)).save(tmp_path / "bravo" / f"{name}_conf.png")
+    asked = make_import("ade-ood", tiny_dataset, tmp_path / "bravo", score=None)
+    told = " ".join(warnings_of(asked))
+    assert "10 score maps are PNGs of 8 bits" in told
+    assert "the score is 1 - x" in told
+    [turned] = evaluate_run(imported(asked, tmp_path / "out")[0]).scores
+    [own] = evaluate_run(imported(request(tiny_dataset, tmp_path), tmp_path / "own")[0]).scores
+    assert turned.ap == pytest.approx(own.ap, abs=0.02)
+
+
+def test_a_tar_is_unpacked(maps: Maps, tmp_path: Path) -> None:
+    archive = tmp_path / "submission.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "mine", "bravo_smiyc/mine")
+    folder = unpacked(archive, tmp_path / "unpacked")
+    assert {path.name for path in folder.rglob("*.npy")} == {f"{name}.npy" for name in maps}
+    archive.write_bytes(b"not a tar")
+    with pytest.raises(DatasetError, match="cannot unpack"):
+        unpacked(archive, tmp_path / "again")
 
 
 def test_an_unknown_rule_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def expected(cells: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 
 
 def rows(counts: ScoreCounts) -> list[tuple[int, int, int]]:
-    return list(zip(counts.keys.tolist(), counts.ood.tolist(), counts.ind.tolist(), strict=True))
+    found = counts.labelled()
+    return list(zip(found.keys.tolist(), found.ood.tolist(), found.ind.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)

@@ -77,8 +77,8 @@ def probabilities(net: Net, image: Image, size: tuple[int, int]) -> Tensor:
 
 
 def entropy(p: Tensor) -> Tensor:
-    total: Tensor = torch.special.entr(p).sum(0)
-    return total
+    found: Tensor = torch.special.entr(p).sum(0)
+    return found
 
 
 def assert_means(found: Segmentation, passes: list[Tensor]) -> None:

@@ -37,6 +37,7 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
         words = ["oodray", "import-scores", str(run["imported"]["folder"]), "--dataset", str(config["dataset"])]
         words += ["--root", str(config["root"])] if config.get("root") else []
         words += ["--resize", run["imported"]["resize"]] if run["imported"].get("resize") else []
+        words += [f"--{switch}" for switch in ("negate", "blur") if run["imported"].get(switch)]
         return [*words, "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():

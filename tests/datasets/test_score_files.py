@@ -1,0 +1,55 @@
+"""Score files as methods and evaluators name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oodray.datasets.score_files import find_score_files, method_name
+from oodray.errors import DatasetError
+
+FRAME = "04_Maurener_Weg_8_000000_000030"
+IMAGE = f"leftImg8bit/train/04_Maurener_Weg_8/{FRAME}_leftImg8bit"
+LABEL = f"/fs/labels/0003_{FRAME}_labels.png"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["0003_anomaly.npy", f"0003_{FRAME}_anomaly.npy", f"{FRAME}.hdf5", f"{FRAME}_leftImg8bit.npz", f"deep/{FRAME}.mat"],
+)
+def test_fishyscapes_and_segment_me_if_you_can(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert find_score_files(tmp_path, [IMAGE], {IMAGE: LABEL}) == {IMAGE: path}
+
+
+def test_a_number_alone_is_that_of_the_label(tmp_path: Path) -> None:
+    (tmp_path / "0004_anomaly.npy").touch()
+    with pytest.raises(DatasetError, match="no score map below"):
+        find_score_files(tmp_path, [IMAGE], {IMAGE: LABEL})
+
+
+def test_several_methods_are_offered(tmp_path: Path) -> None:
+    for method in ("RbA", "PEBAL"):
+        (tmp_path / method / "val").mkdir(parents=True)
+        (tmp_path / method / "val" / "00.npy").touch()
+    with pytest.raises(DatasetError, match=r"several methods: PEBAL, RbA; import them one by one, .*/PEBAL to begin"):
+        find_score_files(tmp_path, ["images/00"])
+    assert find_score_files(tmp_path / "RbA", ["images/00"]) == {"images/00": tmp_path / "RbA" / "val" / "00.npy"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "dataset", "name"),
+    [
+        ("/out/anomaly_p/RbA/AnomalyTrack-validation", "road-anomaly-21", "RbA"),
+        ("/out/SML/FishyscapesLAF", "fishyscapes-lost-and-found", "SML"),
+        ("/out/SML/LostAndFound-testNoKnown", "lost-and-found", "SML"),
+        ("/out/road_anomaly/mine", "road-anomaly", "mine"),
+        ("/out/mine/scores", "ade-ood", "mine"),
+        ("/scores", "ade-ood", "scores"),
+    ],
+)
+def test_the_name_of_the_score_is_that_of_the_method(folder: str, dataset: str, name: str) -> None:
+    assert method_name(Path(folder), dataset) == name
