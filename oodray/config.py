@@ -178,6 +178,16 @@ class RunConfig:
             commands=RUN_ONLY,
         ),
     ] = None
+    keep_maps: Annotated[
+        tuple[str, ...],
+        About(
+            "Keep the maps of these scores, comma-separated, and of the predicted classes in the results; without a "
+            "name, of all pixel scores",
+            unset="none",
+            commands=RUN_ONLY,
+            from_text=lambda text: {"keep_maps": names_of_list(text)},
+        ),
+    ] = ()
     knn_metric: Annotated[
         str,
         About("Metric of the score knn: euclidean, as published, or cosine", one_of(KNN_METRICS), commands=RUN_ONLY),

@@ -38,6 +38,7 @@ class Pixels:
 
 RgbPixels = Annotated[NDArray[np.uint8], Pixels(np.uint8, 3)]
 BytePixels = Annotated[NDArray[np.uint8], Pixels(np.uint8)]
+Int16Pixels = Annotated[NDArray[np.int16], Pixels(np.int16)]
 UInt16Pixels = Annotated[NDArray[np.uint16], Pixels(np.uint16)]
 Float16Pixels = Annotated[NDArray[np.float16], Pixels(np.float16)]
 

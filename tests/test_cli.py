@@ -52,6 +52,7 @@ COMMANDS = (
     "datasets check",
     "models",
     "models fetch",
+    "models inspect",
     "models verify",
     "doctor",
 )

@@ -246,6 +246,7 @@ class TestFingerprint:
         how_it_runs = {
             "allow_outside_root",
             "checkpoint",
+            "member_checkpoints",
             "fit",
             "tau_auto",
             "executor",

@@ -212,7 +212,7 @@ def test_metrics_need_numpy_one_compiled_loop_and_connected_regions() -> None:
 def test_the_method_needs_numpy_and_torch_alone() -> None:
     found = [found for found in ALL if found.room == "method" and found.package not in sys.stdlib_module_names]
     assert {at.package for at in found if not at.lazy} == {"numpy", "torch", "oodray"}
-    assert {at.package for at in found if at.lazy} <= {"sklearn", "cuml", "triton", "numba"}
+    assert {at.package for at in found if at.lazy} <= {"sklearn", "skimage", "cuml", "triton", "numba"}
 
 
 @pytest.mark.parametrize("room", ["errors", "settings", "config", "cli"])

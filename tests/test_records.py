@@ -224,6 +224,7 @@ class TestTypes:
         cluster = pa.struct([*of_cluster, *tally])
         of_score: Columns = [("score", pa.string()), ("scale", pa.string()), ("keys", pa.list_(pa.uint32()))]
         score_tally = pa.struct([*of_score, *tally[1:]])
+        kept_map = pa.struct([("name", pa.string()), ("scale", pa.string()), ("data", pa.binary())])
         columns: Columns = [
             ("unit", pa.int32()),
             ("image_id", pa.string()),
@@ -242,6 +243,7 @@ class TestTypes:
             ("image_score", pa.float64()),
             ("clusters", pa.list_(cluster)),
             ("tallies", pa.list_(score_tally)),
+            ("maps", pa.list_(kept_map)),
             ("seconds_decode", pa.float64()),
             ("seconds_segment", pa.float64()),
             ("seconds_cluster", pa.float64()),

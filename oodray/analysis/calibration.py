@@ -141,7 +141,7 @@ def write_config(
 ) -> None:
     """Write model and tau as a file for `oodray run --config`, with where they are from as comments.
 
-    `settings` says which network it is: its `model`, and its `checkpoint` where it has one of its own.
+    `settings` says which network it is: its `model`, its `checkpoint` where it has one of its own, and so on.
 
     Raises:
         RunError: if it cannot be written.

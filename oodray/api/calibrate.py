@@ -66,11 +66,15 @@ def calibrate(
         write_config(
             Path(config_out),
             calibration,
-            settings={"model": plan.config.model, "checkpoint": plan.config.checkpoint},
+            settings={name: value for name in OF_NETWORK if (value := getattr(plan.config, name))},
             model_sha256=plan.model_sha256,
             dataset=layout.name,
         )
     return calibration
+
+
+OF_NETWORK = ("model", "members", "checkpoint", "member_checkpoints", "flip", "scales", "mc_dropout")
+"""Settings that a threshold belongs to."""
 
 
 def in_distribution_layers(settings: Settings, from_file: Settings | None = None, *, what: str = "a fit") -> Layers:

@@ -54,7 +54,7 @@ def write_run_report(
     folder.read_run()
     target = folder.path / PAGE if page is None else storage_path(page)
     lines = _Lines(terminal or silent_console())
-    maps = _recomputed(folder) if recompute else None
+    maps = _recomputed(folder) if recompute else _kept(folder)
     return write_report(folder, target, most=images, resamples=bootstrap, maps=maps, on_image=lines.update)
 
 
@@ -71,6 +71,22 @@ class _Lines:
             note(self._terminal, f"{done}/{of} images drawn")
 
 
+def _kept(folder: ResultsFolder) -> MapSource | None:
+    """The maps that a run has kept; None where it has kept none."""
+    from oodray.report.page.pictures import Maps
+    from oodray.results.maps import class_map, kept_scores, score_map
+
+    scores = kept_scores(folder)
+    if not scores:
+        return None
+
+    def maps(image: StoredImage) -> Maps:
+        of_scores = {score: score_map(folder, image.image_id, score) for score in scores}
+        return Maps(scores=of_scores, classes=class_map(folder, image.image_id))
+
+    return maps
+
+
 def _recomputed(folder: ResultsFolder) -> MapSource:
     """The maps of an image from the network of a run, with the run's own settings."""
     run = folder.read_run()
@@ -84,7 +100,17 @@ def _recomputed(folder: ResultsFolder) -> MapSource:
     config = run["config"]
     names = ("checkpoint", "feature_stage", "features", "dtype")
     net = load(config["model"], **{name: config.get(name) for name in names})
-    kept = ("seed", "normalize_features", "kmeans_backend", "n_init", "threads")
+    kept = (
+        "seed",
+        "normalize_features",
+        "kmeans_backend",
+        "n_init",
+        "threads",
+        "regions",
+        "fit",
+        "knn_metric",
+        "scores",
+    )
     settings = {name: config[name] for name in kept if name in config}
 
     def maps(image: StoredImage) -> Maps:

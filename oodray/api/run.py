@@ -123,7 +123,7 @@ class Run:
 
         Args:
             image_id: as in `images`.
-            score: such as `"ratio"`, whose map follows from the stored clusters.
+            score: `"ratio"`, whose map follows from the stored clusters, or one that `--keep-maps` has kept.
 
         Raises:
             ResultsError: the run does not store the map of this score, or as for `mask`.
@@ -131,6 +131,16 @@ class Run:
         from oodray.results.maps import score_map
 
         return score_map(self._folder, image_id, score)
+
+    def class_map(self, image_id: str) -> NDArray[np.int16]:
+        """The predicted class of each pixel of an image, int16 `(H, W)`.
+
+        Raises:
+            ResultsError: the run keeps no maps, or as for `mask`.
+        """
+        from oodray.results.maps import class_map
+
+        return class_map(self._folder, image_id)
 
     def evaluate(
         self,

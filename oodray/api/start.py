@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,12 +130,13 @@ def planned(
         return complete(request, lambda line: note(terminal, line), executor.expect)
 
     def make_plan_and_try() -> Plan:
-        from oodray.models.loading import try_network
+        from oodray.models.loading import remarks_on, try_network
 
         plan = make_plan()
+        remarks = remarks_on(plan.model)
         if executor.uses_ray:  # else the network is loaded here next
             try_network(plan.model)
-        return plan
+        return replace(plan, warnings=(*plan.warnings, *remarks))
 
     return (executor.start_beside(make_plan_and_try) if left else make_plan()), executor
 

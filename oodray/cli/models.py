@@ -61,3 +61,52 @@ def verify(
 
     for line in verify_weights(file, get_model(model)).lines():
         typer.echo(line)
+
+
+@app.command()
+def inspect(
+    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="As --model of a run; several are averaged.")],
+    checkpoint: Annotated[list[str] | None, typer.Option(help="Weights for MODEL, as of a run.")] = None,
+    feature_stage: Annotated[int | None, typer.Option(help="Map of the network to cluster, counted from 0.")] = None,
+    features: Annotated[str | None, typer.Option(help="Cluster the features of another network.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU where torch has one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the network's products; by default float32.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average over an image and its mirror image.")] = False,
+    mc_dropout: Annotated[int, typer.Option(help="Passes with active dropout.")] = 0,
+    size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Of the image that it is tried on.")] = "1280x720",
+) -> None:
+    """What a network offers for which scores, and what one image costs; no dataset is needed."""
+    from oodray.models.inspection import inspect_network
+    from oodray.models.loading import load
+    from oodray.report.networks import inspection_lines
+
+    width, height = size_of(size)
+    network = load(
+        model,
+        checkpoint=checkpoint,
+        feature_stage=feature_stage,
+        features=features,
+        device=device,
+        dtype=dtype,
+        flip=flip,
+        mc_dropout=mc_dropout,
+    )
+    for line in inspection_lines(inspect_network(network, (height, width))):
+        typer.echo(line)
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Width and height, of `1280x720`.
+
+    Raises:
+        ConfigError: it is none.
+
+    >>> size_of("1280x720")
+    (1280, 720)
+    """
+    from oodray.errors import ConfigError
+
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ConfigError(f"--size {text} is no size: write WIDTHxHEIGHT, for example 1280x720")
+    return int(width), int(height)

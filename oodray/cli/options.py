@@ -24,6 +24,20 @@ AllowOutsideRoot = Annotated[bool | None, option(SETTINGS["allow_outside_root"])
 """For commands that take this setting and no other."""
 
 
+def with_all_maps(arguments: list[str]) -> list[str]:
+    """Arguments in which `--keep-maps` without a name means all: typer has no option with a value that may be left out.
+
+    >>> with_all_maps(["run", "--keep-maps", "--k", "5"]), with_all_maps(["run", "--keep-maps"])
+    (['run', '--keep-maps', 'all', '--k', '5'], ['run', '--keep-maps', 'all'])
+    """
+    found = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        found.append(argument)
+        if argument == "--keep-maps" and following.startswith("-"):
+            found.append("all")
+    return found
+
+
 def with_settings(command: Command) -> Command:
     """The command, with an option for every setting that is declared for one of its name, before options of its own.
 

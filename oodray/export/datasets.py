@@ -118,7 +118,7 @@ def _parquet(images: Sequence[ExportedImage]) -> bytes:
     }
     types: dict[str, pa.DataType] = {"string": pa.string(), "float64": pa.float64()}
     schema = pa.schema(
-        [(name, types[kind["dtype"]] if "dtype" in kind else picture) for name, kind in features.items()],
+        [pa.field(name, types.get(kind.get("dtype", ""), picture)) for name, kind in features.items()],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     buffer = io.BytesIO()

@@ -20,8 +20,9 @@ from oodray.method.settings import MethodSettings
 from oodray.metrics.tally import IGNORE, Tally, cluster_tallies, coarse_keys, first_key_at_least, score_keys
 from oodray.records import extended
 from oodray.results.folder import ResultsFolder
+from oodray.results.kept_maps import CLASSES, encode_map
 from oodray.results.parts import add_to_part, write_part
-from oodray.results.rows import ERROR, OK, ClusterRow, ResultRow, ScoreTally
+from oodray.results.rows import ERROR, OK, ClusterRow, KeptMap, ResultRow, ScoreTally
 
 HISTOGRAM_BITS = 8
 """Of the keys that scores of images without a label are counted by."""
@@ -86,6 +87,7 @@ class Finisher:
                 ScoreTally.of(found.score, found.scale, _counted(found.keys, image, settings), labels_of(image))
                 for found in image.score_maps or ()
             ],
+            maps=_kept(image, settings) if settings.keep_maps else None,
         )
 
     def _write(self, unit: int, rows: list[ResultRow]) -> None:
@@ -132,6 +134,18 @@ def _counted(
         return keys
     binned = coarse_keys(keys, HISTOGRAM_BITS)
     return binned if edge is None else np.where((keys >= edge) & (binned < edge), np.uint16(min(edge, 65535)), binned)
+
+
+def _kept(image: SegmentedImage, settings: MethodSettings) -> list[KeptMap]:
+    """The maps of an image that the results keep."""
+    kept = [
+        KeptMap(name=found.score, scale=found.scale, data=encode_map(found.keys))
+        for found in image.score_maps or ()
+        if found.score in settings.keep_maps
+    ]
+    if image.classes is not None:
+        kept.append(KeptMap(name=CLASSES, scale=None, data=encode_map(image.classes.astype(np.uint16))))
+    return kept
 
 
 def judged(tallies: Mapping[int, Tally], settings: MethodSettings) -> set[int]:

@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 
 from oodray.config import RunConfig, build_config, check_settings, preset, with_texts
 from oodray.datasets.layouts import Layout, get_layout
+from oodray.errors import ConfigError
 from oodray.scores.fitted.folder import Fit
-from oodray.scores.registry import check_names
+from oodray.scores.registry import are_pixel_scores, check_names
 from oodray.settings import Settings
+
+ALL_MAPS = "all"
+"""In `keep_maps`: of every pixel score."""
 
 
 @dataclass(frozen=True)
@@ -47,4 +51,22 @@ def read_layers(options: Settings, from_file: Settings | None = None) -> Layers:
     published = preset(named.dataset)
     config = build_config(published, from_file or {}, given)
     scores = check_names(config.scores, None if config.fit is None else Fit(config.fit))
+    config = replace(config, keep_maps=kept_maps(config.keep_maps, scores))
     return Layers(layout, published, {**(from_file or {}), **given}, replace(config, scores=scores))
+
+
+def kept_maps(asked: tuple[str, ...], scores: tuple[str, ...]) -> tuple[str, ...]:
+    """The scores whose maps are kept: those asked for, or with `all` every score of pixels.
+
+    Raises:
+        ConfigError: one of them is not computed, or is one of clusters, whose map follows from what is stored.
+
+    >>> kept_maps(("all",), ("ratio", "energy"))
+    ('energy',)
+    """
+    known = are_pixel_scores(scores)
+    if asked == (ALL_MAPS,):
+        return known
+    for name in (name for name in asked if name not in known):
+        raise ConfigError(f"--keep-maps {name}: it is none of the run's pixel scores, which are {', '.join(known)}")
+    return tuple(name for name in known if name in asked)

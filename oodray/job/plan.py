@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -206,7 +206,6 @@ def complete(
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
         model.remark,
-        *_remarks_on_checkpoints(model),
         device.warning,
         dtype_warning(dtype, device.kind),
         *request.warnings,
@@ -340,15 +339,6 @@ def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     if snapped != tau:
         warnings += (f"tau={tau} is no edge of tallies of {bits} bits: {snapped} is used, and named tau_used",)
     return tau, warnings
-
-
-def _remarks_on_checkpoints(model: ModelSource) -> Iterator[str | None]:
-    """What is done to find the weights in files of the user's own."""
-    for network in model.networks:
-        if network.checkpoint is not None and network.sha256 is None:
-            from oodray.models.weights.checkpoints import read_checkpoint
-
-            yield read_checkpoint(network.checkpoint).remark
 
 
 def _member_sha256(member: ModelSource) -> list[str | None]:

@@ -18,6 +18,7 @@ from oodray.records import (
     Float16Pixels,
     Int8,
     Int16,
+    Int16Pixels,
     Int32,
     IsRecord,
     RgbPixels,
@@ -102,6 +103,7 @@ class SegmentedImage(ImageInTheStream):
         confidence: at image size; None beside an error, as the following.
         cluster_maps: one for each K.
         score_maps: one for each pixel score.
+        classes: the likeliest class of each pixel, where maps are kept.
         seconds_segment: that the network took, for each image of the batch.
         seconds_cluster: that clustering and scores took, for each image of the batch.
     """
@@ -109,6 +111,7 @@ class SegmentedImage(ImageInTheStream):
     confidence: Float16Pixels | None = None
     cluster_maps: list[ClusterMap] | None = None
     score_maps: list[ScoreMap] | None = None
+    classes: Int16Pixels | None = None
     seconds_segment: float | None = None
     seconds_cluster: float | None = None
 

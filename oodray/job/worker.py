@@ -170,14 +170,18 @@ def cluster_images(
     start = time.perf_counter()
     try:
         maps = [maps_of(*pair, scores, head) for pair in zip(images, segmentations, strict=True)]
+        classes = [_kept_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
         clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = _failure("clustering failed", error)
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
-            replace(_segmented(image, of_pixels, scores, of_clusters, settings), seconds_cluster=seconds)
-            for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
+            replace(
+                _segmented(image, of_pixels, scores, of_clusters, settings, predicted),
+                seconds_cluster=seconds,
+            )
+            for image, of_pixels, of_clusters, predicted in zip(images, maps, clusters, classes, strict=True)
         ]
     if len(images) == 1:
         return [_failed(images[0], failure)]
@@ -185,12 +189,13 @@ def cluster_images(
     return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _segmented(
+def _segmented(  # noqa: PLR0917
     image: DecodedImage,
     maps: PixelMaps,
     scores: Sequence[PixelScore],
     clusters: list[ClusterMap],
     settings: MethodSettings,
+    classes: NDArray[np.int16] | None = None,
 ) -> SegmentedImage:
     regions = regions_at_image_size(image, clusters, settings.k)
     height, width = image.size
@@ -210,7 +215,18 @@ def _segmented(
             for score in scores
         ],
         cluster_maps=clusters,
+        classes=classes,
     )
+
+
+def _kept_classes(
+    image: DecodedImage, segmentation: Segmentation, settings: MethodSettings
+) -> NDArray[np.int16] | None:
+    if not settings.keep_maps:
+        return None
+    from oodray.scores.maps import predicted_classes
+
+    return predicted_classes(segmentation.per_pixel, *image.size)
 
 
 def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:

@@ -27,6 +27,7 @@ class MethodSettings:
         confidence_bits: of the keys that the clusters' tallies count by.
         regions: what pixels are judged by, see `oodray.method.regions`: "kmeans", "slic" or "grid".
         exact_counts: count every key of images without a label, too, where 256 bins of a score would do.
+        keep_maps: scores whose maps are kept in the results, with those of the classes.
         blur: whether maps of pixel scores are blurred, see `oodray.scores.blur`.
         search_path: the folder to import scores of yours from.
         fit: that scores are made of.
@@ -45,6 +46,7 @@ class MethodSettings:
     confidence_bits: int = MAX_BITS
     regions: str = "kmeans"
     exact_counts: bool = True
+    keep_maps: tuple[str, ...] = ()
     blur: bool = False
     search_path: str | None = None
     fit: FitChoice | None = None
@@ -66,6 +68,7 @@ class MethodSettings:
             batch_size=config.batch_size,
             confidence_bits=config.confidence_bits,
             regions=config.regions,
+            keep_maps=config.keep_maps,
             exact_counts=config.exact_counts or bool(config.sweep_k),
             blur=config.blur,
             search_path=search_path,

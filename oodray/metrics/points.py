@@ -72,7 +72,8 @@ def curve_points(ood: Counts, ind: Counts) -> CurvePoints | None:
     >>> points.recall.tolist(), points.precision.tolist(), points.fpr.tolist()
     ([0.5, 0.75, 1.0], [1.0, 0.75, 0.5], [0.0, 0.25, 1.0])
     """
-    true, false = np.cumsum(ood), np.cumsum(ind)
+    occupied = (ood > 0) | (ind > 0)
+    true, false = np.cumsum(ood[occupied]), np.cumsum(ind[occupied])
     if not (true.size and true[-1] and false[-1]):
         return None
     recall, fpr = true / true[-1], false / false[-1]

@@ -113,6 +113,19 @@ def _load_passes(source: ModelSource, device: str, dtype: str) -> Segmenter:
     return segmenter
 
 
+def remarks_on(source: ModelSource) -> tuple[str, ...]:
+    """What is done to find the weights in files that are not the published ones.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    from oodray.models.weights.checkpoints import read_checkpoint
+
+    files = [net.checkpoint for net in source.networks if net.checkpoint is not None and net.sha256 is None]
+    found = (read_checkpoint(file).remark for file in files)
+    return tuple(remark for remark in found if remark is not None)
+
+
 def try_network(source: ModelSource) -> None:
     """Load a network and let it segment an image, on the CPU of this process, before others load it.
 

@@ -21,7 +21,7 @@ from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
 from oodray.scores.logits import Entropy
 from oodray.scores.masks import QUERY_SCORES
 from oodray.scores.score import PixelScore, QueryMapScore
-from oodray.scores.strips import Strip, strips
+from oodray.scores.strips import strips
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,13 +153,10 @@ class _Means:
         """The means of all passes."""
         self.log_sum -= math.log(self.count)
         scores = {score.name: total / self.count for score, total in self.scores.items()}
-        entropy = torch.cat([Entropy().pixels(Strip(rows, {})) for rows in torch.split(self.log_sum, _ROWS, dim=1)])
+        entropy = torch.cat([Entropy().pixels(strip) for strip in strips(self.log_sum, *self.size)])
         scores["mutual-information"] = (entropy - self.entropy / self.count).clamp_(min=0)
         scores["energy"] = torch.zeros_like(entropy)
         return Segmentation(self.log_sum, self.features, scores=scores)
-
-
-_ROWS = 64  # of the image, as many as are computed at once
 
 
 def _classes(found: Segmentation) -> int:

@@ -13,7 +13,8 @@ from oodray.errors import ModelError
 from oodray.models.factory import import_factory, source_file
 from oodray.models.input_rule import InputRule
 from oodray.models.weights.hub import folder_sha256, is_hugging_face, model_folder
-from oodray.models.weights.zoo import find_checkpoint, get_model
+from oodray.models.weights.zoo import ZooModel, find_checkpoint, get_model, model_names
+from oodray.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _resolve_segmenter(model: str, checkpoint: str | None) -> ModelSource:
         config = _config_file(model)
         return ModelSource(str(config), config=config, checkpoint=_existing(checkpoint, "checkpoint"), code=config)
 
-    known = get_model(model)
+    known = _known(model)
     weights = find_checkpoint(known) if checkpoint is None else _existing(checkpoint, "checkpoint")
     return ModelSource(
         model,
@@ -223,6 +224,31 @@ def _resolve_segmenter(model: str, checkpoint: str | None) -> ModelSource:
         tau=known.tau if checkpoint is None else None,
         remark=known.remark,
     )
+
+
+def _known(name: str) -> ZooModel:
+    """A network known by name; of others the message says what may have been meant."""
+    if name in model_names():
+        return get_model(name)
+    configs = {path.stem: f"{path.parent.name}/{path.name}" for path in _shipped_configs()}
+    meant = did_you_mean(name, [*model_names(), *configs], what="known")
+    if name in configs:
+        meant = f"mmsegmentation ships a config {configs[name]}, which needs --checkpoint FILE."
+    elif meant.startswith("known"):
+        meant = f"known names: {', '.join(model_names())}."
+    raise ModelError(
+        f"unknown model {name!r}; {meant} A model of Hugging Face is hf:ORG/NAME or a folder with its config.json, "
+        "a config of mmsegmentation ends in .py, and a factory of yours is package.module:factory"
+    )
+
+
+def _shipped_configs() -> list[Path]:
+    """The configs in mmsegmentation's package."""
+    package = importlib.util.find_spec("mmseg")
+    folders = (
+        [Path(folder) / ".mim" / "configs" for folder in package.submodule_search_locations or ()] if package else []
+    )
+    return [path for folder in folders for path in sorted(folder.glob("*/*.py")) if path.parent.name != "_base_"]
 
 
 def _config_file(name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from oodray.models.inspection import Inspection
     from oodray.models.weights.zoo import ZooModel
 
 
@@ -55,3 +56,24 @@ def network_line(model: ZooModel) -> str:
 
 def _input(model: ZooModel) -> str:
     return "native size" if model.input_rule is None else str(model.input_rule)
+
+
+def inspection_lines(found: Inspection) -> Iterator[str]:
+    """What a network offers, a line each: name and value, parted by a tab."""
+    network = found.network
+    height, width = found.size
+    yield f"network\t{network.name}"
+    yield f"device\t{network.device}" + (f", {network.dtype}" if network.dtype else "")
+    if found.parameters is not None:
+        yield f"parameters\t{found.parameters / 1e6:.1f} M"
+    yield f"image\t{width}x{height}"
+    for name, what in found.offers().items():
+        yield f"{name}\t{what}"
+    yield f"seconds\t{found.seconds:.2f} for an image"
+    yield f"memory\t{found.memory:.0f} MiB at most"
+    yield f"tau\t{'not known, see oodray calibrate' if network.tau is None else network.tau}"
+    scores = list(found.scores())
+    yield "scores\t" + ", ".join(name for name, lacking in scores if lacking is None)
+    for name, lacking in scores:
+        if lacking is not None:
+            yield f"not\t{name}: it needs {lacking}"

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.errors import ResultsError
+from oodray.metrics.scales import scale_named
 from oodray.results.folder import ResultsFolder
+from oodray.results.kept_maps import CLASSES, decode_map
 from oodray.results.one_image import read_image
 from oodray.results.stored_image import stored_image
 from oodray.spelling import did_you_mean
@@ -28,8 +30,36 @@ def score_map(folder: ResultsFolder, image_id: str, score: str) -> NDArray[np.fl
     """
     rule = folder.clustering_rule()
     require_map(folder, score)
+    if score not in STORED:
+        kept, scale = _kept(folder, image_id, score)
+        return scale_named(scale).scores(kept)
     unit = read_image(folder, image_id, ["unit"])["unit"]
     return stored_image(folder, unit, image_id, rule).ratio_map()
+
+
+def class_map(folder: ResultsFolder, image_id: str) -> NDArray[np.int16]:
+    """The predicted class of each pixel of an image, `(H, W)`.
+
+    Raises:
+        ResultsError: the run keeps no maps; or the image is unknown, failed or not done yet.
+    """
+    if not kept_scores(folder):
+        raise ResultsError(f"{folder.path} keeps no maps: `oodray run` with --keep-maps does")
+    return _kept(folder, image_id, CLASSES)[0].astype(np.int16)
+
+
+def kept_scores(folder: ResultsFolder) -> tuple[str, ...]:
+    """The scores whose maps a run keeps."""
+    return tuple(folder.read_run()["config"].get("keep_maps", ()))
+
+
+def _kept(folder: ResultsFolder, image_id: str, name: str) -> tuple[NDArray[np.uint16], str | None]:
+    """A map that the results keep, and the scale of its keys."""
+    row = read_image(folder, image_id, ["maps", "width"])
+    for kept in row["maps"] or ():
+        if kept["name"] == name:
+            return decode_map(kept["data"], row["width"]), kept["scale"]
+    raise ResultsError(f"{folder.path} lacks the map of {name} of {image_id}: run again with --overwrite")
 
 
 def require_map(folder: ResultsFolder, score: str) -> None:
@@ -38,11 +68,11 @@ def require_map(folder: ResultsFolder, score: str) -> None:
     Raises:
         ResultsError: the run does not store them.
     """
-    if score not in STORED:
+    if score not in STORED and score not in kept_scores(folder):
         counted = folder.read_run()["config"].get("scores", ())
         if score not in counted:
             raise ResultsError(f"{folder.path} has no score {score!r}; {did_you_mean(score, counted, what='scores')}")
         raise ResultsError(
-            f"{folder.path} does not store the maps of {score}, only its counts: `oodray report {folder.path} "
-            "--recompute` draws them, and `oodray.detect` computes them for one image"
+            f"{folder.path} does not store the maps of {score}, only its counts: a run with --keep-maps does; "
+            f"`oodray report {folder.path} --recompute` draws them, and `oodray.detect` computes them for one image"
         )

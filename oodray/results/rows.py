@@ -81,6 +81,21 @@ class ScoreTally:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeptMap:
+    """A map of an image that a run keeps, see `oodray.results.kept_maps`.
+
+    Attributes:
+        name: of the score, or `classes`.
+        scale: of the score's keys; None of classes.
+        data: the keys, or the classes.
+    """
+
+    name: str
+    scale: str | None
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResultRow(ListedImage):
     """What a run found in an image. Fields that a failed image lacks are None.
 
@@ -97,6 +112,7 @@ class ResultRow(ListedImage):
         image_score: the largest ratio of a cluster.
         clusters: of every K.
         tallies: of every pixel score.
+        maps: that `--keep-maps` asked for.
         seconds_decode: that reading and decoding took, as the following for the other stages.
     """
 
@@ -112,6 +128,7 @@ class ResultRow(ListedImage):
     image_score: float | None = None
     clusters: list[ClusterRow] | None = None
     tallies: list[ScoreTally] | None = None
+    maps: list[KeptMap] | None = None
     seconds_decode: float | None = None
     seconds_segment: float | None = None
     seconds_cluster: float | None = None

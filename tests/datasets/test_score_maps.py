@@ -169,7 +169,8 @@ def test_further_files_as_they_are_met(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", anomaly_scores=SCORES, pred_id_labels=np.zeros((5, 7), np.uint8))
     np.testing.assert_array_equal(read_scores(tmp_path / "a.npz"), SCORES)
     Image.fromarray(np.array([[0, 255], [51, 102]], np.uint8)).save(tmp_path / "b.png")
-    np.testing.assert_allclose(read_scores(tmp_path / "b.png"), [[0, 1], [0.2, 0.4]], rtol=1e-6)
+    expected = np.array([[0, 1], [0.2, 0.4]])
+    np.testing.assert_allclose(np.asarray(read_scores(tmp_path / "b.png"), np.float64), expected, rtol=1e-6)
     assert score_maps.has_few_levels(tmp_path / "b.png")
     assert not score_maps.has_few_levels(tmp_path / "a.npz")
 

@@ -77,7 +77,8 @@ def probabilities(net: Net, image: Image, size: tuple[int, int]) -> Tensor:
 
 
 def entropy(p: Tensor) -> Tensor:
-    return torch.special.entr(p).sum(0)
+    found: Tensor = torch.special.entr(p).sum(0)
+    return found
 
 
 def assert_means(found: Segmentation, passes: list[Tensor]) -> None:

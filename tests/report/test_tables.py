@@ -87,7 +87,7 @@ def test_a_run_without_labels(scores: list[ScoreMetrics]) -> None:
     nothing = OperatingPoint(math.nan, math.nan, math.nan, math.nan, math.nan)
     tables = evaluation_tables(evaluation(scores=scores, mask=nothing))
     text = "".join(map(printed, tables))
-    assert "no labelled pixels" in text
+    assert "none with labels, so nothing is measured" in text
     assert "nan" not in text
 
 

@@ -26,7 +26,8 @@ def test_it_is_that_of_torchvision(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (1, 50)])
 def test_small_maps_are_blurred_too(shape: tuple[int, int]) -> None:
     found = blurred(np.full(shape, 2.5, np.float32))
-    assert (found.shape, found.dtype) == (shape, np.float32)
+    assert found.shape == shape
+    assert found.dtype == np.float32
     np.testing.assert_allclose(found, 2.5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from oodray.errors import ModelError
@@ -10,14 +11,22 @@ from oodray.storage.atomic import sha256_of
 
 PREFIX = "hf:"
 
+_ORG_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
 _FILES = ["*.json", "*.txt", "*.safetensors"]
 _TOKENS = "merges.txt"  # decides what a tokenizer makes of a text, beside its JSON files
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def is_hugging_face(model: str) -> bool:
-    """Whether `--model` means a model of Hugging Face: `hf:ORG/NAME`, `hf:FOLDER` or a folder with its files."""
-    return model.startswith(PREFIX) or (Path(model).expanduser() / "config.json").is_file()
+    """Whether `--model` means a model of Hugging Face: `hf:ORG/NAME`, `ORG/NAME`, or a folder with its files.
+
+    >>> [is_hugging_face(name) for name in ("hf:facebook/a", "facebook/a", "nets/mine.py", "internimage-n-demo")]
+    [True, True, False, False]
+    """
+    if model.startswith(PREFIX) or (Path(model).expanduser() / "config.json").is_file():
+        return True
+    return _ORG_AND_NAME.fullmatch(model) is not None and not model.endswith(".py") and not Path(model).exists()
 
 
 def model_folder(model: str) -> Path:

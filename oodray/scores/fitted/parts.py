@@ -12,7 +12,7 @@ interrupted, every unit is in the result exactly once.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,7 @@ class Adding:
             self._total, about = Gathered.read(folder.added)
             self._next = self._written = about["next"]
 
-    def take(self, finished: set[int]) -> None:
+    def take(self, finished: Collection[int]) -> None:
         """Add the units that come next, as far as they are finished.
 
         Raises:

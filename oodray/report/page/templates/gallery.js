@@ -63,13 +63,15 @@ function arrange() {
 
 const controls = document.getElementById("controls");
 controls.addEventListener("submit", (event) => event.preventDefault());
-controls.addEventListener("input", (event) => {
+function onControl(event) {
   if (event.target.id === "sort") {
     document.getElementById("order").value = event.target.value === "image_id" || event.target.value === "iou" ? "up" : "down";
   }
   listed = PAGE;
   arrange();
-});
+}
+// A choice is `change` everywhere, typing is `input`.
+for (const kind of ["input", "change"]) controls.addEventListener(kind, onControl);
 document.getElementById("more").addEventListener("click", () => {
   listed += PAGE;
   arrange();

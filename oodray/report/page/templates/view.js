@@ -74,6 +74,7 @@ function step(by) {
 function chooseLayer(name) {
   state.layer = name;
   const buttons = document.getElementById("layers");
+  const focused = buttons.contains(document.activeElement);
   const known = Object.entries(LAYERS).filter(([, layer]) => layer.has(state.image));
   buttons.replaceChildren(...known.map(([key, layer], place) => {
     const button = document.createElement("button");
@@ -84,6 +85,7 @@ function chooseLayer(name) {
     button.addEventListener("click", () => chooseLayer(key));
     return button;
   }));
+  if (focused) buttons.querySelector('[aria-pressed="true"]').focus();
   const layer = LAYERS[name];
   document.getElementById("opacity-label").hidden = !layer.opacity;
   for (const part of ["score-label", "threshold-label", "above"]) document.getElementById(part).hidden = !layer.threshold;
@@ -240,8 +242,8 @@ document.getElementById("threshold").addEventListener("input", (event) => {
   document.getElementById("threshold-value").value = state.threshold.toFixed(3);
   draw();
 });
-dialog.addEventListener("keydown", (event) => {
-  if (!state.image || event.ctrlKey || event.metaKey || event.altKey) return;
+document.addEventListener("keydown", (event) => {
+  if (!dialog.open || !state.image || event.ctrlKey || event.metaKey || event.altKey) return;
   const inControl = event.target.matches("input, select");
   const threshold = document.getElementById("threshold");
   if (event.key === "ArrowLeft" && !inControl) step(-1);
