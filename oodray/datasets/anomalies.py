@@ -75,10 +75,11 @@ class _SegmentMeIfYouCan(Layout):
         """Labels that exist, and those of the validation images, which should."""
         of_tests = []
         for image in image_files(root / "images"):
-            label = root / "labels_masks" / f"{image.stem}_labels_semantic.png"
+            label = _label_of(image, root / "labels_masks")
             is_validation = image.stem.startswith("validation")
             is_there = is_validation or label.is_file()
-            of_tests += [label.name] if is_there and not is_validation else []
+            is_published = label.stem.endswith("_labels_semantic")
+            of_tests += [label.name] if is_there and is_published and not is_validation else []
             yield image, label if is_there else None
         if of_tests:
             remark(
@@ -88,12 +89,23 @@ class _SegmentMeIfYouCan(Layout):
             )
 
 
+def _label_of(image: Place, labels: Place) -> Place:
+    """The label of an image, under its published name, or under that of its image, as many repositories repack it."""
+    published = labels / f"{image.stem}_labels_semantic.png"
+    repacked = labels / png_of_that_name(image)
+    if published.is_file() or not repacked.is_file():
+        return published
+    remark("labels bear the names of their images: a repacking of the validation set, read as such", wrong=False)
+    return repacked
+
+
 class RoadAnomaly21(_SegmentMeIfYouCan):
     """The anomaly track: 100 test images, and 10 for validation."""
 
     name = "road-anomaly-21"
     title = "SegmentMeIfYouCan RoadAnomaly21"
     images = 110
+    parts = (10, 100)
     where = "https://zenodo.org/records/5270237 (dataset_AnomalyTrack.zip, md5 231bf79ed58924bcd33d9cbe22e61076)"
     tree = (
         "ROOT/images/NAME.jpg\n"
@@ -107,6 +119,7 @@ class RoadObstacle21(_SegmentMeIfYouCan):
     name = "road-obstacle-21"
     title = "SegmentMeIfYouCan RoadObstacle21"
     images = 442
+    parts = (30, 412, 327)
     where = "https://zenodo.org/records/5281633 (dataset_ObstacleTrack.zip, md5 895fb36d18765482cc291f69e63d6da6)"
     tree = (
         "ROOT/images/NAME.webp\n"

@@ -63,6 +63,7 @@ class Layout:
         folders: folders below the root without which the dataset is not there.
         repackings: other sets of folders that may be there instead.
         label_codes: the meaning of the codes in its label files; no code is OoD in an in-distribution set.
+        parts: images of published parts of it that are evaluated alone, such as its validation images.
         size: height and width that its images all have, None where they differ or none was published.
         ood_percent: known share of OoD pixels among those that count, in percent, None where none is known.
         white_is_ood: the name of a layout that is the same but for masks of 0 and 255, whose white is OoD.
@@ -77,6 +78,7 @@ class Layout:
     folders: ClassVar[tuple[str, ...]]
     repackings: ClassVar[tuple[tuple[str, ...], ...]] = ()
     label_codes: ClassVar[LabelCodes]
+    parts: ClassVar[tuple[int, ...]] = ()
     size: ClassVar[tuple[int, int] | None] = None
     ood_percent: ClassVar[float | None] = None
     white_is_ood: ClassVar[str | None] = None

@@ -11,6 +11,13 @@ from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, CamVi
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
 from oodray.datasets.own import Demo, DemoValidation, Folder, FolderWhiteOod
+from oodray.datasets.road_obstacles import (
+    IssuObstacleStatic,
+    IssuObstacleTemporal,
+    IssuStatic,
+    IssuTemporal,
+    SmallObstacle,
+)
 from oodray.datasets.webdataset import WebDataset
 from oodray.errors import DatasetError
 from oodray.spelling import did_you_mean
@@ -35,6 +42,11 @@ LAYOUTS: dict[str, Layout] = {
         FishyscapesLostAndFound(),
         LostAndFound(),
         StreetHazards(),
+        IssuStatic(),
+        IssuTemporal(),
+        IssuObstacleStatic(),
+        IssuObstacleTemporal(),
+        SmallObstacle(),
         CamVidHeldOut(),
         CamVid(),
         CamVidKnown(),
@@ -65,7 +77,7 @@ def count_warning(layout: Layout, found: Sized) -> str | None:
     >>> count_warning(get_layout("road-anomaly"), ["frames/000"])
     'RoadAnomaly was published with 60 images, found: 1; the numbers do not compare with published ones'
     """
-    if layout.images is None or len(found) == layout.images:
+    if layout.images is None or len(found) in (layout.images, *layout.parts):
         return None
     return (
         f"{layout.title} was published with {layout.images} images, found: {len(found)}; "

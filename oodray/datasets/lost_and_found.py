@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -10,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_image, encode_png, read_bytes
-from oodray.datasets.layout import CAMERA, USUAL_CODES, Layout, Pair, frame_name, image_files, mirrored
+from oodray.datasets.layout import (
+    CAMERA,
+    USUAL_CODES,
+    Layout,
+    Pair,
+    frame_name,
+    image_files,
+    mirrored,
+    png_of_that_name,
+)
+from oodray.datasets.remarks import remark
 from oodray.datasets.score_maps import open_arrays
 from oodray.errors import DatasetError, ImageError
 from oodray.storage.atomic import replacing
@@ -45,8 +56,22 @@ class _Fishyscapes(Layout):
     """Blum et al., The Fishyscapes Benchmark, IJCV 2021: the validation sets, labels `NNNN_FRAME_labels.png`."""
 
     folders: ClassVar[tuple[str, ...]] = ("labels", "leftImg8bit")
+    repackings = (("images", "labels_masks"),)
     label_codes = USUAL_CODES
     size = (1024, 2048)
+
+    def pairs(self, root: Place) -> Iterable[Pair]:
+        """The files of the published form, or of the repacking that names labels as their images."""
+        form = self.form(root)
+        if form not in self.repackings:
+            return self.published(root)
+        remark("images/ and labels_masks/: a repacking, labels bear the names of their images", wrong=False)
+        images, labels = form
+        return mirrored(root / images, root / labels, png_of_that_name)
+
+    @abstractmethod
+    def published(self, root: Place) -> Iterable[Pair]:
+        """The files of the published form."""
 
     def labels(self, root: Place) -> Iterable[Place]:
         """The label files."""
@@ -68,7 +93,7 @@ class FishyscapesLostAndFound(_Fishyscapes):
         "ROOT/leftImg8bit/SPLIT/SCENE/FRAME_leftImg8bit.png"
     )
 
-    def pairs(self, root: Place) -> Iterable[Pair]:
+    def published(self, root: Place) -> Iterable[Pair]:
         """The frames that have a label, of whichever split."""
         frames = {frame_name(path): path for path in image_files(root / "leftImg8bit", recursive=True)}
         for label in self.labels(root):
@@ -97,7 +122,7 @@ class FishyscapesStatic(_Fishyscapes):
         "ROOT/images/NNNN_FRAME_rgb.jpg"
     )
 
-    def pairs(self, root: Place) -> Iterable[Pair]:
+    def published(self, root: Place) -> Iterable[Pair]:
         """Labels and their images, which are composed where they are not there yet.
 
         Raises:

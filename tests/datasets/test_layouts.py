@@ -205,6 +205,7 @@ def test_names_are_the_keys() -> None:
             "fishyscapes-static",
         ),
         *("fishyscapes-lost-and-found", "lost-and-found", "street-hazards"),
+        *("issu-static", "issu-temporal", "issu-obstacle-static", "issu-obstacle-temporal", "small-obstacle"),
         *("camvid", "camvid-held-out", "camvid-held-out-validation", "cityscapes", "ade20k"),
     }
     assert all(get_layout(name).name == name for name in LAYOUTS)
