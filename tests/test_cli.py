@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from places import on_disk
 import oodray
 from oodray import doctor as machine
 from oodray.cli import main
-from oodray.config import RunConfig, read_settings
+from oodray.config import SETTINGS, read_settings
 from oodray.datasets.layouts import LAYOUTS
 from oodray.doctor import Finding
 from oodray.errors import DatasetError, OodrayError, RunError
@@ -188,8 +188,8 @@ class TestRunRequest:
     def test_every_setting_is_an_option(self) -> None:
         text = call("run", "--help").out
         # The fewest of a range are those of `--workers 2:16`.
-        for field in (field for field in fields(RunConfig) if field.name != "fewest_workers"):
-            assert re.search(rf"--{field.name.replace('_', '-')} ", text), field.name
+        for setting in (setting for setting in SETTINGS.values() if "run" in setting.about.commands):
+            assert re.search(rf"{setting.option.partition('/')[0]}[ /]", text), setting.name
         assert "--fewest-workers" not in text
 
     def test_a_calibration_has_those_that_it_needs(self) -> None:
@@ -549,7 +549,7 @@ class TestOverwrite:
     ) -> None:
         monkeypatch.setattr(sys, "stdin", Typed(answer))
         done = call(*arguments)
-        assert f"Remove the run in {tmp_path / 'out'}, 10 files?" in done.err
+        assert f"Remove the run in {tmp_path / 'out'}, 10 units of images?" in done.err
         assert len(finished_units(ResultsFolder(tmp_path / "out"))) == left
         assert len(started) == (left == 0)
         assert done.exit_code == (130 if left else 1)
@@ -709,8 +709,8 @@ class TestRun:
         self, finished: tuple[Done, Path, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(HERE)
-        arguments = finished[2]
-        done = call(*arguments, "--model", "fakes:flat", "--out", tmp_path / "out")
+        arguments = ["fakes:flat" if argument == "fakes:colours" else argument for argument in finished[2]]
+        done = call(*arguments, "--out", tmp_path / "out")
         assert (done.exit_code, done.out) == (1, "")
         assert "error: all 10 images failed" in done.err
         assert "warning: images/00: the segmenter returned features of " in done.err

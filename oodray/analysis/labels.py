@@ -20,6 +20,7 @@ def refuse_without_labels(folder: ResultsFolder, so: str) -> None:
         DatasetError: no image that is done has a label.
         ResultsError: there are no results, or a file cannot be read.
     """
+    folder.read_run()
     tables = CountedFiles.of(folder).tables(["label_uri"])
     if not any(pc.count(table["label_uri"]).as_py() for table in tables):
         raise DatasetError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +32,7 @@ def with_all_maps(arguments: list[str]) -> list[str]:
     (['run', '--keep-maps', 'all', '--k', '5'], ['run', '--keep-maps', 'all'])
     """
     found = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in pairwise([*arguments, "--"]):
         found.append(argument)
         if argument == "--keep-maps" and following.startswith("-"):
             found.append("all")

@@ -49,9 +49,11 @@ def print_evaluation(evaluation: Evaluation, path: Place) -> None:
 
 def confirm_removal(folder: ResultsFolder) -> None:
     """Where somebody can answer, ask before results are removed."""
-    files = len(folder.parts())
-    if files and sys.stdin.isatty():
-        typer.confirm(f"Remove the run in {folder.path}, {files} files?", abort=True, err=True)
+    from oodray.results.reading import finished_units
+
+    units = len(finished_units(folder))
+    if units and sys.stdin.isatty():
+        typer.confirm(f"Remove the run in {folder.path}, {units} units of images?", abort=True, err=True)
 
 
 def one_form(**asked: bool) -> str | None:
