@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -315,13 +314,6 @@ def test_fewer_vectors_than_asked_for_are_said(start: Start, capsys: pytest.Capt
     )
 
 
-@dataclass(frozen=True)
-class WithInput(Segmentation):
-    """With what the last layer saw."""
-
-    head_input: torch.Tensor | None = None
-
-
 class WithHead(fakes.Colours):
     """A network that offers its last layer: it sees the coarse colours at a quarter of the size."""
 
@@ -329,7 +321,7 @@ class WithHead(fakes.Colours):
         found = super().segment_one(image)
         rgb = torch.from_numpy(image).permute(2, 0, 1) / 255
         seen = torch.nn.functional.adaptive_avg_pool2d(rgb, (found.logits.shape[1], found.logits.shape[2]))
-        return WithInput(found.logits, found.features, seen)
+        return Segmentation(found.logits, found.features, head_input=seen)
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
         return torch.einsum("kc,chw->khw", fakes.WEIGHTS, features) + fakes.BIAS[:, None, None]

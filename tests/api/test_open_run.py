@@ -204,7 +204,6 @@ class TestSweep:
             ({"tau": []}, "at least one number"),
             ({"tau": [float("nan")]}, "none that is not finite"),
             ({"tau": ["low"]}, "no numbers, and no range such as 0:1:0.01"),
-            ({"tau": None}, "no numbers"),
             ({"tau": "a:b"}, "'a:b' is no range"),
             ({"ood_ratio": [1.5]}, "1.5"),
             ({"ood_ratio": "0.35000000000000003,0.4"}, "T = 0.35000000000000003 has more than 8 decimals"),

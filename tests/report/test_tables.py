@@ -135,7 +135,8 @@ def test_datasets_at_80_columns() -> None:
         assert f"{layout.name}  {layout.title}, {images}" in lines
         addresses = [word for word in layout.where.split() if word.startswith("http")]
         assert all(address in text for address in addresses)  # whole, to be copied
-        assert all(any(line.startswith(tree.split("   ")[0]) for line in lines) for tree in layout.tree.splitlines())
+        flat = " ".join(text.split())
+        assert all(" ".join(tree.split("   ")[0].split()) in flat for tree in layout.tree.splitlines())
     assert "road-anomaly" in text
     at = lines.index("ROOT/frames/NAME.labels/labels_semantic.png")
     assert lines[at + 1] == "0 in-distribution, 2 OoD"
