@@ -98,7 +98,7 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
     """
     k = folder.clustering_rule().k
     files = CountedFiles.of(folder)
-    known, images, failed = known_confidence(folder)
+    known, images, failed = known_confidence(folder, files)
     counting = int(known.labels[0])
     tau = known.quantile(quantile)
     calibration = Calibration(
@@ -114,14 +114,14 @@ def calibrate(folder: ResultsFolder, quantile: float) -> Calibration:
     return calibration
 
 
-def known_confidence(folder: ResultsFolder) -> tuple[Tally, int, int]:
+def known_confidence(folder: ResultsFolder, files: CountedFiles | None = None) -> tuple[Tally, int, int]:
     """The confidences of the pixels that count, of how many images they are, and how many failed.
 
     Raises:
         DatasetError: if pixels are labelled OoD, or none counts.
         ResultsError: if the folder holds no results.
     """
-    confidence, images, failed = run_confidence(CountedFiles.of(folder), folder.clustering_rule().k)
+    confidence, images, failed = run_confidence(files or CountedFiles.of(folder), folder.clustering_rule().k)
     if confidence.pixels(OOD):
         share = confidence.pixels(OOD) / confidence.pixels()
         raise DatasetError(

@@ -66,11 +66,12 @@ class ImageList(Layout):
         try:
             with path.open("rb") as file:
                 table = reader(file)
+            names = table.column_names  # which are decoded here
         except (pa.ArrowException, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise DatasetError(f"{path} is no whole {path.suffix[1:].upper()} file: {reason}") from error
-        if IMAGE not in table.column_names:
-            raise self.error(f"{path} has no column {IMAGE}; its columns are {', '.join(table.column_names)}")
+        if IMAGE not in names:
+            raise self.error(f"{path} has no column {IMAGE}; its columns are {', '.join(names)}")
         return table
 
 
