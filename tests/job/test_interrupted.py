@@ -73,7 +73,7 @@ def times(out: Path) -> dict[str, float]:
     [
         pytest.param("local", signal.SIGINT, os.killpg, marks=pytest.mark.soak),
         ("local", signal.SIGTERM, os.kill),
-        ("ray", signal.SIGINT, os.killpg),
+        pytest.param("ray", signal.SIGINT, os.killpg, marks=pytest.mark.soak),
         pytest.param("ray", signal.SIGTERM, os.kill, marks=pytest.mark.soak),
     ],
 )

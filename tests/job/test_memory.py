@@ -15,7 +15,7 @@ from oodray.job.attempts import ATTEMPTS, DIED
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
 
 TESTS = Path(__file__).parents[1]
 FOR_THE_RUN = 5 * 2**30

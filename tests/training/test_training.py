@@ -18,7 +18,7 @@ from oodray.models.segmenter import check_segmentations
 from oodray.models.source import resolve_model
 from oodray.models.weights.checkpoints import read_state_dict
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(240)]
 
 CONFIG = config_root() / "train" / "internimage-n-demo.py"
 
