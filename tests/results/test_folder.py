@@ -18,6 +18,7 @@ from places import on_disk
 import oodray
 from oodray.errors import ResultsError, RunError
 from oodray.method.rule import Rule
+from oodray.results.encoding import write_rows
 from oodray.results.folder import ResultsFolder, write_json, write_table
 from oodray.results.parts import write_part
 from oodray.results.reading import finished_units, read_clusters, read_results, read_rows
@@ -183,7 +184,7 @@ class TestWriting:
     def test_writing_twice_is_writing_once(self, tmp_path: Path) -> None:
         folder = write_results(tmp_path, [random_images(0, 2)])
         before = folder.part(0).read_bytes()
-        write_table(read_rows([folder.part(0)]), folder.part(0))
+        write_rows(read_rows([folder.part(0)]), folder.part(0))
         assert folder.part(0).read_bytes() == before
         assert files(on_disk(folder.results)) == ["part-000000.parquet"]
 

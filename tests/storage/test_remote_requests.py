@@ -203,4 +203,5 @@ def test_a_run_is_continued_after_one_listing(store: FakeStore) -> None:
     finished = start_or_continue(folder, manifest, identity={}, description={"config": {}})
     left = what_is_left(folder, manifest, finished)
     assert left.images["image_id"].to_pylist() == ["1"]
-    assert store.requests == {"list": 1, "info": 1, "read": 2}  # is there a run.json; that, and the manifest
+    # Is there a run.json, and is the folder one of waves; then both files are read.
+    assert store.requests == {"list": 1, "info": 2, "read": 2}
