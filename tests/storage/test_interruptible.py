@@ -13,7 +13,7 @@ import pytest
 from oodray.storage.interruptible import NoAnswerError, interruptible
 
 HANGS = """
-import sys, time
+import signal, sys, time
 from oodray.cluster.signals import stoppable
 from oodray.storage.interruptible import interruptible
 
@@ -22,6 +22,9 @@ def hang():
     while True:
         time.sleep(1000)
 
+# A parent may ignore them, as nohup and shells in the background do.
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
 with stoppable():
     try:
         interruptible(hang)
