@@ -1,8 +1,7 @@
 """Maps that a run keeps where `--keep-maps` asks for them: 16 bits a pixel, nothing lost.
 
 A map is cut into chunks of rows. In each, a pixel is stored as its difference to the one above it, the low bytes of all
-pixels before the high ones, and compressed by zstd. Of an image of 1280x720 a score takes 0.7 to 1.3 MB, half of what a
-PNG of 16 bits takes (benchmarks/RESULTS-METRICS.md), and is written in a tenth of its time.
+pixels before the high ones, and compressed by zstd.
 """
 
 from __future__ import annotations
