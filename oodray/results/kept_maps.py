@@ -1,8 +1,8 @@
 """Maps that a run keeps where `--keep-maps` asks for them: 16 bits a pixel, nothing lost.
 
-A map is cut into chunks of rows. In each, a pixel is stored as its difference to the one above it, the low bytes of all
-pixels before the high ones, and compressed by zstd. Of images of 1280x720 a map takes 0.8 to 1.1 MB, a seventh less than
-a PNG of 16 bits, and is written in a twentieth of its time (benchmarks/RESULTS-METRICS.md).
+A map is cut into chunks of rows. In each, a pixel is stored as its difference to the one above it, the low bytes of
+all pixels before the high ones, and compressed by zstd. Of images of 1280x720 a map takes 0.8 to 1.1 MB, a seventh less
+than a PNG of 16 bits, and is written in a twentieth of its time (benchmarks/RESULTS-METRICS.md).
 """
 
 from __future__ import annotations
