@@ -89,7 +89,7 @@ def method_name(folder: Path, dataset: str) -> str:
 
     >>> method_name(Path("/out/anomaly_p/RbA/AnomalyTrack-validation"), "road-anomaly-21")
     'RbA'
-    >>> method_name(Path("/work/mine/scores"), "ade-ood")
+    >>> method_name(Path("/data/mine/scores"), "ade-ood")
     'mine'
     """
     plain = "".join(character for character in dataset.lower() if character.isalnum())
