@@ -17,7 +17,7 @@ from oodray.report.terminal import console, note, silent_console, warn
 from oodray.results.folder import ResultsFolder
 from oodray.results.lease import Lease
 from oodray.scores.fitted.folder import Fit, FitFolder
-from oodray.scores.fitted.settings import FITTED_SCORES, LABELS, FitSettings
+from oodray.scores.fitted.settings import FITTED_SCORES, LABELS, FitSettings, scores_with
 from oodray.settings import Settings, shown
 from oodray.spelling import did_you_mean
 from oodray.storage.place import Place, remove_folder
@@ -197,9 +197,7 @@ def check_scores(scores: str | Sequence[str]) -> tuple[str, ...]:
     given = [name.strip() for name in scores.split(",")] if isinstance(scores, str) else list(scores)
     for unknown in (name for name in given if name not in FITTED_SCORES):
         raise ConfigError(f"no score to fit is named {unknown!r}; {did_you_mean(unknown, FITTED_SCORES, what='known')}")
-    # cdnp searches the bank as knn does.
-    wanted = {*given} | ({"knn"} if "cdnp" in given else set())
-    return tuple(name for name in FITTED_SCORES if name in wanted)
+    return scores_with(given)
 
 
 def remove(folder: FitFolder) -> None:

@@ -54,6 +54,7 @@ class Plan:
         model: where the network comes from.
         model_sha256: of its checkpoint, None for a factory.
         code_sha256: of the user's file that makes the network, None where a name does.
+        fit_sha256: of the fit that scores are made of, None without one.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
         search_path: the folder to import scores of yours from.
@@ -66,6 +67,7 @@ class Plan:
     model: ModelSource
     model_sha256: str | None
     code_sha256: str | None
+    fit_sha256: str | None
     device: str
     warnings: tuple[str, ...]
     search_path: str
@@ -107,7 +109,7 @@ class Plan:
             "features_sha256": self.model.features_sha256(),
             "members_sha256": [_member_sha256(member) for member in self.model.members],
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
-            "fit_sha256": None if self.config.fit is None else Fit(self.config.fit).sha256(),
+            "fit_sha256": self.fit_sha256,
             "manifest": manifest_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
@@ -210,11 +212,12 @@ def complete(
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
+    fit = None if config.fit is None else Fit(config.fit)
     plan = Plan(
         config=replace(
             config,
             root=str(request.root),
-            fit=None if config.fit is None else str(FitFolder(config.fit).path),
+            fit=None if fit is None else str(fit.folder.path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -226,12 +229,13 @@ def complete(
         model=model,
         model_sha256=sha256,
         code_sha256=None if model.code is None else file_sha256(model.code),
+        fit_sha256=None if fit is None else fit.sha256(),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
     )
-    if config.fit is not None:
-        Fit(config.fit).require_network(network_identity(plan.identity()))
+    if fit is not None:
+        fit.require_network(network_identity(plan.identity()))
     return plan
 
 

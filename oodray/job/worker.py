@@ -197,7 +197,9 @@ def _segmented(  # noqa: PLR0917
     settings: MethodSettings,
     classes: NDArray[np.int16] | None = None,
 ) -> SegmentedImage:
-    regions = regions_at_image_size(image, clusters, settings.k)
+    # Only pooled scores look at regions, which the last stage brings to the size of the image for the rule.
+    pooled = any(score.source is not score for score in scores)
+    regions = regions_at_image_size(image, clusters, settings.k) if pooled else None
     height, width = image.size
     as_counted = blurred if settings.blur else np.asarray
     return extended(

@@ -28,14 +28,15 @@ class PixelMaps:
     confidence: NDArray[np.float16]
     scores: dict[str, NDArray[np.float32]]
 
-    def of(self, score: PixelScore, regions: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def of(self, score: PixelScore, regions: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """A score of every pixel, pooled over regions where it is a pooled one.
 
         Args:
             score: one of those that the maps were made for.
-            regions: `(height, width)` uint8, the region of each pixel.
+            regions: `(height, width)` uint8, the region of each pixel; None where no score is pooled.
         """
-        return score.pool(self.scores[score.source.name], regions)
+        values = self.scores[score.source.name]
+        return values if regions is None else score.pool(values, regions)
 
 
 @torch.no_grad()

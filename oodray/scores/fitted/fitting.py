@@ -13,7 +13,7 @@ from oodray.scores.fitted.head import ReactParameters, fit_react
 from oodray.scores.fitted.mahalanobis import MahalanobisParameters, fit_mahalanobis
 from oodray.scores.fitted.mixture import MixtureParameters, fit_mixture
 from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, SearchParameters, fit_cdnp, fit_search
-from oodray.scores.fitted.settings import FITTED_SCORES, FitSettings
+from oodray.scores.fitted.settings import FITTED_SCORES, FitSettings, scores_with
 from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
 from oodray.scores.fitted.subspace import NecoParameters, VimParameters, fit_neco, fit_vim
 from oodray.scores.fitted.sums import Sums
@@ -58,16 +58,6 @@ def fit_scores(names: Sequence[str], sums: Sums, bank: Bank, settings: FitSettin
         if remark := _remark(parameters):
             fitted.remarks[name] = remark
     return fitted
-
-
-def scores_with(names: Sequence[str]) -> tuple[str, ...]:
-    """Scores in the order of `FITTED_SCORES`, with those that they are made of.
-
-    >>> scores_with(["cdnp", "sml"])
-    ('sml', 'knn', 'cdnp')
-    """
-    wanted = {*names} | ({"knn"} if "cdnp" in names else set())
-    return tuple(name for name in FITTED_SCORES if name in wanted)
 
 
 @dataclass(frozen=True)

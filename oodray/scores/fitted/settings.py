@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 FITTED_SCORES = (
@@ -44,3 +45,13 @@ class FitSettings:
     seed: int = 0
     bank_dims: int | None = None
     bank_coreset: int | None = None
+
+
+def scores_with(names: Sequence[str]) -> tuple[str, ...]:
+    """Scores in the order of `FITTED_SCORES`, with those that they are made of.
+
+    >>> scores_with(["cdnp", "sml"])
+    ('sml', 'knn', 'cdnp')
+    """
+    wanted = {*names} | ({"knn"} if "cdnp" in names else set())
+    return tuple(name for name in FITTED_SCORES if name in wanted)
