@@ -1,6 +1,7 @@
-"""Run a network over a set once, and keep what candidates are made of: `python -m benchmarks.research.features SET NETWORK`.
+"""Run a network over a set once: `python -m benchmarks.research.features SET NETWORK`.
 
-OUT/SET.NETWORK.npz gets images, labels, logits and the maps of the backbone's second to fourth stage, in float16.
+OUT/SET.NETWORK.npz gets what candidates are made of: images, labels, logits and the maps of the backbone's second to
+fourth stage, in float16.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ _base_ = ["../models/fast-scnn-camvid-held-out.py", "./_base_/runner.py"]
 
 classes = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence")
 crop = (224, 288)
-iterations = 1600
+iterations = 800
 loss = dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True)
 model = dict(
     data_preprocessor=dict(size=crop),
@@ -57,4 +57,4 @@ param_scheduler = [
     dict(type="PolyLR", power=0.9, eta_min=1e-6, by_epoch=False, begin=50, end=iterations),
 ]
 train_cfg = dict(max_iters=iterations, val_interval=800)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=50))

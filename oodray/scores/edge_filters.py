@@ -1,7 +1,7 @@
 """Filters that keep to the edges of an image, in time linear in pixels, compiled by numba.
 
-He, Sun and Tang, Guided Image Filtering, PAMI 2013. Kopf, Cohen, Lischinski and Uyttendaele, Joint Bilateral Upsampling,
-SIGGRAPH 2007.
+He, Sun and Tang, Guided Image Filtering, PAMI 2013. Kopf, Cohen, Lischinski and Uyttendaele, Joint Bilateral
+Upsampling, SIGGRAPH 2007.
 """
 
 from __future__ import annotations
@@ -129,9 +129,7 @@ def _taps(cells: int, pixels: int, radius: int) -> tuple[NDArray[np.int64], NDAr
 
 # The compiled code is kept in a file; in a thread it lets the others run.
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _guided(
-    values: NDArray[np.float32], image: NDArray[np.uint8], radius: int, epsilon: float
-) -> NDArray[np.float32]:
+def _guided(values: NDArray[np.float32], image: NDArray[np.uint8], radius: int, epsilon: float) -> NDArray[np.float32]:
     """See `guided_filter`. The sums of windows run: down every column, then along the row."""
     height, width = values.shape
     light = _brightness(image)

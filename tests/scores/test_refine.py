@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from oodray.errors import ConfigError
 from oodray.scores.edge_filters import CELL, COLOUR_SIGMA, cell_means, guided_filter, joint_bilateral_upsampling
-from oodray.scores.refine import Refinement
+from oodray.scores.refine import refined
 
 SIZES = [(23, 31), (1, 9), (40, 3)]
 
@@ -65,7 +65,7 @@ def test_a_step_of_the_image_stays_one_of_the_map() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_bilateral_upsampling_is_its_definition(size: tuple[int, int]) -> None:
     values, image = drawn(*size)
-    planes = np.stack([cell_means(values), -cell_means(values) ** 2])
+    planes = np.stack([cell_means(values), -(cell_means(values) ** 2)])
     grid, (height, width) = planes.shape[1:], size
     colours = np.stack([by_cells(image[..., channel], grid) for channel in range(3)], -1)
     expected = np.empty((2, height, width))
@@ -102,12 +102,13 @@ def test_cells_cover_the_map() -> None:
 
 def test_what_an_option_means() -> None:
     values, image = drawn(23, 31)
-    assert np.array_equal(Refinement.named("guided:3")(values, image), guided_filter(values, image, 3))
+    assert np.array_equal(refined(values, image, "guided:3"), guided_filter(values, image, 3))
     upsampled = joint_bilateral_upsampling(cell_means(values), image, 1)
-    assert np.array_equal(Refinement.named("bilateral:1")(values, image), upsampled)
+    assert np.array_equal(refined(values, image, "bilateral:1"), upsampled)
+    assert refined(values, image, None) is values
     for wrong in ("guide", "guided:", "guided:0", "guided:x", "guided:-1", "guided:257", ""):
         with pytest.raises(ConfigError, match="refine must be guided or bilateral"):
-            Refinement.named(wrong)
+            refined(values, image, wrong)
 
 
 def test_a_map_of_another_size_is_refused() -> None:
