@@ -104,9 +104,9 @@ def run(images: int = IMAGES) -> str:
         "# A reference of the run's own",
         "",
         f"Written by `python -m benchmarks.reference`, {machine()}. {images} procedural images of {WIDTH}x{HEIGHT}, a "
-        f"network that costs next to nothing, {FEATURES} features on {images * HEIGHT * WIDTH // STRIDE**2:,} positions, of "
-        "which the bank holds 100,000. Whole commands, start included; CPU is that of all their processes. Memory is "
-        "that of a worker's own: what lies in Ray's object store is there once for a node.",
+        f"network that costs next to nothing, {FEATURES} features on {images * HEIGHT * WIDTH // STRIDE**2:,} "
+        "positions, of which the bank holds 100,000. Whole commands, start included; CPU is that of all their "
+        "processes. Memory is that of a worker's own: what lies in Ray's object store is there once for a node.",
         "",
         "| executor | --fit | images/s | CPU an image | a worker's memory |",
         "|---|---|---|---|---|",
@@ -119,10 +119,8 @@ def run(images: int = IMAGES) -> str:
                 workers = ("--workers", "2") if executor == "ray" else ()
                 found = measure(root, root / "out", "--executor", executor, *workers, *options)
                 shutil.rmtree(root / "out")
-                lines.append(
-                    f"| {executor} | {name} | {images / found.seconds:.1f} | {1000 * found.cpu_seconds / images:.0f} ms | "
-                    f"{found.worker:.0f} MB |"
-                )
+                of_image = f"{images / found.seconds:.1f} | {1000 * found.cpu_seconds / images:.0f} ms"
+                lines.append(f"| {executor} | {name} | {of_image} | {found.worker:.0f} MB |")
                 print(lines[-1], flush=True)
     return "\n".join(lines)
 

@@ -1,4 +1,6 @@
-"""Every candidate on a set: `python -m benchmarks.research.candidates SET NETWORK`, after `benchmarks.research.features`.
+"""Every candidate on a set: `python -m benchmarks.research.candidates SET NETWORK`.
+
+It needs what `benchmarks.research.features` keeps of that set and network.
 
 Prints AP and FPR95 with 95 % intervals, and writes them to OUT/SET.NETWORK.json.
 """
@@ -33,13 +35,19 @@ class Kept:
         path: of the file.
         bank: vectors of the bank.
         gap: images before and after one that it is not compared with.
-        images: how many of them; None for all.
+        images: which of them; None for all.
+        kinds: leave out, with an image, those whose number has the same remainder by it: in the `pasted` sets those
+            with an object of the same kind. 0 for none.
     """
 
-    def __init__(self, path: Path, bank: int, gap: int = 0, images: NDArray[np.intp] | None = None) -> None:
+    def __init__(
+        self, path: Path, bank: int, gap: int = 0, images: NDArray[np.intp] | None = None, kinds: int = 0
+    ) -> None:
         of = np.load(path)
         self._of = {name: of[name] if images is None else of[name][images] for name in of.files}
         self._bank, self._gap = bank, gap
+        numbers = np.arange(len(of["label"])) if images is None else images
+        self._groups = numbers % kinds if kinds else None
         self.size = self._of["label"].shape[1:]
         self.labels = [label[::2, ::2] for label in self._of["label"]]
         self.images = self._of["image"]
@@ -53,6 +61,7 @@ class Kept:
 
     @cached_property
     def logits(self) -> Iterator[torch.Tensor]:
+        """Of each image, at its size."""
         return (self._resized(torch.from_numpy(of.astype(np.float32))) for of in self._of["logits"])
 
     @cached_property
@@ -70,6 +79,7 @@ class Kept:
         return found
 
     def features(self, layer: str = "features") -> NDArray[np.float16]:
+        """Of a layer, `(images, D, h, w)`."""
         return self._of[layer]
 
     @cached_property
@@ -83,7 +93,10 @@ class Kept:
         return np.stack([logits.argmax(0).numpy() for logits in found])
 
     def search(self, layer: str = "features", gap: int | None = None, **options: object) -> Searched:
-        return search(self.features(layer), self._bank, self._gap if gap is None else gap, **options)  # type: ignore[arg-type]
+        """The nearest features of other images; see `benchmarks.research.neighbours.search`."""
+        return search(
+            self.features(layer), self._bank, self._gap if gap is None else gap, groups=self._groups, **options
+        )  # type: ignore[arg-type]
 
 
 def z(maps: Maps | NDArray[np.floating]) -> Maps:
@@ -99,6 +112,7 @@ def ranks(maps: Maps) -> Maps:
 
 
 def added(*parts: Maps) -> Maps:
+    """The sum of maps, image by image."""
     return [sum(of[1:], start=of[0]) for of in zip(*parts, strict=True)]
 
 
@@ -160,8 +174,8 @@ def clusters(kept: Kept, k: int = 8) -> list[NDArray[np.uint8]]:
     return [upsample_nearest(ids[0], *kept.size) for ids in found]
 
 
-def candidates(kept: Kept) -> Iterator[tuple[str, Callable[[], Maps]]]:
-    """Every candidate by name, computed when it is called."""
+def candidates(kept: Kept, *, further: bool = True) -> Iterator[tuple[str, Callable[[], Maps]]]:
+    """Every candidate by name, computed when it is called; without the further ones those of a single search alone."""
     of_logits = kept.of_logits
     for name, maps in of_logits.items():
         yield name, lambda maps=maps: maps  # type: ignore[misc]
@@ -185,6 +199,16 @@ def candidates(kept: Kept) -> Iterator[tuple[str, Callable[[], Maps]]]:
     yield "novelty, CSLS", lambda: added(unsure, z(kept.at_size(csls(searched))))
     yield "novelty, local ratio", lambda: added(unsure, z(kept.at_size(csls(searched, ratio=True))))
     yield "novelty, mutual proximity", lambda: added(unsure, z(kept.at_size(mutual_proximity(searched))))
+    for radius in (4, 8, 16):
+        yield f"novelty, guided:{radius}", lambda radius=radius: guided(kept, novelty, radius)  # type: ignore[misc]
+    yield (
+        "novelty, bilateral",
+        lambda: [
+            joint_bilateral_upsampling(cell_means(of), image) for of, image in zip(novelty, kept.images, strict=True)
+        ],
+    )
+    if not further:
+        return
     yield "novelty, own class", lambda: added(unsure, z(kept.at_size(kept.search(classes=kept.grid_classes).mean())))
     for layer in sorted(name for name in kept._of if name.startswith("stage")):
         if kept.features(layer).shape[1:] == kept.features().shape[1:] or kept.features(layer).shape[2] > 64:
@@ -196,14 +220,6 @@ def candidates(kept: Kept) -> Iterator[tuple[str, Callable[[], Maps]]]:
         for gap in (2, 10):
             far = kept.at_size(kept.search(gap=gap).mean())
             yield f"novelty, gap {gap}", lambda far=far: added(unsure, z(far))  # type: ignore[misc]
-    for radius in (4, 8, 16):
-        yield f"novelty, guided:{radius}", lambda radius=radius: guided(kept, novelty, radius)  # type: ignore[misc]
-    yield (
-        "novelty, bilateral",
-        lambda: [
-            joint_bilateral_upsampling(cell_means(of), image) for of, image in zip(novelty, kept.images, strict=True)
-        ],
-    )
     regions = clusters(kept)
     yield "novelty, mean of K-Means", lambda: [region_means(*of) for of in zip(novelty, regions, strict=True)]
     yield "max-logit, mean of K-Means", lambda: [region_means(*of) for of in zip(unsure, regions, strict=True)]
@@ -215,6 +231,7 @@ def candidates(kept: Kept) -> Iterator[tuple[str, Callable[[], Maps]]]:
 
 
 def guided(kept: Kept, maps: Maps, radius: int) -> Maps:
+    """Maps after the guided filter."""
     return [guided_filter(of.astype(np.float32), image, radius) for of, image in zip(maps, kept.images, strict=True)]
 
 
@@ -230,17 +247,21 @@ def main() -> None:
     parser.add_argument("network")
     parser.add_argument("--bank", type=int, default=10_000)
     parser.add_argument("--gap", type=int, default=0)
+    parser.add_argument("--kinds", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="take one image of so many")
     parser.add_argument("--only", nargs="*", help="candidates to measure; all by default")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/novelty"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept = Kept(arguments.out / f"{arguments.set}.{arguments.network}.npz", arguments.bank, arguments.gap)
-    target = arguments.out / f"{arguments.set}.{arguments.network}.gap{arguments.gap}.json"
+    path = arguments.out / f"{arguments.set}.{arguments.network}.npz"
+    images = None if arguments.every == 1 else np.arange(0, len(np.load(path)["label"]), arguments.every)
+    kept = Kept(path, arguments.bank, arguments.gap, images, arguments.kinds)
+    target = path.with_suffix(f".gap{arguments.gap}.kinds{arguments.kinds}.json")
     found = json.loads(target.read_text()) if target.exists() else {}
-    for name, make in candidates(kept):
+    for name, make in candidates(kept, further=not arguments.only):
         if arguments.only and name not in arguments.only:
             continue
-        start = time.process_time()
+        start = time.process_time()  # what candidates share is computed before
         measured = evaluated(kept, make())
         found[name] = asdict(measured)
         print(f"{name:28} {measured}  {time.process_time() - start:.1f} s", flush=True)

@@ -24,7 +24,8 @@ class Measured:
     fpr_high: float
 
     def __str__(self) -> str:
-        return f"{self.ap:.1f} ({self.ap_low:.1f}-{self.ap_high:.1f}) / {self.fpr:.1f} ({self.fpr_low:.1f}-{self.fpr_high:.1f})"
+        ap = f"{self.ap:.1f} ({self.ap_low:.1f}-{self.ap_high:.1f})"
+        return f"{ap} / {self.fpr:.1f} ({self.fpr_low:.1f}-{self.fpr_high:.1f})"
 
 
 def measure(scores: Sequence[NDArray[np.floating]], labels: Sequence[NDArray[np.uint8]], draws: int = 200) -> Measured:

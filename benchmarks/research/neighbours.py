@@ -47,6 +47,7 @@ def search(  # noqa: PLR0917
     classes: NDArray[np.integer] | None = None,
     seed: int = 0,
     among: NDArray[np.intp] | None = None,
+    groups: NDArray[np.integer] | None = None,
 ) -> Searched:
     """Search the features of a set, `(images, D, h, w)`, among a random sample of them.
 
@@ -57,6 +58,7 @@ def search(  # noqa: PLR0917
         classes: `(images, h, w)`, to search among vectors of the same class alone; None for all.
         seed: of the sample.
         among: images that the sample is drawn from; None for all.
+        groups: of the images, `(images,)`: those of an image's own group are left out, too.
     """
     images, depth, height, width = features.shape
     rows = np.ascontiguousarray(features.astype(np.float32).transpose(0, 2, 3, 1)).reshape(images, -1, depth)
@@ -72,6 +74,8 @@ def search(  # noqa: PLR0917
     places = np.empty((images, height * width, NEAREST), np.int64)
     for image in range(images):
         near = (of_bank - image).abs() <= gap
+        if groups is not None:
+            near |= torch.from_numpy(groups[of_image] == groups[image])
         for first in range(0, height * width, QUERIES):
             block = torch.from_numpy(rows[image, first : first + QUERIES])
             table = torch.addmm(norms, block, bank.T, alpha=-2).masked_fill_(near, torch.inf)
