@@ -192,13 +192,24 @@ def candidates(kept: Kept, *, further: bool = True) -> Iterator[tuple[str, Calla
     yield "novelty, double distance", lambda: [a + 2 * b for a, b in zip(unsure, z(distance), strict=True)]
     yield "novelty, energy", lambda: added(z(of_logits["energy"]), z(distance))
     yield "novelty, z by class", lambda: added(by_class(kept, of_logits["max-logit"]), by_class(kept, distance))
-    yield "novelty, m by class", lambda: added(by_class(kept, of_logits["max-logit"]), z(distance))
+    unsure_of_class = by_class(kept, of_logits["max-logit"])
+    yield "m by class", lambda: unsure_of_class
+    yield "novelty, m by class", lambda: added(unsure_of_class, z(distance))
+    yield (
+        "novelty, m by class, half d",
+        lambda: [a + 0.5 * b for a, b in zip(unsure_of_class, z(distance), strict=True)],
+    )
+    both = added(unsure, unsure_of_class)
+    yield "max-logit and m by class", lambda: both
+    yield "novelty and m by class", lambda: added(novelty, unsure_of_class)
+    near = z(kept.at_size(mutual_proximity(searched)))
+    yield "m by class, mutual proximity", lambda: added(unsure_of_class, near)
     yield "novelty, k = 1", lambda: added(unsure, z(kept.at_size(searched.mean(1))))
     yield "novelty, k = 10", lambda: added(unsure, z(kept.at_size(searched.mean(10))))
     yield "novelty, median of 9", lambda: added(unsure, z(kept.at_size(searched.distances[..., 4])))
     yield "novelty, CSLS", lambda: added(unsure, z(kept.at_size(csls(searched))))
     yield "novelty, local ratio", lambda: added(unsure, z(kept.at_size(csls(searched, ratio=True))))
-    yield "novelty, mutual proximity", lambda: added(unsure, z(kept.at_size(mutual_proximity(searched))))
+    yield "novelty, mutual proximity", lambda: added(unsure, near)
     for radius in (4, 8, 16):
         yield f"novelty, guided:{radius}", lambda radius=radius: guided(kept, novelty, radius)  # type: ignore[misc]
     yield (
@@ -249,7 +260,7 @@ def main() -> None:
     parser.add_argument("--gap", type=int, default=0)
     parser.add_argument("--kinds", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="take one image of so many")
-    parser.add_argument("--only", nargs="*", help="candidates to measure; all by default")
+    parser.add_argument("--single", action="store_true", help="those of a single search alone")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/novelty"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -258,9 +269,7 @@ def main() -> None:
     kept = Kept(path, arguments.bank, arguments.gap, images, arguments.kinds)
     target = path.with_suffix(f".gap{arguments.gap}.kinds{arguments.kinds}.json")
     found = json.loads(target.read_text()) if target.exists() else {}
-    for name, make in candidates(kept, further=not arguments.only):
-        if arguments.only and name not in arguments.only:
-            continue
+    for name, make in candidates(kept, further=not arguments.single):
         start = time.process_time()  # what candidates share is computed before
         measured = evaluated(kept, make())
         found[name] = asdict(measured)
