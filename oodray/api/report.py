@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oodray.errors import ResultsError
 from oodray.report.page.document import Written, write_report
@@ -16,6 +17,7 @@ from oodray.storage.place import Place, storage_path
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oodray.models.network import Network
     from oodray.report.page.cards import MapSource
     from oodray.report.page.pictures import Maps
     from oodray.results.stored_image import StoredImage
@@ -94,12 +96,14 @@ def _recomputed(folder: ResultsFolder) -> MapSource:
     if rule is None:
         raise ResultsError(f"{folder.path} holds imported scores: there is no network to recompute their maps with")
     from oodray.api.detect import detect
-    from oodray.models.loading import load
     from oodray.report.page.pictures import Maps
 
     config = run["config"]
-    names = ("checkpoint", "feature_stage", "features", "dtype")
-    net = load(config["model"], **{name: config.get(name) for name in names})
+    if config.get("blur"):
+        raise ResultsError(
+            f"{folder.path} was made with --blur, which a recomputed map lacks: pass --keep-maps all to the run"
+        )
+    net = _network(config)
     kept = (
         "seed",
         "normalize_features",
@@ -128,3 +132,16 @@ def _recomputed(folder: ResultsFolder) -> MapSource:
         return Maps(scores=scores, classes=found.classes)
 
     return maps
+
+
+def _network(config: Mapping[str, Any]) -> Network:
+    """The network of a run, asked as the run asked it."""
+    from oodray.models.loading import load
+
+    passes = ("flip", "scales", "mc_dropout", "seed")
+    return load(
+        [config["model"], *config.get("members", [])],
+        checkpoint=[config.get("checkpoint"), *config.get("member_checkpoints", [])],
+        **{name: config.get(name) for name in ("feature_stage", "features", "dtype")},
+        **{name: config[name] for name in passes if name in config},
+    )

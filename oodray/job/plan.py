@@ -31,6 +31,7 @@ from oodray.models.source import ModelSource, PassSettings, resolve_models
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.results.folder import ResultsFolder
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.pooled import Pool
 from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
@@ -107,7 +108,7 @@ class Plan:
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
-            "members_sha256": [_member_sha256(member) for member in self.model.members],
+            "members_sha256": self.model.members_sha256(),
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
             "fit_sha256": self.fit_sha256,
             "manifest": manifest_digest(self.manifest),
@@ -228,7 +229,7 @@ def complete(
         manifest=manifest,
         model=model,
         model_sha256=sha256,
-        code_sha256=None if model.code is None else file_sha256(model.code),
+        code_sha256=model.code_sha256(),
         fit_sha256=None if fit is None else fit.sha256(),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
@@ -275,11 +276,15 @@ def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
     Raises:
         ConfigError: naming a score that it cannot give.
     """
-    for score in (KNOWN[name] for name in scores if name in KNOWN):
+    for name in scores:
+        pool = Pool.named(name)
+        score = KNOWN.get(name if pool is None else pool.of)
+        if score is None:
+            continue
         if "passes" in score.needs and not model.several_passes:
-            raise ConfigError(f"the score {score.name} needs {PASSES}")
+            raise ConfigError(f"the score {name} needs {PASSES}")
         if "queries" in score.needs and model.gives_queries() is False:
-            raise ConfigError(f"the score {score.name} needs {QUERIES}; {model.name} is none")
+            raise ConfigError(f"the score {name} needs {QUERIES}; {model.name} is none")
 
 
 def check_own_scores(config: RunConfig) -> None:
@@ -343,11 +348,6 @@ def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     if snapped != tau:
         warnings += (f"tau={tau} is no edge of tallies of {bits} bits: {snapped} is used, and named tau_used",)
     return tau, warnings
-
-
-def _member_sha256(member: ModelSource) -> list[str | None]:
-    """Of the weights and the code of a further network."""
-    return [member.weights_sha256(), None if member.code is None else file_sha256(member.code)]
 
 
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:

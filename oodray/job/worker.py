@@ -253,7 +253,7 @@ def maps_of(
     """
     from oodray.scores.maps import pixel_maps
 
-    segmentation.refuse_scores({score.name: score.needs for score in scores})
+    segmentation.refuse_scores({score.name: score.source.needs for score in scores})
     features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
     return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
 

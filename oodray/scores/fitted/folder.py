@@ -228,7 +228,7 @@ class Fit:
             raise ConfigError(f"the fit {self.folder.path} has no {name}: {reason}")
         raise ConfigError(
             f"the fit {self.folder.path} has no {name}, it holds {', '.join(self.names)}: "
-            f"run `oodray fit` with --scores {name} and another --out"
+            f"the same `oodray fit` with --scores {name} adds it, without another pass over the images"
         )
 
     def require_network(self, network: Mapping[str, Any]) -> None:
@@ -242,9 +242,9 @@ class Fit:
         """
         ours = self.content["identity"]
         differences = [
-            f"{_NETWORK[name]} was {ours.get(name)!r}, is {value!r}"
+            f"{_NETWORK[name]} was {ours.get(name, _ONE_PASS.get(name))!r}, is {value!r}"
             for name, value in network.items()
-            if name in _NETWORK and ours.get(name) != value
+            if name in _NETWORK and ours.get(name, _ONE_PASS.get(name)) != value
         ]
         if differences:
             raise ConfigError(
@@ -263,7 +263,14 @@ _NETWORK = {
     "code_sha256": "the sha256 of the file that makes it",
     "features_sha256": "the sha256 of the network of the features",
     "feature_stage": "the feature stage",
+    "members_sha256": "the sha256 of the further networks",
+    "flip": "--flip",
+    "scales": "--scales",
+    "mc_dropout": "--mc-dropout",
 }
+
+_ONE_PASS: dict[str, Any] = {"members_sha256": [], "flip": False, "scales": [], "mc_dropout": 0}
+"""What a network is asked by itself, once for an image."""
 
 
 def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,7 +279,7 @@ def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     A network without a file has its name alone.
     """
     named = identity["model_sha256"] is None and identity["code_sha256"] is None
-    return {name: identity[name] for name in _NETWORK if named or name != "model"}
+    return {name: (_ONE_PASS | identity)[name] for name in _NETWORK if named or name != "model"}
 
 
 def write_arrays(target: Place, arrays: Mapping[str, NDArray[Any]]) -> None:
