@@ -217,7 +217,7 @@ def refuse_another(path: Place, what: str, before: Mapping[str, Any], identity: 
     """
     changed = [name for name in identity if before.get(name) != identity[name]]
     if changed:
-        details = "; ".join(_difference(name, before.get(name), identity[name]) for name in changed)
+        details = "; ".join(difference(name, before.get(name), identity[name]) for name in changed)
         raise ResultsError(
             f"{path} holds a {what} with other settings: {details}. "
             "Choose another --out, or pass --overwrite to start anew"
@@ -240,7 +240,8 @@ _DIGESTS = {
 }
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
+def difference(name: str, before: Any, now: Any) -> str:
+    """What differs between two identities, in words."""
     return _DIGESTS.get(name, f"{name} was {before!r}, is {now!r}")
 
 

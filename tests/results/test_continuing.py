@@ -73,7 +73,8 @@ def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
 def test_what_has_changed_is_named_and_nothing_is_touched(folder: ResultsFolder, name: str, said: str) -> None:
     folder.write_run({"config": {}, "identity": {"same": 0, name: 1}})
     before = folder.run.read_bytes()
-    with pytest.raises(ResultsError, match=f"holds a run with other settings: {re.escape(said)}\\. Choose another --out, or"):
+    said = re.escape(said)
+    with pytest.raises(ResultsError, match=f"holds a run with other settings: {said}\\. Choose another --out, or"):
         start_or_continue(folder, read_manifest(folder.manifest), identity={"same": 0, name: 2}, description={})
     assert (folder.run.read_bytes(), len(folder.parts())) == (before, 2)
 
