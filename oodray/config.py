@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from oodray.errors import ConfigError
-from oodray.ranges import decimal_range, names_of_list, tau_or_auto, whole_range, workers_range
+from oodray.ranges import decimal_range, names_of_list, shard, shard_of, tau_or_auto, whole_range, workers_range
 from oodray.settings import About, Check, Settings, declared_settings, one_of, seconds, shown, whole
 from oodray.spelling import did_you_mean
 from oodray.yaml_text import load_yaml
@@ -219,6 +219,16 @@ class RunConfig:
     threads: Annotated[
         int, About("CPU threads of each worker; their number can change the last bit of a float", whole(1))
     ] = 2
+    shard: Annotated[
+        str | None,
+        About(
+            "Compute the I-th of N shares of the images, such as 2/4, into a folder of its own; `oodray merge` joins "
+            "them",
+            unset="all",
+            commands=RUN_ONLY,
+            from_text=shard,
+        ),
+    ] = None
     executor: Annotated[
         str,
         About(
@@ -295,6 +305,8 @@ class RunConfig:
                 f"fewest_workers is {self.fewest_workers}, workers is {self.workers}: a range such as 2:16 begins with "
                 "the smaller number"
             )
+        if self.shard is not None:
+            shard_of(self.shard)
         if self.executor == "local":
             self._refuse_what_ray_alone_has()
 

@@ -117,6 +117,31 @@ def workers_range(text: str) -> dict[str, int]:
         raise ConfigError(f"--workers must be a number such as 4, or a range such as 2:16, not {text!r}") from None
 
 
+def shard_of(text: str) -> tuple[int, int]:
+    """Which share of how many: the two numbers of I/N, the first share being 1.
+
+    Raises:
+        ConfigError: it is no such text.
+
+    >>> shard_of("2/4")
+    (2, 4)
+    """
+    number, slash, of = text.partition("/")
+    if slash and number.strip().isdecimal() and of.strip().isdecimal() and 1 <= int(number) <= int(of):
+        return int(number), int(of)
+    raise ConfigError(f"--shard must be I/N with I from 1 to N, such as 2/4 for the second of four, not {text!r}")
+
+
+def shard(text: str) -> dict[str, str]:
+    """The setting that `shard_of` accepts, written in one way.
+
+    >>> shard(" 2/04")
+    {'shard': '2/4'}
+    """
+    number, of = shard_of(text)
+    return {"shard": f"{number}/{of}"}
+
+
 def tau_or_auto(text: str) -> dict[str, Any]:
     """The settings of a threshold: a number, or auto, which is that of a fit.
 

@@ -36,6 +36,7 @@ def run(
     config: str | Path | None = None,
     progress: bool = True,
     retry_errors: bool = False,
+    append: bool = False,
     overwrite: bool = False,
     **settings: Any,
 ) -> Run:
@@ -51,6 +52,7 @@ def run(
         config: a YAML file of settings; `settings` win over it.
         progress: show progress and warnings on standard error; without it nothing is printed.
         retry_errors: try images with an error again.
+        append: take images that were added to the dataset since the run began; what is there is kept.
         overwrite: remove the run that the folder holds, and start anew.
         settings: `dataset`, `root`, `model` and all others of `docs/reference.md`, which has their values and
             defaults. None means not given.
@@ -63,7 +65,15 @@ def run(
         ResultsError: the folder holds a run with other settings, or another run is at work on it.
         RunError: the run failed; the same call continues it.
     """
-    return start(settings, out=out, config=config, progress=progress, retry_errors=retry_errors, overwrite=overwrite)
+    return start(
+        settings,
+        out=out,
+        config=config,
+        progress=progress,
+        retry_errors=retry_errors,
+        append=append,
+        overwrite=overwrite,
+    )
 
 
 def start(
@@ -73,6 +83,7 @@ def start(
     config: str | Path | None = None,
     progress: bool = True,
     retry_errors: bool = False,
+    append: bool = False,
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
     own_process: bool = False,
@@ -94,7 +105,7 @@ def start(
     if own_process and layers.config.executor == "local":
         set_up_process()  # before torch is imported
     since = time.monotonic()
-    left = retry_errors or overwrite or not folder.is_finished()
+    left = retry_errors or append or overwrite or not folder.is_finished()
     with contextlib.ExitStack() as started:
         plan, executor = planned(layers, folder, terminal, started, left=left)
         return carry_out(
@@ -105,6 +116,7 @@ def start(
             started=started,
             since=since,
             retry_errors=retry_errors,
+            append=append,
             overwrite=overwrite,
             confirm=confirm,
         )
@@ -150,6 +162,7 @@ def carry_out(
     started: contextlib.ExitStack,
     since: float,
     retry_errors: bool = False,
+    append: bool = False,
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
 ) -> Run:
@@ -178,8 +191,8 @@ def carry_out(
             warn(terminal, warnings[-1])
         if overwrite:
             start_anew(folder)
-        job = prepare(plan, folder, retry_errors=retry_errors)
-        total, left = plan.manifest.num_rows, job.left.images.num_rows
+        job = prepare(plan, folder, retry_errors=retry_errors, append=append)
+        total, left = job.manifest.num_rows, job.left.images.num_rows
         of_versions = other_versions(folder) if left < total and left else None
         if of_versions is not None:
             warnings.append(of_versions)

@@ -19,6 +19,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Results folder; by default runs/DATASET.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options win over it.")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try images with an error again.")] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Take images that were added to the dataset since the run began.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where OUT holds a run.")] = False,
 ) -> None:
     """Segment and cluster every image of a dataset, write masks and tallies, print AP and FPR95."""
@@ -29,6 +32,7 @@ def run(
         out=out,
         config=config,
         retry_errors=retry_errors,
+        append=append,
         overwrite=overwrite,
         confirm=confirm_removal,
         own_process=True,

@@ -22,6 +22,7 @@ from oodray.job.run import description
 from oodray.job.units import UnitDone
 from oodray.results.continuing import refuse_another, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
+from oodray.results.numbering import numbered
 from oodray.results.reading import finished_units
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.folder import Fit, FitFolder
@@ -104,7 +105,8 @@ def prepare(request: FitRequest, plan: Plan) -> Job:
         ResultsError: the folder holds another fit; the message names what is different.
     """
     parts = request.parts
-    finished = start_or_continue(parts, plan.manifest, request.identity(plan), description(plan))
+    manifest = numbered(parts, plan.manifest)
+    finished = start_or_continue(parts, manifest, request.identity(plan), description(plan))
     if not finished:
         PartsFolder(parts.path).remove()
     settings = request.settings
@@ -116,7 +118,7 @@ def prepare(request: FitRequest, plan: Plan) -> Job:
         classes=classes_of(plan.layout) if settings.labels == "true" else None,
         head_scores=tuple(name for name in request.scores if name in NEED_HEAD),
     )
-    return Job(plan, parts, what_is_left(parts, plan.manifest, finished), gathering)
+    return Job(plan, parts, what_is_left(parts, manifest, finished), manifest, gathering)
 
 
 def fit(
@@ -140,7 +142,7 @@ def fit(
         DatasetError: pixels are labelled OoD.
         RunError: the pass fails, all images failing included.
     """
-    units = len(set(job.plan.manifest["unit"].to_pylist()))
+    units = len(set(job.manifest["unit"].to_pylist()))
     adding = Adding(PartsFolder(job.folder.path))
     for done in _streamed(job, executor, on_start):
         on_unit(done)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
-from oodray.datasets.manifest import ListedImage
+import pyarrow as pa
+
+from oodray.datasets.manifest import ListedImage, slices_of_units
 from oodray.job.attempts import Guard, Journal
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
@@ -36,12 +38,14 @@ class Job:
         plan: of the run.
         folder: of its results.
         left: the images to compute.
+        manifest: the images of the run, or of its share, in units.
         gathering: what is gathered of them for a fit; None for a run.
     """
 
     plan: Plan
     folder: ResultsFolder
     left: Left
+    manifest: pa.Table
     gathering: Gathering | None = None
 
     def units(self) -> int:
@@ -51,6 +55,10 @@ class Job:
     def slices(self, units: int = UNITS_OF_A_SLICE) -> Iterator[list[list[ListedImage]]]:
         """The images to compute, unit by unit, so many units at a time."""
         return (list(images.values()) for images in self.left.slices(units))
+
+    def tables(self, units: int) -> Iterator[pa.Table]:
+        """The rows of the images to compute, so many units at a time."""
+        return slices_of_units(self.left.images, units)
 
 
 class Executor(Protocol):

@@ -15,9 +15,10 @@ from oodray.cluster.capacity import wait_for_room
 from oodray.cluster.device import choose_device
 from oodray.config import RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
-from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.manifest import build_manifest, listing_digest
 from oodray.datasets.members import file_of
 from oodray.datasets.remarks import remarks
+from oodray.datasets.unit_size import cut_by_size
 from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
@@ -111,7 +112,7 @@ class Plan:
             "members_sha256": self.model.members_sha256(),
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
             "fit_sha256": self.fit_sha256,
-            "manifest": manifest_digest(self.manifest),
+            "manifest": listing_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
         }
@@ -205,6 +206,7 @@ def complete(
         sha256 = model.weights_sha256()
         manifest = drawn.result() if drawn else request.manifest
         assert manifest is not None, "images that are not listed are drawn"
+        manifest = cut_by_size(manifest)
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
