@@ -14,6 +14,11 @@ MAX_NUMBERS = 1_000_000
 SWEPT_OOD_RATIOS = "0:1:0.01"
 """The values of T that a sweep tries where it is not told otherwise."""
 
+REFINEMENTS = {"guided": 8, "bilateral": 2}
+"""Ways to refine a score, and the radius where none is given: of a window in pixels, of a neighbourhood in cells."""
+
+MOST_RADIUS = 256
+
 
 def decimal_range(text: str) -> list[float]:
     """The numbers of `a:b:step`, both ends included, of `a:b` with a step of 1, or of a list `a,b,c`.
@@ -166,3 +171,22 @@ def names_of_list(text: str) -> tuple[str, ...]:
     ('msp', 'ratio')
     """
     return tuple(name.strip() for name in text.split(","))
+
+
+def refinement(text: str) -> tuple[str, int]:
+    """A way to refine a score, and its radius.
+
+    Raises:
+        ConfigError: there is no such way, or the radius is none.
+
+    >>> refinement("guided"), refinement("bilateral:3")
+    (('guided', 8), ('bilateral', 3))
+    """
+    kind, colon, number = text.partition(":")
+    radius = int(number) if number.isascii() and number.isdigit() else 0 if colon else REFINEMENTS.get(kind, 0)
+    if kind not in REFINEMENTS or not 1 <= radius <= MOST_RADIUS:
+        raise ConfigError(
+            f"refine must be {' or '.join(REFINEMENTS)}, with a radius from 1 to {MOST_RADIUS} such as guided:8, not "
+            f"{text!r}"
+        )
+    return kind, radius

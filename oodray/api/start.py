@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oodray.job.layers import Layers
-    from oodray.job.pipeline import Executor
+    from oodray.job.pipeline import Executor, Job
     from oodray.job.plan import Plan
 
 Confirm = Callable[[ResultsFolder], None]
@@ -197,9 +197,29 @@ def carry_out(
         if of_versions is not None:
             warnings.append(of_versions)
             warn(terminal, of_versions)
+        warnings += _with_reference(job, executor, terminal)
         with Progress(total=total, done=total - left, console=terminal) as shown:
             evaluation = run_job(job, executor, shown.update, shown.note, since=since)
     return Run(folder, evaluation=evaluation, warnings=warnings)
+
+
+def _with_reference(job: Job, executor: Executor, terminal: Console) -> list[str]:
+    """Make the reference of a run whose own images are the fit, where it is not there yet; gives what to know of it."""
+    from oodray.job.reference import first_pass_text, make_reference, prepare_reference, warnings_of
+    from oodray.report.progress import Progress
+
+    first = prepare_reference(job)
+    if first is None:
+        return []
+    total, left = first.plan.manifest.num_rows, first.left.images.num_rows
+    note(terminal, first_pass_text(first))
+    with Progress(total=total, done=total - left, console=terminal) as shown:
+        reference = make_reference(first, job.folder, executor, shown.update, shown.note)
+    warnings = warnings_of(reference)
+    for warning in warnings:
+        warn(terminal, warning)
+    note(terminal, f"second pass: scores of {job.left.images.num_rows} images")
+    return warnings
 
 
 def plain(settings: Settings) -> dict[str, Any]:

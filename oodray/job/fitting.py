@@ -144,7 +144,7 @@ def fit(
     """
     units = len(set(job.manifest["unit"].to_pylist()))
     adding = Adding(PartsFolder(job.folder.path))
-    for done in _streamed(job, executor, on_start):
+    for done in streamed(job, executor, on_start):
         on_unit(done)
         adding.take({*finished_units(job.folder)})
     adding.take({*finished_units(job.folder)})
@@ -188,7 +188,8 @@ def write(request: FitRequest, identity: dict[str, Any], gathered: Gathered, abo
     return Fit(request.folder.path)
 
 
-def _streamed(job: Job, executor: Executor, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
+def streamed(job: Job, executor: Executor, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
+    """What an executor does of a job, until a signal asks to stop."""
     if not job.left.images.num_rows:
         return
     with noted() as stopped:

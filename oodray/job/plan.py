@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from oodray.cluster.capacity import wait_for_room
 from oodray.cluster.device import choose_device
-from oodray.config import RunConfig, fingerprint
+from oodray.config import SELF, RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, listing_digest
 from oodray.datasets.members import file_of
@@ -56,7 +56,8 @@ class Plan:
         model: where the network comes from.
         model_sha256: of its checkpoint, None for a factory.
         code_sha256: of the user's file that makes the network, None where a name does.
-        fit_sha256: of the fit that scores are made of, None without one.
+        fit_sha256: of the fit that scores are made of; `SELF` where that is made of the run's own images, None
+            without one.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
         search_path: the folder to import scores of yours from.
@@ -93,7 +94,7 @@ class Plan:
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         codes = [network.own_code for network in self.model.networks]
         places |= {f"the code {code.name}": str(code) for code in codes if code is not None}
-        if self.config.fit is not None:
+        if self.config.fit is not None and self.config.fit != SELF:
             places["the fit"] = str(FitFolder(self.config.fit).fit)
         places |= {
             f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
@@ -215,12 +216,12 @@ def complete(
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
-    fit = None if config.fit is None else Fit(config.fit)
+    fit = None if config.fit in (None, SELF) else Fit(str(config.fit))
     plan = Plan(
         config=replace(
             config,
             root=str(request.root),
-            fit=None if fit is None else str(fit.folder.path),
+            fit=config.fit if fit is None else str(fit.folder.path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -232,7 +233,8 @@ def complete(
         model=model,
         model_sha256=sha256,
         code_sha256=model.code_sha256(),
-        fit_sha256=None if fit is None else fit.sha256(),
+        # What the images of the run give follows from the rest of its identity.
+        fit_sha256=config.fit if fit is None else fit.sha256(),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
@@ -364,9 +366,9 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
     if config.tau_auto:
-        if config.fit is None:
+        if config.fit in (None, SELF):
             raise ConfigError("--tau auto takes the tau of a fit: pass --fit FIT, see `oodray fit --help`")
-        return Fit(config.fit).tau, ()
+        return Fit(str(config.fit)).tau, ()
     if model.tau is not None:
         return model.tau, ()
     if model.several_passes:

@@ -9,7 +9,9 @@ from typing import Any
 
 from oodray.analysis.evaluation import Evaluation, evaluate_run
 from oodray.cluster.signals import noted
+from oodray.config import SELF
 from oodray.errors import ConfigError, RunError
+from oodray.job.passes import SecondPass, remove_kept
 from oodray.job.pipeline import Executor, Job
 from oodray.job.plan import Plan
 from oodray.job.units import UnitDone
@@ -39,7 +41,8 @@ def prepare(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False, ap
     if not manifest.num_rows:
         raise ConfigError(f"--shard {plan.config.shard} has no images: the run has fewer units than shares")
     finished = start_or_continue(folder, manifest, plan.identity(), description(plan), append=append)
-    return Job(plan, folder, what_is_left(folder, manifest, finished, retry_errors=retry_errors), manifest)
+    left = what_is_left(folder, manifest, finished, retry_errors=retry_errors)
+    return Job(plan, folder, left, manifest, SecondPass.of(folder) if plan.config.fit == SELF else None)
 
 
 def run(
@@ -75,6 +78,7 @@ def run(
                     raise KeyboardInterrupt
     else:
         close_waves(folder)
+    remove_kept(folder)
     evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
     remove_closed_parts(folder)
     # A run may have been killed after its last unit.

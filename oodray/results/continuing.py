@@ -173,7 +173,7 @@ def start_anew(folder: ResultsFolder) -> None:
         remove_waves(folder)
         for path in (*folder.parts(), *files, folder.run):
             path.unlink(missing_ok=True)
-        for pictures in (folder.pictures, folder.heat_maps):
+        for pictures in (folder.pictures, folder.heat_maps, folder.reference):
             remove_folder(pictures)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error

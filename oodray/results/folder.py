@@ -36,6 +36,7 @@ class ResultsFolder:
         self.heat_maps = self.path / "sweep"
         self.pictures = self.path / "pictures"
         self.dataset = self.path / "dataset"
+        self.reference = self.path / "reference"
 
     def part(self, unit: int) -> Place:
         """The file of its own that a unit has until its wave is closed."""

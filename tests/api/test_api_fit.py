@@ -127,7 +127,18 @@ def test_the_bank_holds_the_least_priorities(start: Start, known_root: Path) -> 
 def test_a_fit_holds_every_score_and_nothing_else(start: Start, tmp_path: Path) -> None:
     fit = start(scores=())
     assert sorted(path.name for path in (tmp_path / "FIT").iterdir()) == FILES
-    assert fit.names == ("sml", "sml-smoothed", "mahalanobis", "mahalanobis++", "knn", "cdnp", "vim", "neco", "gmm")
+    assert fit.names == (
+        "sml",
+        "sml-smoothed",
+        "mahalanobis",
+        "mahalanobis++",
+        "knn",
+        "cdnp",
+        "novelty",
+        "vim",
+        "neco",
+        "gmm",
+    )
     identity = fit.content["identity"]
     assert identity["dataset"] == "folder"
     assert identity["labels"] == "predicted"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from oodray.errors import ConfigError, ResultsError
 from oodray.metrics.scales import Scale, scale_named
 from oodray.scores.fitted.bank import Bank
-from oodray.scores.fitted.settings import FitSettings
+from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.sums import Sums
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, storage_path
@@ -76,7 +76,7 @@ class FitFolder:
         self,
         identity: Mapping[str, Any],
         settings: FitSettings,
-        sums: Sums,
+        sums: Sums | None,
         bank: Bank,
         parameters: Mapping[str, Any],
         **about: Any,
@@ -86,7 +86,7 @@ class FitFolder:
         Args:
             identity: the network, the dataset and the settings that decide a number.
             settings: of the fit.
-            sums: over all images.
+            sums: over all images; None where there are none.
             bank: of all images.
             parameters: of each score, dataclasses by name.
             about: what else fit.json says.
@@ -104,7 +104,8 @@ class FitFolder:
                     arrays[f"{name}/{field.name}"] = value
                 else:
                     scalars[name][field.name] = value
-        write_arrays(self.statistics, sums.to_arrays())
+        if sums is not None:
+            write_arrays(self.statistics, sums.to_arrays())
         write_arrays(self.bank, bank.to_arrays())
         write_arrays(self.scores, arrays)
         content = {
@@ -121,25 +122,61 @@ class FitFolder:
             temporary.write_text(text + "\n", encoding="utf-8")
 
 
+class OwnReference:
+    """What a run's own images will give, before they have: for names of scores alone."""
+
+    names = ("novelty",)
+
+    def require(self, name: str) -> None:
+        """Refuse a score that the images of a run do not give.
+
+        Raises:
+            ConfigError: naming it.
+        """
+        if name not in OF_SELF:
+            raise ConfigError(
+                f"--fit self gives {' and '.join(OF_SELF)}; {name} needs statistics of in-distribution images: "
+                "`oodray fit` makes them, then pass --fit FIT"
+            )
+
+
 class Fit:
     """A fit, read as far as it is asked for.
 
     Args:
         path: of its folder.
 
+        bank: its bank, where it has been read already.
+
     Raises:
         ResultsError: there is no fit.
     """
 
-    def __init__(self, path: str | Place) -> None:
+    def __init__(self, path: str | Place, bank: Bank | None = None) -> None:
         self.folder = FitFolder(path)
         self.content = self.folder.read()
         self.settings = FitSettings(**self.content["settings"])
+        if bank is not None:
+            self.bank = bank
 
     @property
     def tau(self) -> float:
-        """The threshold below which a pixel is unsure, a low quantile of in-distribution confidences."""
+        """The threshold below which a pixel is unsure, a low quantile of in-distribution confidences.
+
+        Raises:
+            ConfigError: it is the reference of a run, which has none.
+        """
+        if "calibration" not in self.content:
+            raise ConfigError(
+                f"{self.folder.path} is the reference of a run, which has no tau: pass --tau X, or a fit of "
+                "in-distribution images"
+            )
         return float(self.content["calibration"]["tau"])
+
+    @property
+    def of_run(self) -> bool:
+        """Whether it is the reference that a run made of its own images: no image is compared with itself."""
+        return "reference" in self.content
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,7 +190,8 @@ class Fit:
             ResultsError: a file is not there.
         """
         digest = hashlib.sha256()
-        for path in (self.folder.fit, self.folder.statistics, self.folder.bank, self.folder.scores):
+        statistics = () if self.of_run else (self.folder.statistics,)
+        for path in (self.folder.fit, *statistics, self.folder.bank, self.folder.scores):
             try:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
             except OSError as error:

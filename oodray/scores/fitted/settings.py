@@ -12,6 +12,7 @@ FITTED_SCORES = (
     "mahalanobis++",
     "knn",
     "cdnp",
+    "novelty",
     "vim",
     "neco",
     "gmm",
@@ -26,6 +27,10 @@ NEED_HEAD = ("react", "ash", "scale")
 
 LABELS = ("predicted", "true")
 """Whose classes the statistics go by."""
+
+
+OF_SELF = ("knn", "novelty")
+"""Scores that a bank of the run's own images is enough for."""
 
 
 @dataclass(frozen=True)
@@ -53,5 +58,5 @@ def scores_with(names: Sequence[str]) -> tuple[str, ...]:
     >>> scores_with(["cdnp", "sml"])
     ('sml', 'knn', 'cdnp')
     """
-    wanted = {*names} | ({"knn"} if "cdnp" in names else set())
+    wanted = {*names} | ({"knn"} if {"cdnp", "novelty"} & {*names} else set())
     return tuple(name for name in FITTED_SCORES if name in wanted)
