@@ -15,7 +15,9 @@ from oodray.errors import ConfigError, ResultsError
 from oodray.scores.fitted.fitting import fit_scores
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
 from oodray.scores.fitted.neighbours import knn
-from oodray.scores.fitted.settings import FITTED_SCORES, NEED_HEAD, FitSettings
+from oodray.scores.fitted.scores import FITTED_SCORES, scores_needing
+from oodray.scores.fitted.settings import FitSettings
+from oodray.scores.maskomaly import Maskomaly, QueryUse
 
 IDENTITY = {
     "model": "internimage-l",
@@ -26,6 +28,8 @@ IDENTITY = {
     "dataset": "cityscapes",
     "seed": 0,
 }
+LACKING = {*scores_needing("head"), *scores_needing("queries")}
+"""Scores that the images here cannot have."""
 
 
 def written(path: Path, settings: FitSettings | None = None, names: tuple[str, ...] = FITTED_SCORES) -> FitFolder:
@@ -53,8 +57,8 @@ def test_every_number_is_read_as_it_was(tmp_path: Path) -> None:
     expected = fit_scores(FITTED_SCORES, sums, bank, settings)
     fit = Fit(folder.path)
     assert fit.settings == settings
-    assert fit.names == tuple(name for name in FITTED_SCORES if name not in NEED_HEAD)
-    assert set(expected.refused) == set(NEED_HEAD)
+    assert fit.names == tuple(name for name in FITTED_SCORES if name not in LACKING)
+    assert set(expected.refused) == LACKING
     for name, parameters in expected.parameters.items():
         again = fit.parameters(name)
         assert type(again) is type(parameters)
@@ -64,6 +68,32 @@ def test_every_number_is_read_as_it_was(tmp_path: Path) -> None:
         np.testing.assert_array_equal(fit.bank.to_arrays()[name], values)
     assert fit.bank.image_ids == bank.image_ids
     np.testing.assert_array_equal(fit.sums.feature_products, sums.feature_products)
+
+
+def test_what_is_counted_of_queries_is_read_as_it_was(tmp_path: Path) -> None:
+    sums, bank = fitted(images(), size=300)
+    use = QueryUse(np.array([3, 0, 0, 1]), np.array([9.0, 0.5, 7.0, 0.1]), 12)
+    of_scores = fit_scores(["maskomaly"], sums, bank, FitSettings(bank=300), use)
+    folder = FitFolder(tmp_path / "FIT")
+    folder.write(
+        IDENTITY,
+        FitSettings(bank=300),
+        sums,
+        bank,
+        of_scores.parameters,
+        queries=use,
+        fitted=of_scores.names,
+        refused={},
+        remarks={},
+    )
+    fit = Fit(folder.path)
+    assert fit.queries is not None
+    assert_equal(fit.queries.accepted, use.accepted)
+    assert_equal(fit.queries.response, use.response)
+    assert fit.queries.pixels == 12
+    assert Maskomaly.of_fit(fit).rejected == (1,)
+    np.testing.assert_array_equal(fit.sums.feature_products, sums.feature_products)
+    assert Fit(written(tmp_path / "without").path).queries is None
 
 
 def assert_equal(found: Any, expected: Any) -> None:
