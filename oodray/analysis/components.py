@@ -21,7 +21,7 @@ from oodray.analysis.evaluation import measure_run
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
 from oodray.datasets.images import LabelCodes, decode_label, decode_mask, read_label
-from oodray.datasets.layouts import get_layout
+from oodray.datasets.layouts import layout_of
 from oodray.errors import DatasetError
 from oodray.method.rule import Rule
 from oodray.metrics.components import (
@@ -127,7 +127,7 @@ def evaluate_components(
     known = folder.score_names()
     scores = [name for name in known if read_map is not None or name == RATIO]
     thresholds = _thresholds(folder, scores, threshold, on_ray=on_ray)
-    codes = get_layout(folder.read_run()["config"]["dataset"]).label_codes
+    codes = layout_of(folder.read_run()["config"]).label_codes
     job = _Job(rule, limits, thresholds, codes, read_map)
     found, images = _found(CountedFiles.of(folder), job, on_ray=on_ray)
     if not images:
