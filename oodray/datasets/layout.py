@@ -128,7 +128,8 @@ class Layout:
         """
         if not self.own_codes:
             raise DatasetError(
-                f"--label-codes does not go with --dataset {self.name}, whose codes are known; --dataset folder takes it"
+                f"--label-codes does not go with --dataset {self.name}, whose codes are known; "
+                "--dataset folder takes it"
             )
         found = copy.copy(self)
         # Masks of 0 and 255 that are said to be meant are no mistake.
@@ -142,8 +143,8 @@ class Layout:
             DatasetError: it is known where they lie.
         """
         raise DatasetError(
-            f"--labels {folder} does not go with --dataset {self.name}, whose labels lie where `oodray datasets` shows; "
-            "--dataset folder takes it"
+            f"--labels {folder} does not go with --dataset {self.name}, whose labels lie where `oodray datasets` "
+            "shows; --dataset folder takes it"
         )
 
     def known_by(self, folder: Place) -> bool:

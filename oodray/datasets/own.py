@@ -128,15 +128,15 @@ class Folder(Layout):
         pairing = pair_off(files)
         if self.labels is not None and not any(pairing.labels.values()):
             raise self.error(
-                f"no file in {self._label_folder(root)} is the label of an image below {root}: labels are called as their "
-                "images are, NAME.png or NAME_mask.png, in the same folders below"
+                f"no file in {self._label_folder(root)} is the label of an image below {root}: labels are called as "
+                "their images are, NAME.png or NAME_mask.png, in the same folders below"
             )
         self._refuse_labels_of_nothing(root, pairing)
         _remark_on(pairing, files)
         return [(files[image], None if label is None else files[label]) for image, label in pairing.labels.items()]
 
     def _files(self, root: Place) -> dict[PurePosixPath, Place]:
-        """All files by their path below the root; the folder that the user named is called `labels` there, no other is."""
+        """All files by their path below the root, where the folder that the user named is called `labels`."""
         files = {path_inside(path, root): path for path in all_files(root)}
         if self.labels is None:
             return files

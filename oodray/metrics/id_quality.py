@@ -35,10 +35,11 @@ class ConfidenceTally:
     def of(
         cls, confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_], squares: NDArray[np.float64]
     ) -> ConfidenceTally:
-        """The counts of in-distribution pixels: lists of their confidence, whether their class is right, and the square.
+        """The counts of in-distribution pixels, in lists: confidence, whether the class is right, and the square.
 
-        >>> ConfidenceTally.of(np.array([0.9, 1.0]), np.array([True, False]), np.array([0.02, 2.0])).pixels.tolist()[-3:]
-        [0, 1, 1]
+        >>> found = ConfidenceTally.of(np.array([0.9, 1.0]), np.array([True, False]), np.array([0.02, 2.0]))
+        >>> found.pixels.tolist()[-3:], found.correct.tolist()[-3:], found.squares
+        ([0, 1, 1], [0, 1, 0], 2.02)
         """
         bins = np.searchsorted(_EDGES, confidence, side="right") - 1
         return cls(

@@ -110,9 +110,10 @@ def further_table(further: Mapping[str, Further]) -> Table:
 def id_quality_tables(quality: IdQuality) -> list[RenderableType]:
     """What the network is worth on its own classes, and the IoU of each class that occurs, in percent."""
     caption = (
-        f"The network on its own classes, of {quality.pixels:,} in-distribution pixels. Kept: on the pixels that the mask "
-        "keeps. Open: with the mask as a class of its own. ECE of 15 bins of confidence; Brier is a mean over pixels "
-        "of the sum over classes of (p - y)^2, from 0 to 2. Classes that neither label nor network names are left out."
+        f"The network on its own classes, of {quality.pixels:,} in-distribution pixels. Kept: on the pixels that the "
+        "mask keeps. Open: with the mask as a class of its own. ECE of 15 bins of confidence; Brier is a mean over "
+        "pixels of the sum over classes of (p - y)^2, 0 to 2. Classes that neither label nor network names are left "
+        "out."
     )
     table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     _add_numbers(table, "mIoU %", "mIoU kept %", "open mIoU %", "ECE %", "Brier")
