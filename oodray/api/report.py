@@ -138,10 +138,11 @@ def _network(config: Mapping[str, Any]) -> Network:
     """The network of a run, asked as the run asked it."""
     from oodray.models.loading import load
 
-    passes = ("flip", "scales", "mc_dropout", "seed")
+    alone: dict[str, Any] = {name: config.get(name) for name in ("feature_stage", "features", "dtype")}
+    passes: dict[str, Any] = {name: config[name] for name in ("flip", "scales", "mc_dropout", "seed") if name in config}
     return load(
         [config["model"], *config.get("members", [])],
         checkpoint=[config.get("checkpoint"), *config.get("member_checkpoints", [])],
-        **{name: config.get(name) for name in ("feature_stage", "features", "dtype")},
-        **{name: config[name] for name in passes if name in config},
+        **alone,
+        **passes,
     )
