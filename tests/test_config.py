@@ -260,6 +260,7 @@ class TestFingerprint:
             "member_checkpoints",
             "fit",
             "tau_auto",
+            "calibrate_on",
             "executor",
             "workers",
             "fewest_workers",

@@ -8,7 +8,20 @@ from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.label_names import LABEL_ENDINGS, Pairing, pair_off
-from oodray.datasets.layout import IMAGE_SUFFIXES, USUAL_CODES, Layout, Pair, all_files, mirrored, png_of_that_name
+from oodray.datasets.layout import (
+    IMAGE_SUFFIXES,
+    USUAL_CODES,
+    Layout,
+    Pair,
+    Sample,
+    all_files,
+    files_of,
+    is_image_name,
+    mirrored,
+    png_of_that_name,
+    refuse_outside,
+    valid_uri,
+)
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, path_inside
@@ -75,6 +88,7 @@ class Folder(Layout):
     where = "your own images"
     tree = (
         f"ROOT/**/NAME.jpg   ({', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))})\n"
+        "or, without labels: one image, --root photo.jpg, or a quoted pattern, --root 'photos/*.jpg'\n"
         "or, with labels:\n"
         "ROOT/images/**/NAME.jpg\n"
         "ROOT/labels/**/NAME.png   0 in-distribution, 1 OoD, 255 ignore; may be absent for some images\n"
@@ -83,6 +97,19 @@ class Folder(Layout):
     folders = ()
     label_codes = USUAL_CODES
     white_is_ood: ClassVar[str | None] = "folder-255"
+
+    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
+        """See `Layout.samples`; the root may be an image, or a pattern of names, too."""
+        chosen = _chosen_images(root)
+        if chosen is None:
+            return super().samples(root, allow_outside=allow_outside)
+        folder = folder_of(root)
+        if not chosen:
+            raise self.error(f"no image file is called {root}")
+        samples = [Sample(str(path_inside(path, folder).with_suffix("")), valid_uri(path), None) for path in chosen]
+        if not allow_outside:
+            refuse_outside(folder, files_of(samples))
+        return samples
 
     def pairs(self, root: Place) -> Iterable[Pair]:
         """All images below the root, with the labels that pair off with them by name.
@@ -122,6 +149,38 @@ class FolderWhiteOod(Folder):
     )
     label_codes = LabelCodes(ood=frozenset({255, 65535}), ignore=frozenset(), in_distribution=frozenset({0}))
     white_is_ood = None
+
+
+def folder_of(root: Place) -> Place:
+    """The folder that a root means: its own, that of a single image, or that before a pattern.
+
+    >>> from pathlib import Path
+    >>> print(folder_of(Path("/photos/2024-*/*.jpg")), folder_of(Path("/photos")))
+    /photos /photos
+    """
+    if is_image_name(root.name) and root.is_file():
+        return root.parent
+    while _is_pattern(str(root)) and not root.exists():
+        root = root.parent
+    return root
+
+
+def _chosen_images(root: Place) -> list[Place] | None:
+    """The image that a root is, or those that its pattern names, sorted; None of a folder.
+
+    A file or folder with the characters of a pattern in its name is what it is called.
+    """
+    if is_image_name(root.name) and root.is_file():
+        return [root]
+    if not _is_pattern(str(root)) or root.exists():
+        return None
+    folder = folder_of(root)
+    pattern = str(path_inside(root, folder))
+    return sorted({path for path in folder.glob(pattern) if is_image_name(path.name) and path.is_file()})
+
+
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
 
 
 def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:

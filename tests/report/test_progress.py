@@ -85,7 +85,9 @@ def test_time_left_runs_down_between_units_but_not_below_zero() -> None:
 def test_before_the_first_image_the_time_left_is_unknown() -> None:
     clock = Clock()
     progress = Progress(5, console=plain(), clock=clock)
-    assert progress.summary() == "0/5 images, time left unknown"
+    assert progress.summary() == "0/5 images, the workers start, 0:00"
+    clock.now += 12
+    assert progress.summary() == "0/5 images, the workers start, 0:12"
     progress.update(done(1))  # no time has passed
     assert progress.summary() == "1/5 images, time left unknown"
 
@@ -171,7 +173,7 @@ def test_in_a_terminal_one_line_with_a_bar() -> None:
         clock.now += 8
         progress.update(done(7, "frames/012: broken"))
     shown = output(console)
-    assert "5/20 images, time left unknown" in shown
+    assert "5/20 images, the workers start, " in shown
     assert "warning: frames/012: broken" in shown
     last = shown.splitlines()[-2]
     assert "━" in last
