@@ -272,7 +272,7 @@ class TestRunRequest:
         call(*arguments)
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
         call("run", *arguments[3:], "--config", config)
-        assert [out for _, out in started] == [tmp_path / "runs" / "ade-ood"] * 2
+        assert [out for _, out in started] == [tmp_path / "runs" / "ade-ood-tiny"] * 2
 
     def test_fewer_images_than_published_are_a_warning(
         self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path

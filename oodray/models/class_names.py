@@ -80,7 +80,7 @@ def _of_folder(folder: Path) -> tuple[str, ...]:
         names = tuple(str(found[number]) for number in sorted(found, key=int))
         # LABEL_0 and the like is what transformers writes where nobody gave names.
         return () if all(name.startswith("LABEL_") for name in names) else names
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, LookupError):
         return ()
 
 

@@ -120,7 +120,7 @@ class Progress:
         if not left:
             return [*speed, f"in {duration_text(self._updated - self._started)}"] if self._in_first_unit else []
         if not rate:
-            return ["time left unknown"]
+            return [f"the first after {duration_text(self._first - self._started)}"]
         # Between two units the time left runs down instead of standing still.
         seconds_left = left / rate - (self._clock() - self._updated)
         return [*speed, f"{duration_text(max(0, seconds_left))} left"]

@@ -15,7 +15,8 @@ from oodray.models.weights.zoo import get_model, model_names
 def test_every_named_network_has_a_name_for_each_class(name: str) -> None:
     model = get_model(name)
     names = class_names_of(ModelSource(name, architecture=model.architecture, checkpoint=model.checkpoint))
-    assert len(names) == len(set(names)) == model.classes
+    assert len(names) == model.classes
+    assert len(set(names)) >= len(names) - 1  # ADE20K has two that are called screen
     assert all(one == one.strip() and one for one in names)
 
 

@@ -34,12 +34,16 @@ def test_phases_inside_of_each_other_and_of_other_threads_reach_all_listeners() 
         with phase("b"):
             pass
 
+    @phase("a")
+    def fails() -> None:
+        thread = threading.Thread(target=copy_context().run, args=(elsewhere,))
+        thread.start()
+        thread.join()
+        raise ValueError("x")
+
     with heard_by(first, second):
-        with pytest.raises(ValueError, match="x"), phase("a"):
-            thread = threading.Thread(target=copy_context().run, args=(elsewhere,))
-            thread.start()
-            thread.join()
-            raise ValueError("x")
+        with pytest.raises(ValueError, match="x"):
+            fails()
         unheard = threading.Thread(target=elsewhere)  # without a copy of the context
         unheard.start()
         unheard.join()
