@@ -64,7 +64,7 @@ HOMES = {
     "scipy": {"metrics", "scores", "datasets", "report", "export"},
     "cuml": {"method"},
     "triton": {"models"},
-    "numba": {"metrics", "models"},
+    "numba": {"metrics", "models", "scores"},
     "transformers": {"models"},
     "huggingface_hub": {"models"},
     "llvmlite": {"models"},

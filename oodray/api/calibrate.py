@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodray.api.execution import carry_out, plain, planned
-from oodray.config import RUN_ONLY, SETTINGS
+from oodray.config import RUN_ONLY, SELF, SETTINGS
 from oodray.errors import ConfigError
 from oodray.report.terminal import console, silent_console
 from oodray.results.folder import ResultsFolder, default_out
@@ -99,9 +99,10 @@ def tau_for(layers: Layers, folder: ResultsFolder, *, progress: bool, overwrite:
     from oodray.job.plan import make_request
 
     config = layers.config
-    if config.calibrate_on is not None and (not config.tau_auto or config.fit is not None):
+    has_fit = config.fit not in (None, SELF)  # that of the run itself comes after its tau
+    if config.calibrate_on is not None and (not config.tau_auto or has_fit):
         raise ConfigError("--calibrate-on DIR belongs to --tau auto, without --fit, which has a tau of its own")
-    if not config.tau_auto or config.fit is not None:
+    if not config.tau_auto or has_fit:
         return None
     if config.calibrate_on is None and layers.layout.images is not None and layers.layout.label_codes.ood:
         raise ConfigError(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oodray.job.layers import Layers
-    from oodray.job.pipeline import Executor
+    from oodray.job.pipeline import Executor, Job
     from oodray.job.plan import Plan
     from oodray.job.units import UnitDone
 
@@ -78,6 +78,7 @@ def carry_out(
     since: float,
     log: RunLog | None = None,
     retry_errors: bool = False,
+    append: bool = False,
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
 ) -> Run:
@@ -106,12 +107,13 @@ def carry_out(
             warn(terminal, warnings[-1])
         if overwrite:
             start_anew(folder)
-        job = prepare(plan, folder, retry_errors=retry_errors)
-        total, left = plan.manifest.num_rows, job.left.images.num_rows
+        job = prepare(plan, folder, retry_errors=retry_errors, append=append)
+        total, left = job.manifest.num_rows, job.left.images.num_rows
         of_versions = other_versions(folder) if left < total and left else None
         if of_versions is not None:
             warnings.append(of_versions)
             warn(terminal, of_versions)
+        warnings += _with_reference(job, executor, terminal)
         log = _begun(log or RunLog(), plan, total, left, warnings)
         with log.written_to(folder), Progress(total=total, done=total - left, console=terminal) as shown:
 
@@ -126,6 +128,25 @@ def carry_out(
             with heard_by(shown, log):
                 evaluation = run_job(job, executor, on_unit, on_start, since=since)
     return Run(folder, evaluation=evaluation, warnings=warnings)
+
+
+def _with_reference(job: Job, executor: Executor, terminal: Console) -> list[str]:
+    """Make the reference of a run whose own images are the fit, where it is not there yet; gives what to know of it."""
+    from oodray.job.reference import first_pass_text, make_reference, prepare_reference, warnings_of
+    from oodray.report.progress import Progress
+
+    first = prepare_reference(job)
+    if first is None:
+        return []
+    total, left = first.plan.manifest.num_rows, first.left.images.num_rows
+    note(terminal, first_pass_text(first))
+    with Progress(total=total, done=total - left, console=terminal) as shown:
+        reference = make_reference(first, job.folder, executor, shown.update, shown.note)
+    warnings = warnings_of(reference)
+    for warning in warnings:
+        warn(terminal, warning)
+    note(terminal, f"second pass: scores of {job.left.images.num_rows} images")
+    return warnings
 
 
 def _begun(log: RunLog, plan: Plan, total: int, left: int, warnings: list[str]) -> RunLog:

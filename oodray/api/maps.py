@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oodray.config import SETTINGS
+from oodray.config import SELF, SETTINGS
 from oodray.errors import ResultsError
 from oodray.report.maps import Maps, MapSource
 from oodray.results.folder import ResultsFolder
@@ -21,6 +21,7 @@ _OF_DETECT = (
     "threads",
     "fit",
     "knn_metric",
+    "refine",
 )
 
 
@@ -53,6 +54,10 @@ def recomputed_maps(folder: ResultsFolder) -> MapSource:
     rule = folder.rule()
     if rule is None:
         raise ResultsError(f"{folder.path} holds imported scores: there is no network to recompute their maps with")
+    if run["config"].get("blur"):
+        raise ResultsError(
+            f"{folder.path} was made with --blur, which a recomputed map lacks: pass --keep-maps all to the run"
+        )
     from oodray.api.detect import detect
     from oodray.models.loading import load
 
@@ -71,6 +76,8 @@ def recomputed_maps(folder: ResultsFolder) -> MapSource:
         seed=config["seed"],
     )
     settings = {name: config[name] for name in _OF_DETECT if config[name] is not None}
+    if settings.get("fit") == SELF:
+        settings["fit"] = str(folder.reference)
 
     def maps(image: StoredImage) -> Maps:
         found = detect(

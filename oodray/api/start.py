@@ -25,6 +25,7 @@ def run(
     config: str | Path | None = None,
     progress: bool = True,
     retry_errors: bool = False,
+    append: bool = False,
     overwrite: bool = False,
     **settings: Any,
 ) -> Run:
@@ -41,6 +42,7 @@ def run(
         config: a YAML file of settings; `settings` win over it.
         progress: show progress and warnings on standard error; without it nothing is printed.
         retry_errors: try images with an error again.
+        append: take images that were added to the dataset since the run began; what is there is kept.
         overwrite: remove the run that the folder holds, and start anew.
         settings: `dataset`, `root`, `model` and all others of `docs/reference.md`, which has their values and
             defaults. None means not given.
@@ -53,7 +55,15 @@ def run(
         ResultsError: the folder holds a run with other settings, or another run is at work on it.
         RunError: the run failed; the same call continues it.
     """
-    return start(settings, out=out, config=config, progress=progress, retry_errors=retry_errors, overwrite=overwrite)
+    return start(
+        settings,
+        out=out,
+        config=config,
+        progress=progress,
+        retry_errors=retry_errors,
+        append=append,
+        overwrite=overwrite,
+    )
 
 
 def start(
@@ -63,6 +73,7 @@ def start(
     config: str | Path | None = None,
     progress: bool = True,
     retry_errors: bool = False,
+    append: bool = False,
     overwrite: bool = False,
     confirm: Confirm = lambda _: None,
     own_process: bool = False,
@@ -88,7 +99,7 @@ def start(
     if found is not None:
         note(terminal, found.told)
         layers = read_layers(plain(settings) | {"tau": found.tau, "tau_auto": True}, from_file)
-    left, log = retry_errors or overwrite or not folder.is_finished(), RunLog()
+    left, log = retry_errors or append or overwrite or not folder.is_finished(), RunLog()
     with contextlib.ExitStack() as started:
         plan, executor = planned(layers, folder, terminal, started, left=left, log=log)
         return carry_out(
@@ -100,6 +111,7 @@ def start(
             since=since,
             log=log,
             retry_errors=retry_errors,
+            append=append,
             overwrite=overwrite,
             confirm=confirm,
         )

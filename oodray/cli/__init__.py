@@ -20,6 +20,7 @@ from oodray.cli.evaluate import evaluate
 from oodray.cli.export import export
 from oodray.cli.fit import fit
 from oodray.cli.import_scores import import_scores
+from oodray.cli.merge import merge
 from oodray.cli.options import with_all_maps
 from oodray.cli.report import report
 from oodray.cli.run import EXAMPLES, run
@@ -43,6 +44,7 @@ for command in (
     evaluate,
     sweep,
     import_scores,
+    merge,
     compare,
     leaderboard,
     status,

@@ -35,6 +35,12 @@ def run(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Try images with an error again.", rich_help_panel=WHERE)
     ] = False,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", help="Take images that were added to the dataset since the run began.", rich_help_panel=WHERE
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew where OUT holds a run.", rich_help_panel=WHERE)
     ] = False,
@@ -47,6 +53,7 @@ def run(
         out=out,
         config=config,
         retry_errors=retry_errors,
+        append=append,
         overwrite=overwrite,
         confirm=confirm_removal,
         own_process=True,

@@ -24,6 +24,7 @@ class Pool:
         cpus: of each.
         gpus: of each.
         tasks: decoding ones at once, and finishing ones, at most; None for as many as Ray has CPUs for.
+        whole: whether the workers decode and finish, too, as they take all cores that there are.
     """
 
     fewest: int
@@ -31,6 +32,7 @@ class Pool:
     cpus: int
     gpus: float
     tasks: int | None = None
+    whole: bool = False
 
     def __str__(self) -> str:
         count = f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
@@ -55,8 +57,11 @@ def choose_pool(config: RunConfig, device: str, units: int, machines: list[Node]
     # each task on one of them would first start a process, which takes seconds. Ray warns of more than there are units.
     # Beside networks on CPUs, which take most of the time, decoding and finishing share the cores.
     cores = usable_cores() if gpus else max(1, usable_cores() // 2)
-    tasks = min(cores, units) if cluster_address(config.ray_address) is None else None
-    return Pool(min(asked, units), min(most, units), cpus, gpus, tasks)
+    here = cluster_address(config.ray_address) is None
+    tasks = min(cores, units) if here else None
+    there = usable_cores() if here else sum(machine.cpus for machine in machines)
+    whole = not gpus and min(asked, units) * cpus >= there
+    return Pool(min(asked, units), min(most, units), cpus, gpus, tasks, whole)
 
 
 def local_cpus(config: RunConfig) -> int:

@@ -15,12 +15,13 @@ import pyarrow as pa
 from oodray.cluster.capacity import wait_for_room
 from oodray.cluster.device import choose_device, refuse_absent_gpu
 from oodray.cluster.pool import crowding
-from oodray.config import RunConfig, fingerprint
+from oodray.config import SELF, RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
-from oodray.datasets.manifest import build_manifest, manifest_digest
+from oodray.datasets.manifest import build_manifest, listing_digest
 from oodray.datasets.members import file_of
 from oodray.datasets.own import folder_of
 from oodray.datasets.remarks import remarks
+from oodray.datasets.unit_size import cut_by_size
 from oodray.datasets.white_masks import white_masks_warning
 from oodray.errors import ConfigError, ResultsError
 from oodray.job.foreign_code import refuse_code_of_the_dataset
@@ -35,6 +36,7 @@ from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.phases import phase
 from oodray.results.folder import ResultsFolder
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.pooled import Pool
 from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
@@ -58,7 +60,8 @@ class Plan:
         model: where the network comes from.
         model_sha256: of its checkpoint, None for a factory.
         code_sha256: of the user's file that makes the network, None where a name does.
-        fit_sha256: of the fit that scores are made of, None without one.
+        fit_sha256: of the fit that scores are made of; `SELF` where that is made of the run's own images, None
+            without one.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
         search_path: the folder to import scores of yours from.
@@ -98,7 +101,7 @@ class Plan:
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         codes = [network.own_code for network in self.model.networks]
         places |= {f"the code {code.name}": str(code) for code in codes if code is not None}
-        if self.config.fit is not None:
+        if self.config.fit is not None and self.config.fit != SELF:
             places["the fit"] = str(FitFolder(self.config.fit).fit)
         places |= {
             f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
@@ -114,10 +117,10 @@ class Plan:
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
-            "members_sha256": [_member_sha256(member) for member in self.model.members],
+            "members_sha256": self.model.members_sha256(),
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
             "fit_sha256": self.fit_sha256,
-            "manifest": manifest_digest(self.manifest),
+            "manifest": listing_digest(self.manifest),
             "device": self.device,
             "method_version": METHOD_VERSION,
         }
@@ -216,6 +219,7 @@ def complete(
             sha256 = model.weights_sha256()
         manifest = drawn.result() if drawn else request.manifest
         assert manifest is not None, "images that are not listed are drawn"
+        manifest = cut_by_size(manifest)
     warnings = (
         count_warning(layout, manifest),
         _checksum_warning(model, sha256),
@@ -225,12 +229,12 @@ def complete(
         crowding(config, device.kind),
         *request.warnings,
     )
-    fit = None if config.fit is None else Fit(config.fit)
+    fit = None if config.fit in (None, SELF) else Fit(str(config.fit))
     plan = Plan(
         config=replace(
             config,
             root=str(request.root),
-            fit=None if fit is None else str(fit.folder.path),
+            fit=config.fit if fit is None else str(fit.folder.path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -241,8 +245,9 @@ def complete(
         manifest=manifest,
         model=model,
         model_sha256=sha256,
-        code_sha256=None if model.code is None else file_sha256(model.code),
-        fit_sha256=None if fit is None else fit.sha256(),
+        code_sha256=model.code_sha256(),
+        # What the images of the run give follows from the rest of its identity.
+        fit_sha256=config.fit if fit is None else fit.sha256(),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
@@ -288,11 +293,15 @@ def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
     Raises:
         ConfigError: naming a score that it cannot give.
     """
-    for score in (KNOWN[name] for name in scores if name in KNOWN):
+    for name in scores:
+        pool = Pool.named(name)
+        score = KNOWN.get(name if pool is None else pool.of)
+        if score is None:
+            continue
         if "passes" in score.needs and not model.several_passes:
-            raise ConfigError(f"the score {score.name} needs {PASSES}")
+            raise ConfigError(f"the score {name} needs {PASSES}")
         if "queries" in score.needs and model.gives_queries() is False:
-            raise ConfigError(f"the score {score.name} needs {QUERIES}; {model.name} is none")
+            raise ConfigError(f"the score {name} needs {QUERIES}; {model.name} is none")
 
 
 def check_own_scores(config: RunConfig) -> None:
@@ -359,11 +368,6 @@ def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     return tau, warnings
 
 
-def _member_sha256(member: ModelSource) -> list[str | None]:
-    """Of the weights and the code of a further network."""
-    return [member.weights_sha256(), None if member.code is None else file_sha256(member.code)]
-
-
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:
     if model.sha256 is None or model.sha256 == sha256:
         return None
@@ -376,9 +380,9 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
     if config.tau_auto:
-        if config.fit is None:
+        if config.fit in (None, SELF):
             raise ConfigError("tau is to be estimated first, or taken from a fit: pass --fit FIT")
-        return Fit(config.fit).tau, ()
+        return Fit(str(config.fit)).tau, ()
     if model.tau is not None:
         return model.tau, ()
     if model.several_passes:

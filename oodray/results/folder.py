@@ -40,6 +40,7 @@ class ResultsFolder:
         self.log = self.path / "log.jsonl"
         self.calibration = self.path / "calibration"
         self.dataset = self.path / "dataset"
+        self.reference = self.path / "reference"
 
     def part(self, unit: int) -> Place:
         """The file of its own that a unit has until its wave is closed."""

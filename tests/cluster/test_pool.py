@@ -71,7 +71,7 @@ def test_what_ray_does_not_have_is_refused(
 
 
 def test_gpus_that_the_network_does_not_run_on_are_left_alone() -> None:
-    assert pool([(2, 16)], device="cpu") == Pool(1, 1, 2, 0.0, CORES // 2)
+    assert pool([(2, 16)], device="cpu") == Pool(1, 1, 2, 0.0, CORES // 2, whole=CORES <= 2)
 
 
 def test_more_workers_than_units_would_load_the_network_for_nothing() -> None:

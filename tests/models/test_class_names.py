@@ -27,7 +27,9 @@ def test_the_published_ones_are_those_of_mmsegmentation() -> None:
 
     known = {"internimage-b-cityscapes": cityscapes_classes(), "internimage-b-ade20k": ade_classes()}
     for name, expected in known.items():
-        assert class_names_of(ModelSource(name, architecture="internimage-b")) == tuple(name.strip() for name in expected)
+        assert class_names_of(ModelSource(name, architecture="internimage-b")) == tuple(
+            name.strip() for name in expected
+        )
 
 
 @pytest.mark.parametrize(
