@@ -54,7 +54,8 @@ class RunConfig:
     root: Annotated[
         str | None,
         About(
-            "The dataset's own folder; for --dataset list the list, a file",
+            "The dataset's own folder; for --dataset list the list, for --dataset folder also an image or a quoted "
+            "pattern, 'photos/*.jpg'",
             unset="dataset/ in the results folder, for the demo alone, which draws itself",
         ),
     ] = None
@@ -148,7 +149,7 @@ class RunConfig:
     tau: Annotated[
         float | None,
         About(
-            "Pixels with a smaller max-logit are unsure; auto takes the value of --fit",
+            "Pixels with a smaller max-logit are unsure; auto takes the value of --fit, or estimates one first",
             Check(math.isfinite, "a finite number"),
             unset="the value known for --model",
             commands=RUN_ONLY,
@@ -156,9 +157,19 @@ class RunConfig:
         ),
     ] = None
     # Not an option of its own: `tau: auto` sets it, and the tau that is found decides the results.
-    tau_auto: Annotated[bool, About("Whether tau is that of --fit, as tau: auto says", identity=False, commands=())] = (
-        False
-    )
+    tau_auto: Annotated[
+        bool, About("Whether tau is that of --fit, or was estimated, as tau: auto says", identity=False, commands=())
+    ] = False
+    # The tau that is found decides the results, not where it is from.
+    calibrate_on: Annotated[
+        str | None,
+        About(
+            "Folder of images that hold nothing unknown, on which --tau auto estimates tau",
+            unset="the images of the run themselves",
+            identity=False,
+            commands=RUN_ONLY,
+        ),
+    ] = None
     ood_ratio: Annotated[
         float,
         About(

@@ -15,6 +15,8 @@ from oodray.job.passes import SecondPass, remove_kept
 from oodray.job.pipeline import Executor, Job
 from oodray.job.plan import Plan
 from oodray.job.units import UnitDone
+from oodray.models.class_names import class_names_of
+from oodray.phases import phase
 from oodray.ranges import shard_of
 from oodray.results.continuing import finish, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
@@ -79,7 +81,8 @@ def run(
     else:
         close_waves(folder)
     remove_kept(folder)
-    evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
+    with phase("computing the metrics"):
+        evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
     remove_closed_parts(folder)
     # A run may have been killed after its last unit.
     if left or "finished" not in folder.read_run():
@@ -96,6 +99,7 @@ def description(plan: Plan) -> dict[str, Any]:
     return {
         "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
         "model": plan.model.name,
+        "class_names": list(class_names_of(plan.model)),
         "config": asdict(plan.config),
         "scores": list(plan.score_names()),
     }

@@ -167,7 +167,7 @@ def start_anew(folder: ResultsFolder) -> None:
             raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
         return
     folder.read_run()  # refuses a file that is not ours
-    files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest)
+    files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest, folder.log)
     try:
         # run.json goes last: as long as a result is there, it says what it belongs to.
         remove_waves(folder)

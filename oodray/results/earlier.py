@@ -29,7 +29,7 @@ BEFORE_SCALES = pa.schema(
         if field.name not in _LATER
     ]
 )
-"""Up to version 0.1.0: the keys of every score were those of its float16; a run kept no maps, and measured no classes."""
+"""Up to version 0.1.0: the keys of every score were those of its float16; a run kept no maps and no classes."""
 
 KNOWN_SCHEMAS = (RESULT_SCHEMA, BEFORE_SCALES)
 """Of the files that can be read, today's first."""

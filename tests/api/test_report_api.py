@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import oodray
-from oodray.api.report import _recomputed
+from oodray.api.maps import recomputed_maps
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
 from oodray.results.stored_image import stored_image
@@ -32,12 +32,12 @@ def test_a_recomputed_map_is_what_the_run_has_seen(tiny_dataset: Path, tmp_path:
     image_id = run.images["image_id"][0]
     [energy] = pixel_scores(["energy"])
     image = stored_image(folder, int(run.images["unit"][0]), image_id, folder.rule())
-    found = _recomputed(folder)(image).scores["energy"]
+    found = recomputed_maps(folder)(image).scores["energy"]
     stored = run.score_map(image_id, "energy").astype(np.float32)
     np.testing.assert_array_equal(energy.scale.keys(stored), energy.scale.keys(found.astype(np.float32)))
 
 
-def test_blurred_maps_are_not_recomputed(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_blurred_maps_are_notrecomputed_maps(tiny_dataset: Path, tmp_path: Path) -> None:
     run = oodray.run(
         dataset="ade-ood",
         root=str(tiny_dataset),
@@ -48,4 +48,4 @@ def test_blurred_maps_are_not_recomputed(tiny_dataset: Path, tmp_path: Path) -> 
         progress=False,
     )
     with pytest.raises(ResultsError, match=r"was made with --blur.*--keep-maps all"):
-        _recomputed(ResultsFolder(run.out))
+        recomputed_maps(ResultsFolder(run.out))

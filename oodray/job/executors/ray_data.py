@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 from oodray.cluster.failures import next_step
 from oodray.cluster.nodes import nodes
 from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
-from oodray.cluster.session import Session
+from oodray.cluster.session import Session, cluster_address
 from oodray.cluster.shared_storage import check_shared_storage
 from oodray.config import RunConfig
 from oodray.datasets.manifest import LARGEST_UNIT, ListedImage
@@ -91,7 +92,7 @@ class RayExecutor:
             return work()
         # Linux ends the processes of a Ray with the thread that started them, so this one starts it.
         with ThreadPoolExecutor(1, "beside Ray's start") as thread:
-            result = thread.submit(work)
+            result = thread.submit(copy_context().run, work)
             self._session.begin()
             return result.result()
 
@@ -244,7 +245,8 @@ def _scheduled(job: Job, on_start: Callable[[str], None]) -> Pool:
     pool = choose_pool(plan.config, plan.device, units, machines)
     check_shared_storage(plan.places(), job.folder.path, job.folder.run, machines)
     batch_size, weights_bytes = plan.config.batch_size, plan.weights_bytes()
-    on_start(describe(pool, units, machines, batch_size=batch_size, weights_bytes=weights_bytes))
+    of_its_own = len(machines) == 1 and cluster_address(plan.config.ray_address) is None
+    on_start(describe(pool, units, machines, batch_size=batch_size, weights_bytes=weights_bytes, of_its_own=of_its_own))
     return pool
 
 
