@@ -65,6 +65,7 @@ class Import:
             "dataset": self.layout.name,
             "manifest": manifest_digest(self.manifest),
             "imported_from": str(self.maps.folder),
+            "maps": self.maps.digest(),
             "score": self.score,
             **asdict(self.maps.reading),
             "scale": SCALE.name,
