@@ -69,6 +69,7 @@ class Import:
             "dataset": self.layout.name,
             "manifest": listing_digest(self.manifest),
             "imported_from": str(self.maps.folder),
+            "maps": self.maps.digest(),
             "score": self.score,
             **self.labels,
             **asdict(self.maps.reading),
