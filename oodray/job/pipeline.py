@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar
 
+import pyarrow as pa
+
 from oodray.config import SELF
-from oodray.datasets.manifest import ListedImage
+from oodray.datasets.manifest import ListedImage, slices_of_units
 from oodray.job.attempts import Guard, Journal
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
@@ -38,6 +40,7 @@ class Job:
         plan: of the run.
         folder: of its results.
         left: the images to compute.
+        manifest: the images of the run, or of its share, in units.
         gathering: what is gathered of them for a fit, or which pass this is where a run's own images are the fit;
             None for any other run.
     """
@@ -45,6 +48,7 @@ class Job:
     plan: Plan
     folder: ResultsFolder
     left: Left
+    manifest: pa.Table
     gathering: Gathering | FirstPass | SecondPass | None = None
 
     def method(self) -> MethodSettings:
@@ -61,6 +65,10 @@ class Job:
     def slices(self, units: int = UNITS_OF_A_SLICE) -> Iterator[list[list[ListedImage]]]:
         """The images to compute, unit by unit, so many units at a time."""
         return (list(images.values()) for images in self.left.slices(units))
+
+    def tables(self, units: int) -> Iterator[pa.Table]:
+        """The rows of the images to compute, so many units at a time."""
+        return slices_of_units(self.left.images, units)
 
 
 class Executor(Protocol):
@@ -128,7 +136,7 @@ def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
     plan = job.plan
     guard = Guard(journal, image_timeout)
     return Stages(
-        decoder=Decoder(plan.layout.label_codes, guard),
+        decoder=Decoder(plan.layout.label_codes, guard, names_classes=plan.config.id_quality),
         load=network_of(plan.model, plan.device, plan.config.dtype),
         settings=job.method(),
         finisher=Finisher(

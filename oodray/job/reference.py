@@ -44,7 +44,7 @@ def prepare_reference(job: Job) -> Job | None:
     if plan.config.fit != SELF or not job.left.images.num_rows:
         return None
     reference = FitFolder(folder.reference)
-    drawn = _drawn(plan)
+    drawn = _drawn(replace(plan, manifest=job.manifest))
     if reference.fit.exists() and (job.left.finished or _is_of(reference, drawn)):
         return None
     parts = ResultsFolder(reference.parts)
@@ -63,7 +63,7 @@ def prepare_reference(job: Job) -> Job | None:
         seed=plan.config.seed,
         bytes_of_image=bytes_of_image(plan, folder.path),
     )
-    return Job(drawn, parts, what_is_left(parts, drawn.manifest, finished), first)
+    return Job(drawn, parts, what_is_left(parts, drawn.manifest, finished), drawn.manifest, first)
 
 
 def bytes_of_image(plan: Plan, path: Place) -> int:

@@ -21,6 +21,7 @@ from oodray.job.plan import LoadNetwork
 from oodray.job.units import DecodedImage, UnitDone
 from oodray.job.worker import Pending
 from oodray.models.segmenter import Segmenter
+from oodray.phases import phase
 
 MOST_THREADS = 4
 """Threads that decode, and that finish, at most: four do more than a network takes, and each holds a unit in memory."""
@@ -52,7 +53,7 @@ class LocalExecutor:
 
     def expect(self, load: LoadNetwork) -> None:
         """Load the network while the images are drawn; what keeps it from starting is raised where it is needed."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), phase("loading the network"):
             self._network = load()
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:

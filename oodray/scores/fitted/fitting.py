@@ -16,10 +16,12 @@ from oodray.scores.fitted.mahalanobis import MahalanobisParameters, fit_mahalano
 from oodray.scores.fitted.mixture import MixtureParameters, fit_mixture
 from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, SearchParameters, fit_cdnp, fit_search
 from oodray.scores.fitted.novelty import LeftOut, NoveltyParameters, fit_novelty
-from oodray.scores.fitted.settings import FITTED_SCORES, OF_SELF, FitSettings, scores_with
+from oodray.scores.fitted.scores import FITTED_SCORES, scores_with
+from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
 from oodray.scores.fitted.subspace import NecoParameters, VimParameters, fit_neco, fit_vim
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.maskomaly import MaskomalyParameters, QueryUse, fit_maskomaly
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,17 @@ class Fitted:
     remarks: dict[str, str] = field(default_factory=dict)
 
 
-def fit_scores(names: Sequence[str], sums: Sums, bank: Bank, settings: FitSettings) -> Fitted:
+def fit_scores(
+    names: Sequence[str], sums: Sums, bank: Bank, settings: FitSettings, queries: QueryUse | None = None
+) -> Fitted:
     """The parameters of scores; a score that these statistics do not allow is refused, with the reason.
+
+    Args:
+        names: of the scores.
+        sums: over in-distribution images.
+        bank: of them.
+        settings: of the fit.
+        queries: what the images make of the queries of a mask classifier; None for other networks.
 
     Raises:
         ConfigError: a name is unknown.
@@ -48,7 +59,7 @@ def fit_scores(names: Sequence[str], sums: Sums, bank: Bank, settings: FitSettin
     unknown = [name for name in names if name not in FITTED_SCORES]
     if unknown:
         raise ConfigError(f"no score to fit is named {', '.join(unknown)}; known: {', '.join(FITTED_SCORES)}")
-    statistics, fitted = _Statistics(sums, bank, settings), Fitted()
+    statistics, fitted = _Statistics(sums, bank, settings, queries), Fitted()
     for name in scores_with(names):
         try:
             parameters = _WAYS[name](statistics)
@@ -68,6 +79,7 @@ class _Statistics:
     sums: Sums
     bank: Bank
     settings: FitSettings
+    queries: QueryUse | None
 
     @cached_property
     def search(self) -> SearchParameters:
@@ -107,6 +119,7 @@ _WAYS: dict[str, Callable[[_Statistics], Any]] = {
     "react": lambda of: fit_react(of.bank),
     "ash": _require_activations,
     "scale": _require_activations,
+    "maskomaly": lambda of: fit_maskomaly(of.queries),
 }
 
 KINDS: dict[str, type] = {
@@ -121,6 +134,7 @@ KINDS: dict[str, type] = {
         NecoParameters,
         MixtureParameters,
         ReactParameters,
+        MaskomalyParameters,
     )
 }
 """Parameters by the name that a fit gives them."""
@@ -156,4 +170,9 @@ def _remark(parameters: Any) -> str | None:
     if isinstance(parameters, StandardizedParameters) and parameters.pooled:
         classes = ", ".join(map(str, parameters.pooled))
         return f"classes without enough pixels have the statistics of all pixels: {classes}"
+    if isinstance(parameters, MaskomalyParameters) and not len(parameters.rejected):
+        return (
+            f"each of the {parameters.queries} queries is accepted somewhere, or responds to much: none is rejected, "
+            "and what remains of the score is the part of accepted queries"
+        )
     return None

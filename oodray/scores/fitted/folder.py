@@ -1,7 +1,7 @@
 """FIT/: what a fit leaves behind, as JSON and safetensors, which run no code when they are read.
 
 FIT/fit.json                 network, dataset and settings that it is of; scores that were refused, remarks
-FIT/statistics.safetensors   the sums
+FIT/statistics.safetensors   the sums, and what is counted of queries
 FIT/bank.safetensors         the bank
 FIT/scores.safetensors       the parameters of each score, NAME/FIELD
 FIT/parts/                   while images are left to do: what each unit gave
@@ -25,6 +25,7 @@ from oodray.metrics.scales import Scale, scale_named
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.maskomaly import QueryUse
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, storage_path
 
@@ -79,6 +80,8 @@ class FitFolder:
         sums: Sums | None,
         bank: Bank,
         parameters: Mapping[str, Any],
+        *,
+        queries: QueryUse | None = None,
         **about: Any,
     ) -> None:
         """Write a fit; fit.json comes last, and with it the fit is whole.
@@ -89,6 +92,7 @@ class FitFolder:
             sums: over all images; None where there are none.
             bank: of all images.
             parameters: of each score, dataclasses by name.
+            queries: what all images make of the queries of a mask classifier.
             about: what else fit.json says.
 
         Raises:
@@ -104,8 +108,10 @@ class FitFolder:
                     arrays[f"{name}/{field.name}"] = value
                 else:
                     scalars[name][field.name] = value
+        of_queries = {} if queries is None else queries.to_arrays()
         if sums is not None:
-            write_arrays(self.statistics, sums.to_arrays())
+            named = {f"queries/{name}": of_queries[name] for name in of_queries}
+            write_arrays(self.statistics, sums.to_arrays() | named)
         write_arrays(self.bank, bank.to_arrays())
         write_arrays(self.scores, arrays)
         content = {
@@ -201,7 +207,13 @@ class Fit:
     @cached_property
     def sums(self) -> Sums:
         """The sums over all images."""
-        return Sums.from_arrays(read_arrays(self.folder.statistics))
+        return Sums.from_arrays(self._statistics)
+
+    @property
+    def queries(self) -> QueryUse | None:
+        """What the images make of the queries of a mask classifier; None for other networks."""
+        arrays = {name.partition("/")[2]: values for name, values in self._statistics.items() if "/" in name}
+        return QueryUse.from_arrays(arrays) if arrays else None
 
     @cached_property
     def bank(self) -> Bank:
@@ -266,7 +278,7 @@ class Fit:
             raise ConfigError(f"the fit {self.folder.path} has no {name}: {reason}")
         raise ConfigError(
             f"the fit {self.folder.path} has no {name}, it holds {', '.join(self.names)}: "
-            f"run `oodray fit` with --scores {name} and another --out"
+            f"the same `oodray fit` with --scores {name} adds it, without another pass over the images"
         )
 
     def require_network(self, network: Mapping[str, Any]) -> None:
@@ -280,15 +292,19 @@ class Fit:
         """
         ours = self.content["identity"]
         differences = [
-            f"{_NETWORK[name]} was {ours.get(name)!r}, is {value!r}"
+            f"{_NETWORK[name]} was {ours.get(name, _ONE_PASS.get(name))!r}, is {value!r}"
             for name, value in network.items()
-            if name in _NETWORK and ours.get(name) != value
+            if name in _NETWORK and ours.get(name, _ONE_PASS.get(name)) != value
         ]
         if differences:
             raise ConfigError(
                 f"the fit {self.folder.path} is of another network: {'; '.join(differences)}. Pass the network that it "
                 "was made with, or make one for this network with `oodray fit --model M --out ANOTHER`"
             )
+
+    @cached_property
+    def _statistics(self) -> Arrays:
+        return read_arrays(self.folder.statistics)
 
     @cached_property
     def _arrays(self) -> Arrays:
@@ -301,7 +317,14 @@ _NETWORK = {
     "code_sha256": "the sha256 of the file that makes it",
     "features_sha256": "the sha256 of the network of the features",
     "feature_stage": "the feature stage",
+    "members_sha256": "the sha256 of the further networks",
+    "flip": "--flip",
+    "scales": "--scales",
+    "mc_dropout": "--mc-dropout",
 }
+
+_ONE_PASS: dict[str, Any] = {"members_sha256": [], "flip": False, "scales": [], "mc_dropout": 0}
+"""What a network is asked by itself, once for an image."""
 
 
 def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,7 +333,7 @@ def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     A network without a file has its name alone.
     """
     named = identity["model_sha256"] is None and identity["code_sha256"] is None
-    return {name: identity[name] for name in _NETWORK if named or name != "model"}
+    return {name: (_ONE_PASS | dict(identity))[name] for name in _NETWORK if named or name != "model"}
 
 
 def write_arrays(target: Place, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from oodray.metrics.scales import Positive, Real, Scale
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.maskomaly import SCALE as MASKOMALY_SCALE
 
 MEASURED = 2000
 """Vectors of the bank, the first ones, on which a score is tried that has no unit of its own."""
@@ -36,6 +37,8 @@ def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
         return _of_spread(float(np.trace(sums.covariance())))
     if name == "gmm":
         return _measured_mixture(bank, parameters)
+    if name == "maskomaly":
+        return MASKOMALY_SCALE
     if name in ("sml", "sml-smoothed", "neco", "cdnp", "novelty"):
         return Real(0.0, 1.0)
     return Real(0.0, _rounded(max(sums.m.deviation, 1e-6)))

@@ -5,11 +5,13 @@ Heavy modules are imported where they compute: the names and lines of help of sc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from oodray.errors import ConfigError, ImageError
 from oodray.metrics.scales import Real, Scale
+from oodray.scores.maskomaly import Maskomaly
 from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore
 
 if TYPE_CHECKING:
@@ -339,8 +341,30 @@ FITTED: tuple[type[PixelScore], ...] = (
     React,
     Ash,
     ScaleActivations,
+    Maskomaly,
 )
-"""In the order of tables."""
+"""Scores that a fit can hold, in the order of tables."""
+
+FITTED_SCORES = tuple(score.name for score in FITTED)
+
+
+def scores_with(names: Sequence[str]) -> tuple[str, ...]:
+    """Scores in the order of `FITTED_SCORES`, with those that they are made of.
+
+    >>> scores_with(["cdnp", "sml"])
+    ('sml', 'knn', 'cdnp')
+    """
+    wanted = {*names} | ({"knn"} if {"cdnp", "novelty"} & {*names} else set())
+    return tuple(name for name in FITTED_SCORES if name in wanted)
+
+
+def scores_needing(what: str) -> tuple[str, ...]:
+    """Those that need `what` of the network, of `oodray.scores.score.NEEDS`.
+
+    >>> scores_needing("head"), scores_needing("queries")
+    (('react', 'ash', 'scale'), ('maskomaly',))
+    """
+    return tuple(score.name for score in FITTED if what in score.needs)
 
 
 def scores_of_fit(
@@ -370,7 +394,7 @@ def scores_of_fit(
             if knn_metric == euclidean.metric:
                 knn.search = euclidean
             made.append(knn)
-        elif issubclass(score, OfFit):
+        elif issubclass(score, OfFit | Maskomaly):
             made.append(score.of_fit(fit))
         else:
             raise ConfigError(f"the score {score.name} cannot be made of a fit")
