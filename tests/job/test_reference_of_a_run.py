@@ -275,3 +275,24 @@ def test_another_image_is_compared_with_those_of_the_run(start: Start, tmp_path:
     assert found.scores["novelty"].max() > 10
     with pytest.raises(ConfigError, match="is the reference of a run, which has no tau"):
         oodray.detect(image, fakes.colours(), fit=tmp_path / "out/reference", tau="auto")
+
+
+def test_images_that_are_appended_are_compared_with_the_first_bank(
+    start: Start, tiny_root: Path, tmp_path: Path, seen: list[str]
+) -> None:
+    later = tmp_path / "later"
+    for name in ("08", "09"):
+        for path in (f"images/{name}.png", f"annotations/{name}_mask.png"):
+            (later / path).parent.mkdir(parents=True, exist_ok=True)
+            (tiny_root / path).rename(later / path)
+    start()
+    before = (tmp_path / "out/reference/bank.safetensors").read_bytes()
+    for path in later.rglob("*.png"):
+        path.rename(tiny_root / path.relative_to(later))
+    seen.clear()
+    run = start(append=True)
+    assert len(seen) == 2
+    assert (tmp_path / "out/reference/bank.safetensors").read_bytes() == before
+    assert run.images["status"].tolist() == ["ok"] * 10
+    names = {tally["score"] for tally in read_rows(ResultsFolder(run.out).parts()).to_pylist()[-1]["tallies"]}
+    assert "novelty" in names
