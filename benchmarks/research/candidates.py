@@ -208,6 +208,17 @@ def clusters(kept: Kept, k: int = 8) -> list[NDArray[np.uint8]]:
     return [upsample_nearest(ids[0], *kept.size) for ids in found]
 
 
+FINAL = (
+    "max-logit",
+    "energy",
+    "max-logit, guided:8",
+    "distance",
+    "novelty",
+    "novelty, mutual proximity",
+    "novelty, mutual, guided:8",
+)
+"""What test sets report, with what it is compared with."""
+
 Candidates = Iterator[tuple[str, Callable[[], Maps]]]
 
 
@@ -320,6 +331,7 @@ def main() -> None:
     parser.add_argument("--gap", type=int, default=0)
     parser.add_argument("--kinds", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="take one image of so many")
+    parser.add_argument("--final", action="store_true", help="the final candidates and their controls alone")
     parser.add_argument("--single", action="store_true", help="those of a single search alone")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/novelty"))
     arguments = parser.parse_args()
@@ -329,7 +341,10 @@ def main() -> None:
     kept = Kept(path, arguments.bank, arguments.gap, images, arguments.kinds)
     target = path.with_suffix(f".gap{arguments.gap}.kinds{arguments.kinds}.json")
     found = json.loads(target.read_text()) if target.exists() else {}
-    for name, make in candidates(kept, further=not arguments.single):
+    every = candidates(kept, further=not arguments.single and not arguments.final)
+    for name, make in every:
+        if arguments.final and name not in FINAL:
+            continue
         start = time.process_time()  # what candidates share is computed before
         measured = evaluated(kept, make())
         found[name] = asdict(measured)
