@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from oodray.errors import ConfigError
 from oodray.ranges import (
     decimal_range,
+    is_label_codes,
     names_of_list,
     refinement,
     shard,
@@ -61,6 +62,24 @@ class RunConfig:
     split: Annotated[
         str | None,
         About("Split of --dataset hf-parquet or webdataset, as its files name it, such as test", unset="all files"),
+    ] = None
+    label_codes: Annotated[
+        str | None,
+        About(
+            "What codes in the label files of your own images mean, such as 2=ood,1=id or 0:18=id,254=ood; 255 is "
+            "ignored unless it is named",
+            Check(is_label_codes, "such as 2=ood,1=id,255=ignore, or with ranges 0:18=id"),
+            unset="0 in-distribution, 1 OoD, 255 ignore",
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        About(
+            "The folder of labels of --dataset folder, below --root or elsewhere",
+            unset="told by names, see docs/datasets.md",
+            identity=False,
+            commands=("run", "calibrate"),
+        ),
     ] = None
     allow_outside_root: Annotated[
         bool,
@@ -250,6 +269,14 @@ class RunConfig:
             from_text=lambda text: {"keep_maps": names_of_list(text)},
         ),
     ] = ()
+    id_quality: Annotated[
+        bool,
+        About(
+            "Measure the network on its own classes, too: mIoU, ECE, Brier and open-IoU, where labels name classes",
+            option="--id-quality/--no-id-quality",
+            commands=RUN_ONLY,
+        ),
+    ] = False
     knn_metric: Annotated[
         str,
         About("Metric of the score knn: euclidean, as published, or cosine", one_of(KNN_METRICS), commands=RUN_ONLY),

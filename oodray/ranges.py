@@ -190,3 +190,40 @@ def refinement(text: str) -> tuple[str, int]:
             f"{text!r}"
         )
     return kind, radius
+
+
+LABEL_MEANINGS = ("id", "ood", "ignore")
+"""What a code in a label file may mean."""
+
+
+def label_codes(text: str) -> dict[str, frozenset[int]]:
+    """The codes of each meaning, from a list such as `2=ood,1=id`; `a:b` stands for all codes from a to b.
+
+    Raises:
+        ConfigError: the text is no such list, a code lies outside 0..65535, or one has two meanings.
+
+    >>> {meaning: sorted(codes) for meaning, codes in label_codes("0:2=id, 254=ood").items()}
+    {'id': [0, 1, 2], 'ood': [254], 'ignore': []}
+    """
+    found: dict[str, set[int]] = {meaning: set() for meaning in LABEL_MEANINGS}
+    for part in text.split(","):
+        codes, equals, meaning = (piece.strip() for piece in part.partition("="))
+        if not equals or meaning.lower() not in found:
+            raise ConfigError(f"{part.strip()!r} says nothing of a label code: write CODE=id, CODE=ood or CODE=ignore")
+        new = set(whole_range(codes))
+        if not new <= set(range(65536)):
+            raise ConfigError(f"{part.strip()!r}: codes in label files lie within 0..65535")
+        twice = [code for code in sorted(new) if any(code in known for known in found.values())]
+        if twice:
+            raise ConfigError(f"the label code {twice[0]} is named twice in {text!r}")
+        found[meaning.lower()] |= new
+    return {meaning: frozenset(codes) for meaning, codes in found.items()}
+
+
+def is_label_codes(text: str) -> bool:
+    """Whether `label_codes` takes a text."""
+    try:
+        label_codes(text)
+    except ConfigError:
+        return False
+    return True

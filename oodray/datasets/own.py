@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import os
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
-from typing import ClassVar
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Self
 
 from oodray.datasets.images import LabelCodes
-from oodray.datasets.label_names import LABEL_ENDINGS, Pairing, pair_off
+from oodray.datasets.label_names import LABEL_ENDINGS, LABEL_FOLDERS, Pairing, pair_off
 from oodray.datasets.layout import (
     IMAGE_SUFFIXES,
     USUAL_CODES,
@@ -24,7 +27,7 @@ from oodray.datasets.layout import (
 )
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
-from oodray.storage.place import Place, path_inside
+from oodray.storage.place import Place, is_inside, path_inside, storage_path
 
 _OTHER_PICTURES = frozenset(
     {
@@ -96,16 +99,42 @@ class Folder(Layout):
     )
     folders = ()
     label_codes = USUAL_CODES
-    white_is_ood: ClassVar[str | None] = "folder-255"
+    own_codes: ClassVar[bool] = True
+    white_is_ood: str | None = "folder-255"
+    labels: str | None = None
+    """The folder of labels that the user has named."""
+
+    def with_labels(self, folder: str) -> Self:
+        """See `Layout.with_labels`; the folder lies below the root, or elsewhere."""
+        found = copy.copy(self)
+        vars(found)["labels"] = folder
+        return found
 
     def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
-        """See `Layout.samples`; the root may be an image, or a pattern of names, too."""
+        """See `Layout.samples`.
+
+        The root may be an image, or a pattern of names, too. Labels may lie outside of it where the user says so.
+        """
         chosen = _chosen_images(root)
-        if chosen is None:
+        if chosen is not None:
+            return self._samples_of(chosen, root, allow_outside=allow_outside)
+        if self.labels is None:
             return super().samples(root, allow_outside=allow_outside)
+        samples = super().samples(root, allow_outside=True)
+        if not allow_outside:
+            refuse_outside(root, [sample.image_uri for sample in samples])
+            refuse_outside(
+                self._label_folder(root), [sample.label_uri for sample in samples if sample.label_uri is not None]
+            )
+        return samples
+
+    def _samples_of(self, chosen: Sequence[Place], root: Place, *, allow_outside: bool) -> list[Sample]:
+        """The images that a root names, which are looked at without labels."""
         folder = folder_of(root)
         if not chosen:
             raise self.error(f"no image file is called {root}")
+        if self.labels is not None:
+            raise self.error(f"--labels goes with a folder of images as --root; {root} names images themselves")
         samples = [Sample(str(path_inside(path, folder).with_suffix("")), valid_uri(path), None) for path in chosen]
         if not allow_outside:
             refuse_outside(folder, files_of(samples))
@@ -117,11 +146,42 @@ class Folder(Layout):
         Where a folder of labels lies beside one of images, the images are those in there. Results folders of oodray
         are left out, see `image_files`.
         """
-        files = {path_inside(path, root): path for path in all_files(root)}
+        files = self._files(root)
         pairing = pair_off(files)
+        if self.labels is not None and not any(pairing.labels.values()):
+            raise self.error(
+                f"no file in {self._label_folder(root)} is the label of an image below {root}: labels are called as "
+                "their images are, NAME.png or NAME_mask.png, in the same folders below"
+            )
         self._refuse_labels_of_nothing(root, pairing)
         _remark_on(pairing, files)
         return [(files[image], None if label is None else files[label]) for image, label in pairing.labels.items()]
+
+    def _files(self, root: Place) -> dict[PurePosixPath, Place]:
+        """All files by their path below the root, where the folder that the user named is called `labels`."""
+        files = {path_inside(path, root): path for path in all_files(root)}
+        if self.labels is None:
+            return files
+        folder = self._label_folder(root)
+        inside = path_inside(folder, root).parts if is_inside(folder, root) else ()
+        above = PurePosixPath(*itertools.takewhile(lambda part: part.casefold() not in LABEL_FOLDERS, inside[:-1]))
+        images = {
+            path: place
+            for path, place in files.items()
+            if not is_inside(place, folder) and not any(part.casefold() in LABEL_FOLDERS for part in path.parts[:-1])
+        }
+        return images | {above / "labels" / path_inside(place, folder): place for place in all_files(folder)}
+
+    def _label_folder(self, root: Place) -> Place:
+        """The folder that the user named, below the root or elsewhere."""
+        named = str(self.labels)
+        below = root / named
+        folder = below if below.is_dir() else storage_path(named)
+        if isinstance(folder, Path):
+            folder = Path(os.path.abspath(folder))  # noqa: PTH100 - Path.absolute keeps `..`
+        if not folder.is_dir():
+            raise self.error(f"--labels {named}: there is no folder {below}, and none {folder}")
+        return folder
 
     def _refuse_labels_of_nothing(self, root: Place, pairing: Pairing) -> None:
         """Folders `images` and `labels` are meant as such, whatever is in them."""
@@ -148,6 +208,7 @@ class FolderWhiteOod(Folder):
         "and everything else as in `folder`"
     )
     label_codes = LabelCodes(ood=frozenset({255, 65535}), ignore=frozenset(), in_distribution=frozenset({0}))
+    own_codes: ClassVar[bool] = False
     white_is_ood = None
 
 

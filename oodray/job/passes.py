@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -141,7 +141,7 @@ class FirstPassWorker(Worker):
         if kept:
             write_table(table_of(KeptImage, kept), kept_unit(storage_path(self._first.kept), images[0].unit))
         Gathered.total([self._banks[image_id] for image_id in healthy]).write(self._parts.unit(images[0].unit))
-        nothing = {"confidence": None, "cluster_maps": None, "score_maps": None, "classes": None}
+        nothing: dict[str, Any] = dict.fromkeys(("confidence", "cluster_maps", "score_maps", "classes", "confidences"))
         return [Pending.of(replace(image, **nothing)) for image in done]
 
     def results(
@@ -224,6 +224,7 @@ class SecondPassWorker(Worker):
         return replace(
             extended(SegmentedImage, kept),
             label=image.label,
+            true_classes=image.true_classes,
             seconds_decode=image.seconds_decode,
             score_maps=[maps[score.name] for score in self.scores],
             seconds_cluster=(kept.seconds_cluster or 0) + time.perf_counter() - start,

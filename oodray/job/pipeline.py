@@ -136,7 +136,7 @@ def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
     plan = job.plan
     guard = Guard(journal, image_timeout)
     return Stages(
-        decoder=Decoder(plan.layout.label_codes, guard),
+        decoder=Decoder(plan.layout.label_codes, guard, names_classes=plan.config.id_quality),
         load=network_of(plan.model, plan.device, plan.config.dtype),
         settings=job.method(),
         finisher=Finisher(

@@ -179,6 +179,7 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     refuse_absent_gpu(layers.config)
     model = resolve_network(layers)
     check_own_scores(layers.config)
+    refuse_classes(layers)
     root = dataset_root(layers, folder)
     with remarks() as noticed, phase("listing the images"):
         manifest = list_images(layers, root)
@@ -285,6 +286,20 @@ def resolve_network(layers: Layers) -> ModelSource:
             refuse_wrong_file(network.checkpoint)
     refuse_scores(config.scores, model)
     return model
+
+
+def refuse_classes(layers: Layers) -> None:
+    """Whether labels name classes, where these are to be measured.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if layers.config.id_quality and not layers.layout.label_codes.class_codes:
+        raise ConfigError(
+            f"--id-quality needs labels that name classes, which those of {layers.layout.name} do not: cityscapes, "
+            "ade20k, camvid, bdd100k and issu-static have such; your own images say so with --label-codes, for example "
+            "0:18=id,254=ood"
+        )
 
 
 def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:

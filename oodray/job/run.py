@@ -72,7 +72,7 @@ def run(
     started = time.monotonic() if since is None else since
     if left:
         open_waves(folder, job.manifest, job.left.units)
-        with noted() as stopped, Closing(folder) as closing:
+        with noted() as stopped, Closing(folder, job.left.tried_again) as closing:
             for done in executor.stream(job, on_start):
                 closing.unit_done()
                 on_unit(done)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
 from oodray.job.gathering import Gathering
-from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
+from oodray.job.units import ClusterMap, Confidences, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
+from oodray.metrics.id_quality import ConfidenceTally
+from oodray.metrics.tally import IGNORE
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations, segment_named
 from oodray.records import extended
 from oodray.scores.blur import blurred
@@ -183,7 +185,7 @@ def cluster_images(
     start = time.perf_counter()
     try:
         maps = [maps_of(*pair, scores, head, settings.refine) for pair in zip(images, segmentations, strict=True)]
-        classes = [_kept_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
+        classes = [_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
         clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = failure_of("clustering failed", error)
@@ -191,10 +193,11 @@ def cluster_images(
         seconds = (time.perf_counter() - start) / len(images)
         return [
             replace(
-                _segmented(image, of_pixels, scores, of_clusters, settings, predicted),
+                _segmented(image, of_pixels, scores, of_clusters, settings),
+                **of_classes,
                 seconds_cluster=seconds,
             )
-            for image, of_pixels, of_clusters, predicted in zip(images, maps, clusters, classes, strict=True)
+            for image, of_pixels, of_clusters, of_classes in zip(images, maps, clusters, classes, strict=True)
         ]
     if len(images) == 1:
         return [_failed(images[0], failure)]
@@ -202,13 +205,12 @@ def cluster_images(
     return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _segmented(  # noqa: PLR0917
+def _segmented(
     image: DecodedImage,
     maps: PixelMaps,
     scores: Sequence[PixelScore],
     clusters: list[ClusterMap],
     settings: MethodSettings,
-    classes: NDArray[np.int16] | None = None,
 ) -> SegmentedImage:
     return extended(
         SegmentedImage,
@@ -216,7 +218,6 @@ def _segmented(  # noqa: PLR0917
         confidence=maps.confidence,
         score_maps=score_maps(image, maps, scores, clusters, settings),
         cluster_maps=clusters,
-        classes=classes,
     )
 
 
@@ -245,14 +246,19 @@ def score_maps(
     ]
 
 
-def _kept_classes(
-    image: DecodedImage, segmentation: Segmentation, settings: MethodSettings
-) -> NDArray[np.int16] | None:
-    if not settings.keep_maps:
-        return None
-    from oodray.scores.maps import predicted_classes
+def _classes(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> dict[str, Any]:
+    """What is known of the classes of an image, as fields of a `SegmentedImage`; nothing where nobody asked."""
+    from oodray.scores.maps import class_maps, predicted_classes
 
-    return predicted_classes(segmentation.per_pixel, *image.size)
+    if image.true_classes is not None:
+        maps = class_maps(segmentation.per_pixel, image.true_classes)
+        known = image.true_classes != IGNORE
+        right = maps.predicted[known] == image.true_classes[known]
+        tally = ConfidenceTally.of(maps.confidence[known], right, maps.squares[known])
+        return {"classes": maps.predicted, "confidences": [Confidences(count=maps.count, **vars(tally))]}
+    if settings.keep_maps:
+        return {"classes": predicted_classes(segmentation.per_pixel, *image.size)}
+    return {}
 
 
 def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:

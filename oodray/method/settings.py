@@ -30,6 +30,7 @@ class MethodSettings:
         keep_maps: scores whose maps are kept in the results, with those of the classes.
         blur: whether maps of pixel scores are blurred, see `oodray.scores.blur`.
         refine: how maps of pixel scores are refined, see `oodray.scores.refine`; None for not at all.
+        id_quality: whether the network is measured on its own classes, see `oodray.metrics.id_quality`.
         search_path: the folder to import scores of yours from.
         fit: that scores are made of.
     """
@@ -50,6 +51,7 @@ class MethodSettings:
     keep_maps: tuple[str, ...] = ()
     blur: bool = False
     refine: str | None = None
+    id_quality: bool = False
     search_path: str | None = None
     fit: FitChoice | None = None
 
@@ -74,6 +76,7 @@ class MethodSettings:
             exact_counts=config.exact_counts or bool(config.sweep_k),
             blur=config.blur,
             refine=config.refine,
+            id_quality=config.id_quality,
             search_path=search_path,
             fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric, config.reference_gap or 0),
         )

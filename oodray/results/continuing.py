@@ -234,6 +234,7 @@ def _holds(path: Place, manifest: pa.Table) -> bool:
 
 _DIGESTS = {
     "manifest": "the dataset lists other images or labels (--append takes images that were added)",
+    "maps": "the score maps were written anew since, or others are there",
     "model_sha256": "the weights have another content",
     "features_sha256": "the network of the features has another content",
     "code_sha256": "the file that makes the network has another content",

@@ -333,7 +333,7 @@ def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     A network without a file has its name alone.
     """
     named = identity["model_sha256"] is None and identity["code_sha256"] is None
-    return {name: (_ONE_PASS | identity)[name] for name in _NETWORK if named or name != "model"}
+    return {name: (_ONE_PASS | dict(identity))[name] for name in _NETWORK if named or name != "model"}
 
 
 def write_arrays(target: Place, arrays: Mapping[str, NDArray[Any]]) -> None:
