@@ -187,9 +187,9 @@ class TestRunRequest:
 
     def test_help_is_grouped_with_defaults_and_examples(self) -> None:
         lines = call("run", "--help").out.splitlines()
-        groups = [line.strip("╭╮─ ") for line in lines if line.startswith("╭")]
+        groups = [line.strip("╭╮─+- ") for line in lines if re.match(r"[╭+][─-]+ \w", line)]
         assert groups == ["Options", "What", "Network", "Method and scores", "Where", "How"]
-        text = " ".join(" ".join(lines).replace("│", " ").split())
+        text = " ".join(" ".join(lines).replace("│", " ").replace("|", " ").split())
         for part in (
             "Clusters per image; by default 5.",
             "by default 0.3.",

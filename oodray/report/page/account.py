@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oodray.analysis.images import ImageFacts
-from oodray.config import SETTINGS
+from oodray.config import NO_CHECKPOINT, SETTINGS
 from oodray.report.words import duration_text, rate_text
 from oodray.results.rows import STAGES
 from oodray.scores.registry import DEFAULT_SCORES
@@ -31,6 +31,8 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
 
     >>> command_of({"config": {"dataset": "folder", "root": "my photos", "k": 6, "seed": 0}}, "out")
     ['oodray', 'run', '--dataset', 'folder', '--root', 'my photos', '--k', '6', '--out', 'out']
+    >>> command_of({"config": {"dataset": "demo", "model": "a", "members": ["b"], "checkpoint": None, "scales": []}}, "out")
+    ['oodray', 'run', '--dataset', 'demo', '--model', 'a', '--model', 'b', '--out', 'out']
     """
     config = run["config"]
     if "imported" in run:
@@ -41,6 +43,9 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
         return [*words, "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():
+        if setting.about.repeated:
+            words += [word for one in _several(name, config) for word in (setting.option, one)]
+            continue
         value = "auto" if name == "tau" and config.get("tau_auto") else config.get(name)
         if value is None or value == setting.default or not setting.about.commands or _is_default(name, value):
             continue
@@ -104,6 +109,12 @@ def stage_rows(images: Sequence[ImageFacts]) -> list[dict[str, Any]]:
     ]
 
 
+def _several(name: str, config: Mapping[str, Any]) -> list[str]:
+    """The values of an option that may be given several times: the first, and those of the further networks."""
+    values = (config.get(name), *(config.get("members" if name == "model" else "member_checkpoints") or ()))
+    return [str(one or NO_CHECKPOINT) for one in values] if any(values) else []
+
+
 def _is_default(name: str, value: Any) -> bool:
     """Whether a resolved setting says no more than its default."""
-    return (name == "scores" and list(value) == list(DEFAULT_SCORES)) or (name == "sweep_k" and not value)
+    return value in ([], ()) or (name == "scores" and list(value) == list(DEFAULT_SCORES))
