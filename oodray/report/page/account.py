@@ -31,7 +31,7 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
 
     >>> command_of({"config": {"dataset": "folder", "root": "my photos", "k": 6, "seed": 0}}, "out")
     ['oodray', 'run', '--dataset', 'folder', '--root', 'my photos', '--k', '6', '--out', 'out']
-    >>> command_of({"config": {"dataset": "demo", "model": "a", "members": ["b"], "checkpoint": None, "scales": []}}, "out")
+    >>> command_of({"config": {"dataset": "demo", "model": "a", "members": ["b"], "scales": []}}, "out")
     ['oodray', 'run', '--dataset', 'demo', '--model', 'a', '--model', 'b', '--out', 'out']
     """
     config = run["config"]
