@@ -168,7 +168,7 @@ class Run:
         convention that the other arguments make, if any is given; without any of them, for the default convention.
 
         Args:
-            like: evaluators to measure as: smiyc, fishyscapes, ade-ood, ood-metrics, pebal, bravo.
+            like: evaluators to measure as, such as "smiyc"; `oodray evaluate --help` names them all.
             bootstrap: how often to draw the images anew, for 95 % intervals: the columns that end in `_low`, `_high`.
             pooling: "dataset" pools all pixels, "image" takes the mean over images.
             ap_rule: area of the AP, "step" or "trapezoid".
