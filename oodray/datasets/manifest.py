@@ -11,6 +11,7 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oodray.datasets.layout import Layout
@@ -157,6 +158,31 @@ def count_images(path: Place) -> int:
     """
     with _opened(path) as file:
         return int(file.metadata.num_rows)
+
+
+def unit_of_image(path: Place, image_id: str) -> int | None:
+    """The unit of an image of a manifest on a disk or in a store, of which two columns are read; None without one.
+
+    Raises:
+        ResultsError: it is not there, or damaged.
+    """
+    with _opened(path) as file:
+        for batch in file.iter_batches(columns=["unit", "image_id"]):
+            at = pc.index(batch.column("image_id"), image_id).as_py()
+            if at >= 0:
+                return int(batch.column("unit")[at].as_py())
+    return None
+
+
+def size_of_units(path: Place) -> int:
+    """How many images the first unit of a manifest has, as all but the last of them have; 0 without images.
+
+    Raises:
+        ResultsError: it is not there, or damaged.
+    """
+    with _opened(path) as file:
+        first = next(file.iter_batches(LARGEST_UNIT + 1, columns=["unit"]), None)
+    return 0 if first is None else int(pc.sum(pc.equal(first.column(0), first.column(0)[0])).as_py())
 
 
 def manifest_digest(table: pa.Table) -> str:

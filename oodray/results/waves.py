@@ -13,7 +13,6 @@ In an object store there are no links, and units keep files of their own.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -33,7 +32,7 @@ from oodray.results.encoding import rows_writer, write_rows
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows, row_groups
-from oodray.storage.atomic import replacing
+from oodray.storage.atomic import NO_LINKS, replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
@@ -42,9 +41,6 @@ IMAGES_OF_A_WAVE = 4096
 
 LABELLED_IMAGES_OF_A_WAVE = 1024
 """The same where images have labels, and with them tallies of 100 to 300 KB."""
-
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""What a drive without links answers where one is made."""
 
 ROWS_OF_A_GROUP = 64
 """Images of a row group of a file: what is read, and held in memory, at once."""
@@ -222,7 +218,7 @@ def _link(folder: ResultsFolder, wave: Wave) -> bool:
     try:
         temporary.symlink_to(hidden.name)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         hidden.rmdir()
         return False
