@@ -8,19 +8,19 @@ from typing import ClassVar
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.label_names import LABEL_ENDINGS, Pairing, pair_off
-from oodray.datasets.layout import IMAGE_SUFFIXES, USUAL_CODES, Layout, Pair, all_files, mirrored, png_of_that_name
+from oodray.datasets.layout import (
+    IMAGE_SUFFIXES,
+    OTHER_PICTURES,
+    USUAL_CODES,
+    Layout,
+    Pair,
+    all_files,
+    mirrored,
+    png_of_that_name,
+)
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, path_inside
-
-_OTHER_PICTURES = frozenset(
-    {
-        *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".tga", ".exr"),
-        ".dng",
-        ".cr2",
-        ".nef",
-    }
-)
 
 
 class Demo(Layout):
@@ -148,7 +148,7 @@ def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:
             "a label is a PNG, TIFF or BMP file. Move them away if they are none",
             wrong=False,
         )
-    unread = [path for path in files if path.suffix.lower() in _OTHER_PICTURES]
+    unread = [path for path in files if path.suffix.lower() in OTHER_PICTURES]
     if unread:
         remark(f"{_files(unread)} left out, of formats that oodray does not read: convert them to PNG or JPEG")
 
