@@ -47,6 +47,15 @@ class Run:
         """The results folder."""
         return self._folder.path
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the network's classes, by the numbers of `class_map`; none where they are not known.
+
+        Raises:
+            ResultsError: `run.json` cannot be read.
+        """
+        return self._folder.class_names()
+
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per image that is done, in the order of the dataset; `status` is `"ok"` or `"error"`.

@@ -39,8 +39,12 @@ class Logs:
     target: Place
     earlier: frozenset[str] = frozenset()
 
-    def claim(self, identity: Mapping[str, Any]) -> None:
+    def claim(self, identity: Mapping[str, Any], *, grown: bool) -> None:
         """Say whose export the folder is, or find that it is another's.
+
+        Args:
+            identity: the format, the score, and the identity of the run.
+            grown: whether images were appended to the run, which lists others since.
 
         Raises:
             ResultsError: it is another's.
@@ -48,9 +52,12 @@ class Logs:
         """
         place = self._place(_CLAIM)
         there = json.loads(place.read_text("utf-8")) if place.exists() else None
-        if there is None:
+        asked = json.loads(json.dumps(identity))
+        if grown and there is not None and "manifest" in asked["run"]:
+            there["run"]["manifest"] = asked["run"]["manifest"]
+        if there is None or grown:
             write_json(place, identity)
-        elif json.loads(json.dumps(identity)) != there:
+        if there not in (None, asked):
             raise ResultsError(
                 f"{self.target} holds an export in the format {there.get('format')} of another run, or of another "
                 "score; choose another --to"

@@ -20,7 +20,8 @@ from oodray.export.log import Logs, Writing
 from oodray.method.rule import Rule
 from oodray.results.folder import ResultsFolder
 from oodray.results.maps import MAP_COLUMNS, STORED, map_in_row, require_map
-from oodray.results.stored_image import COLUMNS, stored_images
+from oodray.results.numbering import APPENDED
+from oodray.results.stored_image import COLUMNS, codes_of_run, stored_images
 from oodray.storage.place import Place, storage_path
 
 _LAST = "last"  # the log of the files of all images
@@ -80,7 +81,7 @@ def export_run(
     require_map(folder, score)
     files = CountedFiles.of(folder)
     run = folder.read_run()
-    logs.claim({"format": format_name, "score": score, "run": run["identity"]})
+    logs.claim({"format": format_name, "score": score, "run": run["identity"]}, grown=bool(run.get(APPENDED)))
     groups = groups_of(folder, files)
     names = {_LAST, *map(_log_name, groups)}
     earlier = frozenset(path for name in logs.superseded(names) for path in logs.read(name)["files"])
@@ -152,11 +153,11 @@ def _noted(chosen: Format, images: Iterator[ExportedImage], records: dict[str, R
 
 def _exported(job: _Job, group: Group, there: Container[str]) -> Iterator[ExportedImage]:
     """The images of a group, without those that are there."""
-    is_kept = job.score not in STORED
+    is_kept, codes = job.score not in STORED, codes_of_run(job.folder)
     for row in group.rows([*dict.fromkeys([*COLUMNS, *(MAP_COLUMNS if is_kept else ())])]):
         if row["image_id"][0].as_py() in there:
             continue
-        [stored] = stored_images(row, job.rule)
+        [stored] = stored_images(row, job.rule, codes)
         assert stored.mask is not None, "a run with a rule has masks"
         read_scores = partial(_kept_scores, row.select(MAP_COLUMNS), job.score) if is_kept else stored.ratio_map
         yield ExportedImage(stored, stored.mask, job.score, read_scores)

@@ -20,6 +20,7 @@ from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of
+from oodray.results.earlier import KNOWN_SCHEMAS, as_today
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, unit_of
 from oodray.results.rows import RESULT_SCHEMA
@@ -151,7 +152,7 @@ def read_row(folder: ResultsFolder, unit: int, image_id: str, columns: list[str]
                 at = pc.index(file.read_row_group(group, ["image_id"])["image_id"], image_id).as_py()
                 if at >= 0:
                     batches = file.iter_batches(1, [group], columns, use_threads=False)
-                    return pa.Table.from_batches([next(itertools.islice(batches, at, None))]).select(columns)
+                    return as_today(pa.Table.from_batches([next(itertools.islice(batches, at, None))]), columns)
     return pa.schema([RESULT_SCHEMA.field(name) for name in columns]).empty_table()
 
 
@@ -167,7 +168,7 @@ def few_rows(part: Place | RowGroup, columns: list[str], most: int = 4) -> Itera
         return
     with _opened(part.path, _ROW_BUFFER) as file:
         for batch in file.iter_batches(most, [part.group], columns, use_threads=False):
-            yield pa.Table.from_batches([batch]).select(columns)
+            yield as_today(pa.Table.from_batches([batch]), columns)
 
 
 def row_groups(path: Place, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -260,7 +261,7 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
 def _read(path: Place | RowGroup, columns: list[str]) -> pa.Table:
     if isinstance(path, RowGroup):
         with _opened(path.path) as file:
-            return file.read_row_group(path.group, columns).select(columns)
+            return as_today(file.read_row_group(path.group, columns), columns)
     in_a_wave = Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
     for _ in range(_ATTEMPTS - 1 if in_a_wave else 0):
         # It may be closed, or opened, at this very moment.
@@ -277,7 +278,7 @@ def _rows_wherever(path: Place, columns: list[str]) -> pa.Table:
     if Wave.of(path.name) is not None and path.is_dir():
         return read_rows(sorted(path.glob("part-*")), columns)
     with _opened(path) as file:
-        return file.read(columns).select(columns)
+        return as_today(file.read(columns), columns)
 
 
 def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
@@ -286,7 +287,7 @@ def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
         spans = [_units_in(file, group) for group in range(file.num_row_groups)]
         groups = [group for group, (first, last) in enumerate(spans) if first <= unit <= last]
         table = file.read_row_groups(groups, [*dict.fromkeys(["unit", *columns])])
-    return table.filter(pa.array(table["unit"].to_numpy() == unit)).select(columns)
+    return as_today(table.filter(pa.array(table["unit"].to_numpy() == unit)), columns)
 
 
 def _units_in(file: pq.ParquetFile, group: int) -> tuple[int, int]:
@@ -304,7 +305,7 @@ def _opened(path: Place, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     try:
         with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path), "r")) as source:
             file = pq.ParquetFile(source, buffer_size=buffer_size)
-            if file.schema_arrow.equals(RESULT_SCHEMA):
+            if any(file.schema_arrow.equals(schema) for schema in KNOWN_SCHEMAS):
                 yield file
                 return
     except (OSError, ValueError, pa.ArrowException) as error:

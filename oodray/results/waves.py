@@ -36,14 +36,16 @@ from oodray.storage.atomic import NO_LINKS, replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
-IMAGES_OF_A_WAVE = 4096
-"""Images of a file: about 128 MB at 30 KB an image."""
+UNITS_OF_A_WAVE = 512
+"""Units of a file, which have about as many pixels each: about 128 MB of 4,096 images of a megapixel at 30 KB, and as
+much of 65,536 that are small."""
 
-LABELLED_IMAGES_OF_A_WAVE = 1024
+LABELLED_UNITS_OF_A_WAVE = 128
 """The same where images have labels, and with them tallies of 100 to 300 KB."""
 
 ROWS_OF_A_GROUP = 64
-"""Images of a row group of a file: what is read, and held in memory, at once."""
+BYTES_OF_A_GROUP = 2**24
+"""A row group of a file, what is read and held in memory at once, ends where it has as many rows and as many bytes."""
 
 
 def waves_of(manifest: pa.Table) -> list[Wave]:
@@ -54,12 +56,15 @@ def waves_of(manifest: pa.Table) -> list[Wave]:
     """
     if not manifest.num_rows:
         return []
-    units = manifest["unit"]
-    size = int(np.count_nonzero(units.to_numpy() == units[0].as_py()))
     has_labels = manifest["label_uri"].null_count < manifest.num_rows
-    count = max(1, (LABELLED_IMAGES_OF_A_WAVE if has_labels else IMAGES_OF_A_WAVE) // size)
-    last = int(units.to_numpy().max())
-    return [Wave(first, min(first + count - 1, last)) for first in range(0, last + 1, count)]
+    most = LABELLED_UNITS_OF_A_WAVE if has_labels else UNITS_OF_A_WAVE
+    waves: list[Wave] = []
+    for unit in np.unique(manifest["unit"].to_numpy()).tolist():
+        if waves and waves[-1].last == unit - 1 and len(waves[-1]) < most:
+            waves[-1] = Wave(waves[-1].first, unit)
+        else:
+            waves.append(Wave(unit, unit))
+    return waves
 
 
 def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) -> None:
@@ -73,15 +78,22 @@ def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) 
         return
     wanted, there = set(units), folder.waves()
     with _write_errors(folder):
-        for wave in waves_of(manifest):
-            if any(other.first <= wave.last and wave.first <= other.last for other in there):
-                continue
+        for wave in waves_of(_outside(manifest, there)):
             if not _link(folder, wave):
                 return
         for wave in there:
             if not folder.is_open(wave) and any(unit in wanted for unit in range(wave.first, wave.last + 1)):
                 _open_again(folder, wave)
         _take_in(folder)
+
+
+def _outside(manifest: pa.Table, waves: list[Wave]) -> pa.Table:
+    """The images that are in none of some waves."""
+    units = manifest["unit"].to_numpy()
+    inside = np.zeros(len(units), bool)
+    for wave in waves:
+        inside |= (units >= wave.first) & (units <= wave.last)
+    return manifest.filter(pa.array(~inside))
 
 
 def close_waves(folder: ResultsFolder) -> None:
@@ -192,7 +204,8 @@ def _join(parts: list[Place], wave: Wave, target: Path) -> None:
         for part in parts:
             group.append(read_rows([part]))
             rows_of_parts.append(group[-1].num_rows)
-            if sum(table.num_rows for table in group) >= ROWS_OF_A_GROUP:
+            rows, size = sum(table.num_rows for table in group), sum(table.nbytes for table in group)
+            if rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP:
                 _write_group(writer, group)
         _write_group(writer, group)
         first = times.index(min(times))

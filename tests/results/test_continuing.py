@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,12 +67,13 @@ def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
         ("model_sha256", "the weights have another content"),
         ("features_sha256", "the network of the features has another content"),
         ("code_sha256", "the file that makes the network has another content"),
-        ("manifest", "the dataset lists other images or labels"),
+        ("manifest", "the dataset lists other images or labels (--append takes images that were added)"),
     ],
 )
 def test_what_has_changed_is_named_and_nothing_is_touched(folder: ResultsFolder, name: str, said: str) -> None:
     folder.write_run({"config": {}, "identity": {"same": 0, name: 1}})
     before = folder.run.read_bytes()
+    said = re.escape(said)
     with pytest.raises(ResultsError, match=f"holds a run with other settings: {said}\\. Choose another --out, or"):
         start_or_continue(folder, read_manifest(folder.manifest), identity={"same": 0, name: 2}, description={})
     assert (folder.run.read_bytes(), len(folder.parts())) == (before, 2)

@@ -43,9 +43,10 @@ NAMES = ["part-000000-000003.parquet", "part-000004-000007.parquet", "part-00000
 
 @pytest.fixture(autouse=True)
 def _small_waves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waves, "IMAGES_OF_A_WAVE", IN_WAVE * IN_UNIT)
-    monkeypatch.setattr(waves, "LABELLED_IMAGES_OF_A_WAVE", IN_WAVE * IN_UNIT)
+    monkeypatch.setattr(waves, "UNITS_OF_A_WAVE", IN_WAVE)
+    monkeypatch.setattr(waves, "LABELLED_UNITS_OF_A_WAVE", IN_WAVE)
     monkeypatch.setattr(waves, "ROWS_OF_A_GROUP", 2 * IN_UNIT)
+    monkeypatch.setattr(waves, "BYTES_OF_A_GROUP", 0)
 
 
 @pytest.fixture(scope="module")
@@ -304,8 +305,8 @@ from oodray.datasets.manifest import read_manifest
 from oodray.results import waves
 from oodray.results.folder import ResultsFolder
 
-waves.IMAGES_OF_A_WAVE = waves.LABELLED_IMAGES_OF_A_WAVE = {IN_WAVE * IN_UNIT}
-waves.ROWS_OF_A_GROUP = {2 * IN_UNIT}
+waves.UNITS_OF_A_WAVE = waves.LABELLED_UNITS_OF_A_WAVE = {IN_WAVE}
+waves.ROWS_OF_A_GROUP, waves.BYTES_OF_A_GROUP = {2 * IN_UNIT}, 0
 folder = ResultsFolder(sys.argv[1])
 manifest = read_manifest(folder.manifest)
 print("at work", flush=True)
