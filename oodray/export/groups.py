@@ -22,8 +22,8 @@ from oodray.results.reading import RowGroup, few_rows, read_rows
 from oodray.results.rows import OK
 from oodray.storage.place import Place
 
-IMAGES_OF_A_GROUP = 64
-"""Images of a group; as many as a row group of a closed wave holds, so that one is seldom read for two groups."""
+IMAGES_OF_A_GROUP, UNITS_OF_A_GROUP = 64, 8
+"""What a group has at least: where units have one image each the first decides, where images are small the second."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def groups_of(folder: ResultsFolder, files: CountedFiles) -> list[Group]:
     Raises:
         ResultsError: the manifest cannot be read.
     """
-    units = max(1, -(-IMAGES_OF_A_GROUP // max(1, size_of_units(folder.manifest))))
+    units = max(UNITS_OF_A_GROUP, -(-IMAGES_OF_A_GROUP // max(1, size_of_units(folder.manifest))))
     parts: defaultdict[int, list[Place | RowGroup]] = defaultdict(list)
     for part in files.parts:
         first, last = part.units if isinstance(part, RowGroup) else _units_of(part)

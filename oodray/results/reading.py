@@ -143,7 +143,7 @@ def read_row(folder: ResultsFolder, unit: int, image_id: str, columns: list[str]
     """
     path = folder.file_of(unit) or folder.part(unit)
     if unit_of(path.name) == unit:
-        rows = read_rows([path], ["image_id", *columns])
+        rows = read_rows([path], [*dict.fromkeys(["image_id", *columns])])
         return rows.filter(pc.equal(rows["image_id"], pa.scalar(image_id))).slice(0, 1).select(columns)
     with _opened(path, _ROW_BUFFER) as file:
         for group in range(file.num_row_groups):

@@ -47,6 +47,9 @@ ROWS_OF_A_GROUP = 64
 BYTES_OF_A_GROUP = 2**24
 """A row group of a file, what is read and held in memory at once, ends where it has as many rows and as many bytes."""
 
+MOST_BYTES_OF_A_GROUP = 2**25
+"""At which it ends with fewer rows, too: where images keep maps, one is read without those of 63 others."""
+
 
 def waves_of(manifest: pa.Table) -> list[Wave]:
     """The waves of a run.
@@ -205,7 +208,7 @@ def _join(parts: list[Place], wave: Wave, target: Path) -> None:
             group.append(read_rows([part]))
             rows_of_parts.append(group[-1].num_rows)
             rows, size = sum(table.num_rows for table in group), sum(table.nbytes for table in group)
-            if rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP:
+            if (rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP) or size >= MOST_BYTES_OF_A_GROUP:
                 _write_group(writer, group)
         _write_group(writer, group)
         first = times.index(min(times))

@@ -311,8 +311,9 @@ def test_the_export_of_a_run_that_goes_on_continues(clean: Run, tmp_path: Path, 
 def test_groups_are_the_same_however_the_results_lie(
     clean: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With groups that the row groups of a wave do not match, and one image twice."""
+    """With groups that the row groups of a wave do not match."""
     monkeypatch.setattr("oodray.export.groups.IMAGES_OF_A_GROUP", 3)
+    monkeypatch.setattr("oodray.export.groups.UNITS_OF_A_GROUP", 1)
     folder, finish = going_on(clean, tmp_path / "run")
     export_run(folder, tmp_path / "to", "hf")
     finish()
