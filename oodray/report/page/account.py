@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oodray.analysis.images import ImageFacts
-from oodray.config import SETTINGS
+from oodray.config import NO_CHECKPOINT, SETTINGS
 from oodray.report.words import duration_text, rate_text
 from oodray.results.rows import STAGES
 from oodray.scores.registry import DEFAULT_SCORES
@@ -20,6 +20,10 @@ _STAGE_NAMES = {
     "cluster": "K-Means and scores",
     "finish": "rule, tallies, files",
 }
+
+
+_FURTHER = {"model": "members", "checkpoint": "member_checkpoints"}
+"""Options that can be repeated, and the setting that holds all their values but the first."""
 
 
 def command_of(run: Mapping[str, Any], out: str) -> list[str]:
@@ -36,14 +40,21 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
     if "imported" in run:
         words = ["oodray", "import-scores", str(run["imported"]["folder"]), "--dataset", str(config["dataset"])]
         words += ["--root", str(config["root"])] if config.get("root") else []
+        words += ["--name", str(config["scores"][0])] if config.get("scores") else []
         words += ["--resize", run["imported"]["resize"]] if run["imported"].get("resize") else []
         words += [f"--{switch}" for switch in ("negate", "blur") if run["imported"].get(switch)]
         return [*words, "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():
         value = "auto" if name == "tau" and config.get("tau_auto") else config.get(name)
+        further = config.get(_FURTHER.get(name, ""))
+        if further:
+            words += [word for one in (value, *further) for word in (setting.option, str(one or NO_CHECKPOINT))]
+            continue
         if value is None or value == setting.default or not setting.about.commands or _is_default(name, value):
             continue
+        if name == "workers" and config.get("fewest_workers"):
+            value = f"{config['fewest_workers']}:{value}"
         if isinstance(value, bool):
             yes, _, no = setting.option.partition("/")
             words += [yes if value else no]
