@@ -19,9 +19,9 @@ Command = Callable[..., None]
 WHAT, NETWORK, METHOD, WHERE, HOW = "What", "Network", "Method and scores", "Where", "How"
 
 _GROUPS = {
-    WHAT: ("dataset", "root", "split", "allow_outside_root"),
+    WHAT: ("dataset", "root", "split", "label_codes", "labels", "shard", "allow_outside_root"),
     NETWORK: ("model", "checkpoint", "flip", "scales", "mc_dropout", "feature_stage", "features", "dtype"),
-    WHERE: ("keep_maps",),
+    WHERE: ("keep_maps", "keep_features_gb"),
     HOW: ("batch_size", "threads", "image_timeout"),
 }
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -47,8 +47,8 @@ ROWS_OF_A_GROUP = 64
 BYTES_OF_A_GROUP = 2**24
 """A row group of a file, what is read and held in memory at once, ends where it has as many rows and as many bytes."""
 
-MOST_BYTES_OF_A_GROUP = 2**25
-"""At which it ends with fewer rows, too: where images keep maps, one is read without those of 63 others."""
+MOST_BYTES_OF_A_GROUP = 2**26
+"""It ends with the unit that brings it to so many, however few rows it has: kept maps can be megabytes each."""
 
 
 def waves_of(manifest: pa.Table) -> list[Wave]:
@@ -99,17 +99,21 @@ def _outside(manifest: pa.Table, waves: list[Wave]) -> pa.Table:
     return manifest.filter(pa.array(~inside))
 
 
-def close_waves(folder: ResultsFolder) -> None:
-    """Close every open wave that has all its units.
+def close_waves(folder: ResultsFolder, but: Collection[int] = ()) -> None:
+    """Close every open wave that has all its units, and none of some.
 
     Their parts stay for now, out of sight, as somebody may be about to list them; see `remove_closed_parts`.
+
+    Args:
+        folder: of the results.
+        but: units whose files will be written again.
 
     Raises:
         ResultsError: a file of a unit cannot be read.
         RunError: the folder cannot be written to.
     """
     for wave in folder.waves():
-        if folder.is_open(wave):
+        if folder.is_open(wave) and not any(unit in wave for unit in but):
             parts = _parts(folder, wave)
             if len(parts) == len(wave):
                 _close(folder, wave, parts)
@@ -146,10 +150,12 @@ class Closing:
 
     Args:
         folder: of the results.
+        tried_again: units of which some images are computed again. They have files from the start, so their waves are
+            closed at the end alone.
     """
 
-    def __init__(self, folder: ResultsFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: ResultsFolder, tried_again: Collection[int] = ()) -> None:
+        self._folder, self._tried_again = folder, frozenset(tried_again)
         self._until_next = max(map(len, folder.waves()), default=0)
         self._between = self._until_next
         self._thread = ThreadPoolExecutor(1, "close waves")
@@ -181,7 +187,7 @@ class Closing:
 
     def _close(self) -> None:
         remove_closed_parts(self._folder)  # those of the last time
-        close_waves(self._folder)
+        close_waves(self._folder, self._tried_again)
 
 
 def _parts(folder: ResultsFolder, wave: Wave) -> list[Place]:

@@ -256,7 +256,7 @@ def test_what_is_said(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
         ({"fit": None, "reference_gap": 2}, "--reference-gap 2 goes with --fit self"),
         ({"fit": None, "reference_images": 2}, "--reference-images 2 goes with --fit self"),
         ({"scores": "vim"}, "--fit self gives knn and novelty; vim needs statistics of in-distribution images"),
-        ({"tau": "auto"}, "--tau auto takes the tau of a fit"),
+        ({"tau": "auto"}, "--tau auto needs images that hold nothing unknown"),
         ({"refine": "guide"}, "refine must be guided or bilateral, with a radius"),
         ({"keep_features_gb": -1.0}, "keep_features_gb must be a number of GB"),
         ({"fit": None, "scores": "novelty"}, "the score novelty needs statistics"),
