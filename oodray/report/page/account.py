@@ -41,6 +41,8 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
         words = ["oodray", "import-scores", str(run["imported"]["folder"]), "--dataset", str(config["dataset"])]
         words += ["--root", str(config["root"])] if config.get("root") else []
         words += ["--name", str(config["scores"][0])] if config.get("scores") else []
+        for setting in (SETTINGS[name] for name in ("split", "label_codes", "labels") if config.get(name)):
+            words += [setting.option, str(config[setting.name])]
         words += ["--resize", run["imported"]["resize"]] if run["imported"].get("resize") else []
         words += [f"--{switch}" for switch in ("negate", "blur") if run["imported"].get(switch)]
         return [*words, "--out", out]

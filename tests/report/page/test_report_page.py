@@ -339,8 +339,10 @@ def test_the_command_names_all_networks_and_their_weights() -> None:
 
 def test_the_command_of_an_import_names_its_score() -> None:
     imported = {"folder": "maps", "resize": None, "negate": True, "blur": False}
-    words = command_of({"config": {"dataset": "ade-ood", "scores": ["my method"]}, "imported": imported}, "out")
+    config = {"dataset": "folder", "scores": ["my method"], "label_codes": "2=ood"}
+    words = command_of({"config": config, "imported": imported}, "out")
     assert words[words.index("--name") + 1] == "my method"
+    assert words[words.index("--label-codes") + 1] == "2=ood"
     assert "--negate" in words
 
 
