@@ -38,14 +38,7 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
     """
     config = run["config"]
     if "imported" in run:
-        words = ["oodray", "import-scores", str(run["imported"]["folder"]), "--dataset", str(config["dataset"])]
-        words += ["--root", str(config["root"])] if config.get("root") else []
-        words += ["--name", str(config["scores"][0])] if config.get("scores") else []
-        for setting in (SETTINGS[name] for name in ("split", "label_codes", "labels") if config.get(name)):
-            words += [setting.option, str(config[setting.name])]
-        words += ["--resize", run["imported"]["resize"]] if run["imported"].get("resize") else []
-        words += [f"--{switch}" for switch in ("negate", "blur") if run["imported"].get(switch)]
-        return [*words, "--out", out]
+        return [*_import_command(run), "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():
         value = "auto" if name == "tau" and config.get("tau_auto") else config.get(name)
@@ -63,6 +56,17 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
         else:
             words += [setting.option, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
     return [*words, "--out", out]
+
+
+def _import_command(run: Mapping[str, Any]) -> list[str]:
+    config, imported = run["config"], run["imported"]
+    words = ["oodray", "import-scores", str(imported["folder"]), "--dataset", str(config["dataset"])]
+    words += ["--root", str(config["root"])] if config.get("root") else []
+    words += ["--name", str(config["scores"][0])] if config.get("scores") else []
+    for name in ("split", "label_codes", "labels"):
+        words += [SETTINGS[name].option, str(config[name])] if config.get(name) else []
+    words += ["--resize", imported["resize"]] if imported.get("resize") else []
+    return words + [f"--{switch}" for switch in ("negate", "blur") if imported.get(switch)]
 
 
 def shell_lines(words: Sequence[str]) -> str:
