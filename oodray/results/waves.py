@@ -13,7 +13,6 @@ In an object store there are no links, and units keep files of their own.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -33,7 +32,7 @@ from oodray.results.encoding import rows_writer, write_rows
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows, row_groups
-from oodray.storage.atomic import replacing
+from oodray.storage.atomic import NO_LINKS, replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
@@ -44,14 +43,11 @@ much of 65,536 that are small."""
 LABELLED_UNITS_OF_A_WAVE = 128
 """The same where images have labels, and with them tallies of 100 to 300 KB."""
 
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""What a drive without links answers where one is made."""
-
 ROWS_OF_A_GROUP = 64
 BYTES_OF_A_GROUP = 2**24
 """A row group of a file, what is read and held in memory at once, ends where it has as many rows and as many bytes."""
 
-MOST_BYTES_OF_A_GROUP = 2**28
+MOST_BYTES_OF_A_GROUP = 2**26
 """It ends with the unit that brings it to so many, however few rows it has: kept maps can be megabytes each."""
 
 
@@ -244,7 +240,7 @@ def _link(folder: ResultsFolder, wave: Wave) -> bool:
     try:
         temporary.symlink_to(hidden.name)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         hidden.rmdir()
         return False

@@ -149,10 +149,10 @@ def test_every_control_is_used(browser: Browser, report: Path) -> None:
     page.find("#search").clear()
     page.slide("#search", "")  # type: ignore[arg-type]
 
-    curve = "[...document.querySelectorAll('#pr [id$=\"--curve-ratio\"]')].map((line) => line.style.display)"
-    page.find('[data-curve="ratio"]').click()
+    curve = "[...document.querySelectorAll('#pr [id$=\"--curve-0\"]')].map((line) => line.style.display)"
+    page.find('[data-curve="0"]').click()
     assert set(page.run(curve)) == {"none"}
-    page.find('[data-curve="ratio"]').click()
+    page.find('[data-curve="0"]').click()
     assert set(page.run(curve)) == {""}
     for section in ("curves", "histograms"):
         page.find(f'[data-log="#{section}"]').click()
