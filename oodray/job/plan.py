@@ -197,11 +197,15 @@ def complete(
     wait_for_room(config, on_wait)
     device = choose_device(config)
     dtype = choose_dtype(config.dtype, model, device.kind)
+    fit = None if config.fit is None else Fit(config.fit)
+    known = {} if fit is None else model.identity()
+    if fit is not None:
+        fit.require_network(network_identity(known))
     with ThreadPoolExecutor(1, "draw") as thread:
         # From here on nothing refuses the request any more.
         drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
         on_network(network_of(model, device.kind, dtype))
-        sha256 = model.weights_sha256()
+        sha256 = known.get("model_sha256") or model.weights_sha256()
         manifest = drawn.result() if drawn else request.manifest
         assert manifest is not None, "images that are not listed are drawn"
     warnings = (
@@ -212,8 +216,7 @@ def complete(
         dtype_warning(dtype, device.kind),
         *request.warnings,
     )
-    fit = None if config.fit is None else Fit(config.fit)
-    plan = Plan(
+    return Plan(
         config=replace(
             config,
             root=str(request.root),
@@ -234,9 +237,6 @@ def complete(
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
     )
-    if fit is not None:
-        fit.require_network(network_identity(plan.identity()))
-    return plan
 
 
 def resolve_network(layers: Layers) -> ModelSource:

@@ -169,8 +169,10 @@ def cluster_images(
     """Confidence, pixel scores and clusters of images, from what a network said of them; `head` is its classifier."""
     start = time.perf_counter()
     try:
-        maps = [maps_of(*pair, scores, head) for pair in zip(images, segmentations, strict=True)]
-        classes = [_kept_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
+        maps = [
+            maps_of(*pair, scores, head, with_classes=settings.keep_maps)
+            for pair in zip(images, segmentations, strict=True)
+        ]
         clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = _failure("clustering failed", error)
@@ -178,10 +180,10 @@ def cluster_images(
         seconds = (time.perf_counter() - start) / len(images)
         return [
             replace(
-                _segmented(image, of_pixels, scores, of_clusters, settings, predicted),
+                _segmented(image, of_pixels, scores, of_clusters, settings),
                 seconds_cluster=seconds,
             )
-            for image, of_pixels, of_clusters, predicted in zip(images, maps, clusters, classes, strict=True)
+            for image, of_pixels, of_clusters in zip(images, maps, clusters, strict=True)
         ]
     if len(images) == 1:
         return [_failed(images[0], failure)]
@@ -189,13 +191,12 @@ def cluster_images(
     return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _segmented(  # noqa: PLR0917
+def _segmented(
     image: DecodedImage,
     maps: PixelMaps,
     scores: Sequence[PixelScore],
     clusters: list[ClusterMap],
     settings: MethodSettings,
-    classes: NDArray[np.int16] | None = None,
 ) -> SegmentedImage:
     # Only pooled scores look at regions, which the last stage brings to the size of the image for the rule.
     pooled = any(score.source is not score for score in scores)
@@ -217,18 +218,8 @@ def _segmented(  # noqa: PLR0917
             for score in scores
         ],
         cluster_maps=clusters,
-        classes=classes,
+        classes=maps.classes,
     )
-
-
-def _kept_classes(
-    image: DecodedImage, segmentation: Segmentation, settings: MethodSettings
-) -> NDArray[np.int16] | None:
-    if not settings.keep_maps:
-        return None
-    from oodray.scores.maps import predicted_classes
-
-    return predicted_classes(segmentation.per_pixel, *image.size)
 
 
 def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:
@@ -244,9 +235,14 @@ def head_of(segmenter: Segmenter) -> Head | None:
 
 
 def maps_of(
-    image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore], head: Head | None
+    image: DecodedImage,
+    segmentation: Segmentation,
+    scores: Sequence[PixelScore],
+    head: Head | None,
+    *,
+    with_classes: bool = False,
 ) -> PixelMaps:
-    """Confidence and scores of every pixel of an image.
+    """Confidence and scores of every pixel of an image, and its classes where they are asked for.
 
     Raises:
         ImageError: a value is NaN or infinite.
@@ -254,8 +250,9 @@ def maps_of(
     from oodray.scores.maps import pixel_maps
 
     segmentation.refuse_scores({score.name: score.needs for score in scores})
-    features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
-    return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+    features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input, image.rgb)
+    given = segmentation.per_pixel
+    return pixel_maps(given, *image.size, scores, features, known=segmentation.scores, with_classes=with_classes)
 
 
 def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:

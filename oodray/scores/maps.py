@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oodray.errors import ImageError
 from oodray.scores.queries import Queries
-from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore, QueryMapScore
+from oodray.scores.score import FeatureScore, ImageFeatures, ImageScore, PixelScore, QueryMapScore
 from oodray.scores.strips import Strip, strips
 
 
@@ -23,10 +23,12 @@ class PixelMaps:
     Attributes:
         confidence: float16, m (eq. 1); zeros are +0.
         scores: float32, of the source of each score, by its name.
+        classes: int16, the likeliest class, the first of equal ones; None where it was not asked for.
     """
 
     confidence: NDArray[np.float16]
     scores: dict[str, NDArray[np.float32]]
+    classes: NDArray[np.int16] | None = None
 
     def of(self, score: PixelScore, regions: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """A score of every pixel, pooled over regions where it is a pooled one.
@@ -48,6 +50,7 @@ def pixel_maps(
     features: ImageFeatures | None = None,
     *,
     known: Mapping[str, Tensor] | None = None,
+    with_classes: bool = False,
 ) -> PixelMaps:
     """Confidence and scores of every pixel of an image.
 
@@ -72,25 +75,31 @@ def pixel_maps(
     _check_arguments(logits, height, width)
     sources = list({score.source.name: score.source for score in scores}.values())
     computed = [score for score in sources if score.name not in (known or {})]
-    planes = {score: _planes(score, features) for score in computed if isinstance(score, FeatureScore)}
+    planes = {
+        score: score.planes(_known_features(score, features)) for score in computed if isinstance(score, FeatureScore)
+    }
     of_queries = [score for score in computed if isinstance(score, QueryMapScore)]
     whole = any(score.uses_whole_image() for score in computed)
     confidence, classes = [], []
     values: list[list[Tensor]] = [[] for _ in computed]
     for strip in strips(logits, height, width, planes, of_queries):
         confidence.append(_rounded(strip.confidence))
-        if whole:
+        if whole or with_classes:
             classes.append(strip.classes)
         for found, score in zip(values, computed, strict=True):
             found.append(_of_strip(score, strip))
     rounded = torch.cat(confidence).cpu().numpy()
     _require_finite("confidence", rounded, "in float16, beyond 65504 is infinite")
-    predicted = torch.cat(classes) if whole else torch.empty(0)
+    predicted = torch.cat(classes) if classes else torch.empty(0)
     maps = dict(known or {})
     for score, found in zip(computed, values, strict=True):
         joined = torch.cat(found)
-        maps[score.name] = score.finish(joined, predicted) if score.uses_whole_image() else joined
-    return PixelMaps(rounded, {score.name: _finished(score.name, maps[score.name]) for score in sources})
+        if isinstance(score, ImageScore):
+            maps[score.name] = score.of_image(joined, _known_features(score, features))
+        else:
+            maps[score.name] = score.finish(joined, predicted) if score.uses_whole_image() else joined
+    finished = {score.name: _finished(score.name, maps[score.name]) for score in sources}
+    return PixelMaps(rounded, finished, predicted.cpu().numpy() if with_classes else None)
 
 
 def _finished(name: str, values: Tensor) -> NDArray[np.float32]:
@@ -125,10 +134,10 @@ def _check_arguments(logits: Tensor | Queries, height: int, width: int) -> None:
         raise ValueError(f"the image must have a pixel, not {height} x {width}")
 
 
-def _planes(score: FeatureScore, features: ImageFeatures | None) -> Tensor:
+def _known_features(score: PixelScore, features: ImageFeatures | None) -> ImageFeatures:
     if features is None:
         raise ValueError(f"the score {score.name} needs features")
-    return score.planes(features)
+    return features
 
 
 def _of_strip(score: PixelScore, strip: Strip) -> Tensor:

@@ -96,6 +96,23 @@ def test_a_fit_of_another_network_is_refused(
         Run(tiny_dataset, tmp_path / "out", fit=str(fit.folder.path))
 
 
+def test_a_fit_of_another_network_is_refused_before_scenes_are_drawn(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(TESTS)
+    with pytest.raises(ConfigError, match="is of another network"):
+        oodray.run(
+            dataset="demo",
+            model="fakes:colours",
+            tau=1.0,
+            fit=str(fit.folder.path),
+            out=tmp_path / "out",
+            executor="local",
+            progress=False,
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_no_fit(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"is not a fit: it has no fit\.json\. `oodray fit"):
         oodray.detect(np.zeros((32, 32, 3), np.uint8), oodray.load(MODEL), fit=tmp_path)
