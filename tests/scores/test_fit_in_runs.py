@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,28 @@ def test_neighbours_may_be_those_by_direction(fit: Fit) -> None:
     expected = np.sort(1 - ours @ theirs.T, axis=1)[:, :3].mean(1)
     assert cosine.scores["knn"].min() >= expected.min() - 1e-5
     assert cosine.scores["knn"].max() <= expected.max() + 1e-5
+
+
+def test_superpixels_are_fitted_where_they_are_asked_for(fit: Fit, tmp_path: Path) -> None:
+    """A finished fit gets them from its statistics."""
+    pytest.importorskip("skimage", reason="scikit-image is an extra: pip install 'oodray[slic]'")
+    assert "suplid" not in fit.names
+    folder = Path(shutil.copytree(fit.folder.path, tmp_path / "FIT"))
+    more = oodray.fit(
+        dataset="folder",
+        root=str(fit.folder.path.parent / "images"),
+        model=MODEL,
+        out=folder,
+        bank=200,
+        scores="suplid",
+        executor="local",
+        progress=False,
+    )
+    assert {*more.names} == {*fit.names, "suplid"}
+    image = np.random.default_rng(1).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    found = oodray.detect(image, oodray.load(MODEL), fit=folder, scores="suplid").scores["suplid"]
+    assert np.isfinite(found).all()
+    assert len(np.unique(found)) > 100
 
 
 def test_a_score_that_needs_a_fit_says_so() -> None:
