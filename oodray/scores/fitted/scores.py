@@ -290,7 +290,7 @@ class Search:
 
     Args:
         fit: that holds the bank.
-        metric: of `oodray.scores.fitted.neighbours.METRICS`.
+        metric: of `oodray.config.KNN_METRICS`.
         without_own: leave out the vectors of the image itself.
     """
 

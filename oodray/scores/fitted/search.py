@@ -20,6 +20,9 @@ from oodray.scores.fitted.scan import scanned
 BLOCKS = (16384, 8192)
 """Vectors and queries of a product of torch."""
 
+INDEXED = 1024
+"""Vectors that are summed at a time."""
+
 GROUP = 32
 """Rows of which the least is found first. The k nearest lie in the k groups with the least ones, so that no more than
 these are looked through one by one."""
@@ -48,9 +51,15 @@ class Index:
         """
         if vectors.ndim != 2 or not vectors.numel() or vectors.dtype != torch.float32:
             raise ValueError(f"vectors must be float32 (N, D), not {vectors.dtype} {tuple(vectors.shape)}")
-        blocks = torch.split(vectors, 4096)
-        centre = (torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(vectors)).float()
-        norms = torch.cat([(block - centre).square().sum(1) for block in blocks])
+        # Into memory that is there: a list of small results between large ones, which are freed, would spread over it.
+        total = vectors.new_zeros(vectors.shape[1], dtype=torch.float64)
+        norms = vectors.new_empty(len(vectors))
+        blocks = torch.split(vectors, INDEXED)
+        for block in blocks:
+            total += block.sum(0, dtype=torch.float64)
+        centre = (total / len(vectors)).float()
+        for block, of_block in zip(blocks, torch.split(norms, INDEXED), strict=True):
+            torch.sum((block - centre).square_(), 1, out=of_block)
         return cls(vectors, centre, norms)
 
 
