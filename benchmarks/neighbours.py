@@ -122,7 +122,10 @@ def run() -> dict[str, Measured]:
     # The first turn warms up.
     return {
         name: Measured(
-            *([turn[nth] for turn in turns[1:]] for nth in (0, 1)), max(turn[2] for turn in turns), turns[-1][3]
+            seconds=[turn[0] for turn in turns[1:]],
+            of_cpu=[turn[1] for turn in turns[1:]],
+            memory=max(turn[2] for turn in turns),
+            distances=turns[-1][3],
         )
         for name, turns in answers.items()
     }
