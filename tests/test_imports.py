@@ -19,7 +19,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records", "yaml_text"},
+    {"storage", "settings", "ranges", "records", "yaml_text", "phases"},
     {"config"},
     {"metrics"},
     {"scores"},

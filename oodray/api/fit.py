@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from oodray.api.calibrate import check_quantile, in_distribution_layers
-from oodray.api.start import plain, planned
+from oodray.api.execution import plain, planned
 from oodray.config import read_settings
 from oodray.errors import ConfigError
 from oodray.job.process_memory import set_up_process

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from oodray.errors import ConfigError
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.head import ReactParameters, fit_react
 from oodray.scores.fitted.mahalanobis import MahalanobisParameters, fit_mahalanobis
 from oodray.scores.fitted.mixture import MixtureParameters, fit_mixture
 from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, SearchParameters, fit_cdnp, fit_search
+from oodray.scores.fitted.novelty import LeftOut, NoveltyParameters, fit_novelty
 from oodray.scores.fitted.scores import FITTED_SCORES, scores_with
-from oodray.scores.fitted.settings import FitSettings
+from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
 from oodray.scores.fitted.subspace import NecoParameters, VimParameters, fit_neco, fit_vim
 from oodray.scores.fitted.sums import Sums
@@ -94,6 +97,10 @@ def _fit_cdnp(of: _Statistics) -> CdnpParameters:
     return fit_cdnp(of.sums, Neighbours.of(of.bank, of.search))
 
 
+def _fit_novelty(of: _Statistics) -> NoveltyParameters:
+    return fit_novelty(of.bank, Neighbours.of(of.bank, of.search))
+
+
 def _require_activations(of: _Statistics) -> None:
     """For scores that fit nothing, but need the same activations as `react`."""
     fit_react(of.bank)
@@ -106,6 +113,7 @@ _WAYS: dict[str, Callable[[_Statistics], Any]] = {
     "mahalanobis++": lambda of: fit_mahalanobis(of.sums, directions=True),
     "knn": lambda of: of.search,
     "cdnp": _fit_cdnp,
+    "novelty": _fit_novelty,
     "vim": lambda of: fit_vim(of.sums, of.bank),
     "neco": lambda of: fit_neco(of.sums, of.bank),
     "gmm": lambda of: fit_mixture(of.bank, seed=of.settings.seed),
@@ -123,6 +131,7 @@ KINDS: dict[str, type] = {
         MahalanobisParameters,
         SearchParameters,
         CdnpParameters,
+        NoveltyParameters,
         VimParameters,
         NecoParameters,
         MixtureParameters,
@@ -134,7 +143,28 @@ KINDS: dict[str, type] = {
 """Parameters by the name that a fit gives them."""
 
 
+def fit_of_self(bank: Bank, left_out: LeftOut) -> Fitted:
+    """What the images of a run itself are enough for, of their bank alone.
+
+    Args:
+        bank: of the images.
+        left_out: the images whose vectors one of an image is not compared with.
+
+    Raises:
+        ValueError: the bank is empty.
+    """
+    nothing = np.zeros((0, bank.features.shape[1]))
+    search = SearchParameters(np.zeros(0, np.int64), nothing, nothing)
+    parameters = fit_novelty(bank, Neighbours.of(bank, search), left_out)
+    remark = _remark(parameters)
+    return Fitted(
+        {"knn": search, "novelty": parameters}, list(OF_SELF), remarks={} if remark is None else {"novelty": remark}
+    )
+
+
 def _remark(parameters: Any) -> str | None:
+    if isinstance(parameters, NoveltyParameters) and parameters.constant:
+        return f"{' and '.join(parameters.constant)} does not vary between 16 and 84 % of the features: its z is 0"
     if isinstance(parameters, MahalanobisParameters) and parameters.shrinkage:
         return (
             f"the covariance of the features is singular: it was shrunk, {parameters.shrinkage:g} of it replaced by a "

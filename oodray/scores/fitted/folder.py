@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from oodray.errors import ConfigError, ResultsError
 from oodray.metrics.scales import Scale, scale_named
 from oodray.scores.fitted.bank import Bank
-from oodray.scores.fitted.settings import FitSettings
+from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.sums import Sums
 from oodray.scores.maskomaly import QueryUse
 from oodray.storage.atomic import replacing
@@ -77,7 +77,7 @@ class FitFolder:
         self,
         identity: Mapping[str, Any],
         settings: FitSettings,
-        sums: Sums,
+        sums: Sums | None,
         bank: Bank,
         parameters: Mapping[str, Any],
         *,
@@ -89,7 +89,7 @@ class FitFolder:
         Args:
             identity: the network, the dataset and the settings that decide a number.
             settings: of the fit.
-            sums: over all images.
+            sums: over all images; None where there are none.
             bank: of all images.
             parameters: of each score, dataclasses by name.
             queries: what all images make of the queries of a mask classifier.
@@ -109,7 +109,9 @@ class FitFolder:
                 else:
                     scalars[name][field.name] = value
         of_queries = {} if queries is None else queries.to_arrays()
-        write_arrays(self.statistics, sums.to_arrays() | {f"queries/{name}": of_queries[name] for name in of_queries})
+        if sums is not None:
+            named = {f"queries/{name}": of_queries[name] for name in of_queries}
+            write_arrays(self.statistics, sums.to_arrays() | named)
         write_arrays(self.bank, bank.to_arrays())
         write_arrays(self.scores, arrays)
         content = {
@@ -126,25 +128,61 @@ class FitFolder:
             temporary.write_text(text + "\n", encoding="utf-8")
 
 
+class OwnReference:
+    """What a run's own images will give, before they have: for names of scores alone."""
+
+    names = ("novelty",)
+
+    def require(self, name: str) -> None:
+        """Refuse a score that the images of a run do not give.
+
+        Raises:
+            ConfigError: naming it.
+        """
+        if name not in OF_SELF:
+            raise ConfigError(
+                f"--fit self gives {' and '.join(OF_SELF)}; {name} needs statistics of in-distribution images: "
+                "`oodray fit` makes them, then pass --fit FIT"
+            )
+
+
 class Fit:
     """A fit, read as far as it is asked for.
 
     Args:
         path: of its folder.
 
+        bank: its bank, where it has been read already.
+
     Raises:
         ResultsError: there is no fit.
     """
 
-    def __init__(self, path: str | Place) -> None:
+    def __init__(self, path: str | Place, bank: Bank | None = None) -> None:
         self.folder = FitFolder(path)
         self.content = self.folder.read()
         self.settings = FitSettings(**self.content["settings"])
+        if bank is not None:
+            self.bank = bank
 
     @property
     def tau(self) -> float:
-        """The threshold below which a pixel is unsure, a low quantile of in-distribution confidences."""
+        """The threshold below which a pixel is unsure, a low quantile of in-distribution confidences.
+
+        Raises:
+            ConfigError: it is the reference of a run, which has none.
+        """
+        if "calibration" not in self.content:
+            raise ConfigError(
+                f"{self.folder.path} is the reference of a run, which has no tau: pass --tau X, or a fit of "
+                "in-distribution images"
+            )
         return float(self.content["calibration"]["tau"])
+
+    @property
+    def of_run(self) -> bool:
+        """Whether it is the reference that a run made of its own images: no image is compared with itself."""
+        return "reference" in self.content
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,7 +196,8 @@ class Fit:
             ResultsError: a file is not there.
         """
         digest = hashlib.sha256()
-        for path in (self.folder.fit, self.folder.statistics, self.folder.bank, self.folder.scores):
+        statistics = () if self.of_run else (self.folder.statistics,)
+        for path in (self.folder.fit, *statistics, self.folder.bank, self.folder.scores):
             try:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
             except OSError as error:
@@ -239,7 +278,7 @@ class Fit:
             raise ConfigError(f"the fit {self.folder.path} has no {name}: {reason}")
         raise ConfigError(
             f"the fit {self.folder.path} has no {name}, it holds {', '.join(self.names)}: "
-            f"run `oodray fit` with --scores {name} and another --out"
+            f"the same `oodray fit` with --scores {name} adds it, without another pass over the images"
         )
 
     def require_network(self, network: Mapping[str, Any]) -> None:
@@ -253,9 +292,9 @@ class Fit:
         """
         ours = self.content["identity"]
         differences = [
-            f"{_NETWORK[name]} was {ours.get(name)!r}, is {value!r}"
+            f"{_NETWORK[name]} was {ours.get(name, _ONE_PASS.get(name))!r}, is {value!r}"
             for name, value in network.items()
-            if name in _NETWORK and ours.get(name) != value
+            if name in _NETWORK and ours.get(name, _ONE_PASS.get(name)) != value
         ]
         if differences:
             raise ConfigError(
@@ -278,7 +317,14 @@ _NETWORK = {
     "code_sha256": "the sha256 of the file that makes it",
     "features_sha256": "the sha256 of the network of the features",
     "feature_stage": "the feature stage",
+    "members_sha256": "the sha256 of the further networks",
+    "flip": "--flip",
+    "scales": "--scales",
+    "mc_dropout": "--mc-dropout",
 }
+
+_ONE_PASS: dict[str, Any] = {"members_sha256": [], "flip": False, "scales": [], "mc_dropout": 0}
+"""What a network is asked by itself, once for an image."""
 
 
 def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,7 +333,7 @@ def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     A network without a file has its name alone.
     """
     named = identity["model_sha256"] is None and identity["code_sha256"] is None
-    return {name: identity[name] for name in _NETWORK if named or name != "model"}
+    return {name: (_ONE_PASS | dict(identity))[name] for name in _NETWORK if named or name != "model"}
 
 
 def write_arrays(target: Place, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -35,14 +35,25 @@ def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
     if name.startswith("mahalanobis"):
         return Positive(float(len(sums.feature_products)))  # the mean of squared distances to the own class
     if name == "knn":
-        return Positive(_rounded(math.sqrt(max(float(np.trace(sums.covariance())), 1e-30))))
+        return _of_spread(float(np.trace(sums.covariance())))
     if name in _MEASURED:
         return _as_measured(_MEASURED[name](bank, parameters))
     if name == "maskomaly":
         return MASKOMALY_SCALE
-    if name in ("sml", "sml-smoothed", "neco", "cdnp"):
+    if name in ("sml", "sml-smoothed", "neco", "cdnp", "novelty"):
         return Real(0.0, 1.0)
     return Real(0.0, _rounded(max(sums.m.deviation, 1e-6)))
+
+
+def scales_of_self(bank: Bank) -> dict[str, Scale]:
+    """The scales of the scores that a bank of the run's own images gives."""
+    spread = float(bank.features.var(0, dtype=np.float64).sum())
+    return {"knn": _of_spread(spread), "novelty": Real(0.0, 1.0)}
+
+
+def _of_spread(variance: float) -> Scale:
+    """That of distances between features, from the sum of their variances."""
+    return Positive(_rounded(math.sqrt(max(variance, 1e-30))))
 
 
 def _of_mixture(bank: Bank, parameters: Any) -> NDArray[np.float64]:

@@ -8,6 +8,10 @@ LABELS = ("predicted", "true")
 """Whose classes the statistics go by."""
 
 
+OF_SELF = ("knn", "novelty")
+"""Scores that a bank of the run's own images is enough for."""
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """The settings of a fit.

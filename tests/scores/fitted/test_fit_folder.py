@@ -133,6 +133,25 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         fit.require_network(network_identity(IDENTITY | {"feature_stage": 3}))
 
 
+@pytest.mark.parametrize(
+    ("passes", "message"),
+    [
+        ({"flip": True}, "--flip was False, is True"),
+        ({"scales": [0.75, 1.0]}, r"--scales was \[\], is \[0.75, 1.0\]"),
+        ({"mc_dropout": 8}, "--mc-dropout was 0, is 8"),
+        ({"members_sha256": [["cd34", None]]}, "the sha256 of the further networks was"),
+    ],
+    ids=["flip", "scales", "dropout", "members"],
+)
+def test_a_network_that_is_asked_in_another_way_is_refused(
+    passes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """Its logits are logarithms of mean probabilities."""
+    fit = Fit(written(tmp_path).path)
+    with pytest.raises(ConfigError, match=message):
+        fit.require_network(network_identity(IDENTITY | passes))
+
+
 def test_a_network_without_files_has_its_name() -> None:
     nameless = IDENTITY | {"model_sha256": None}
     assert network_identity(nameless)["model"] == "internimage-l"
@@ -143,7 +162,7 @@ def test_what_a_fit_lacks_is_refused_by_name(tmp_path: Path) -> None:
     fit = Fit(written(tmp_path, names=("sml", "react")).path)
     with pytest.raises(ConfigError, match=r"has no react: .*offers no head\(features\)"):
         fit.parameters("react")
-    with pytest.raises(ConfigError, match="has no vim, it holds sml: run `oodray fit` with --scores vim"):
+    with pytest.raises(ConfigError, match="has no vim, it holds sml: the same `oodray fit` with --scores vim adds it"):
         fit.parameters("vim")
 
 
