@@ -84,6 +84,8 @@ def pixel_maps(
     >>> maps = pixel_maps(torch.tensor([[[2.0]], [[0.0]]]), 1, 2, [MaxLogit()])
     >>> maps.confidence.tolist(), maps.scores["max-logit"].tolist()
     ([[2.0, 2.0]], [[-2.0, -2.0]])
+    >>> pixel_maps(torch.tensor([[[2.0, -1.0]], [[0.0, 3.0]]]), 1, 2, [], with_classes=True).classes.tolist()
+    [[0, 1]]
     """
     _check_arguments(logits, height, width)
     sources = list({score.source.name: score.source for score in scores}.values())
@@ -119,25 +121,6 @@ def _finished(name: str, values: Tensor) -> NDArray[np.float32]:
     found: NDArray[np.float32] = (values.float() + 0.0).cpu().numpy()  # -0 becomes +0
     _require_finite(name, found, "in float32")
     return found
-
-
-@torch.no_grad()
-def predicted_classes(logits: Tensor | Queries, height: int, width: int) -> NDArray[np.int16]:
-    """The likeliest class of every pixel of the image, the first of equal ones.
-
-    Args:
-        logits: `(C, h, w)`, or queries, as of `pixel_maps`.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-
-    Returns:
-        `(height, width)` int16.
-
-    >>> predicted_classes(torch.tensor([[[2.0, -1.0]], [[0.0, 3.0]]]), 1, 2).tolist()
-    [[0, 1]]
-    """
-    _check_arguments(logits, height, width)
-    return torch.cat([strip.classes for strip in strips(logits, height, width)]).cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
