@@ -16,9 +16,6 @@ from oodray.storage.place import Place, storage_path
 if TYPE_CHECKING:
     from rich.console import Console
 
-PAGE = "report.html"
-"""Name of the page in the results folder."""
-
 _SECONDS_BETWEEN_LINES = 10
 
 
@@ -48,7 +45,7 @@ def write_run_report(
     """
     folder = ResultsFolder(out)
     folder.read_run()
-    target = folder.path / PAGE if page is None else storage_path(page)
+    target = folder.report if page is None else storage_path(page)
     lines = _Lines(terminal or silent_console())
     maps = recomputed_maps(folder) if recompute else kept_maps(folder)
     return write_report(folder, target, most=images, resamples=bootstrap, maps=maps, on_image=lines.update)

@@ -168,13 +168,14 @@ class Run:
         convention that the other arguments make, if any is given; without any of them, for the default convention.
 
         Args:
-            like: evaluators to measure as: smiyc, fishyscapes, ade-ood, ood-metrics, pebal, bravo.
+            like: evaluators to measure as, such as "smiyc"; `oodray evaluate --help` names them all.
             bootstrap: how often to draw the images anew, for 95 % intervals: the columns that end in `_low`, `_high`.
             pooling: "dataset" pools all pixels, "image" takes the mean over images.
             ap_rule: area of the AP, "step" or "trapezoid".
-            fpr_rule: where the FPR is read: ">=", ">", "nearest" or "linear".
+            fpr_rule: where the FPR is read: ">=", ">", "nearest", "nearest-last" or "linear".
             tpr: level of a second FPR, the column `fpr_at_tpr`.
-            lacking: what becomes of images without OoD or without in-distribution pixels: "keep", "drop", "refuse".
+            lacking: what becomes of images without OoD or without in-distribution pixels: "keep", "drop",
+                "drop-without-ood" or "refuse".
 
         Raises:
             ConfigError: an argument has a value that it cannot have.

@@ -15,7 +15,7 @@ from oodray.config import SELF
 from oodray.datasets.manifest import draw_images
 from oodray.datasets.sequence import Sequences
 from oodray.errors import ResultsError, RunError
-from oodray.job.fitting import streamed
+from oodray.job.fitting import gathered
 from oodray.job.passes import FirstPass, kept_folder
 from oodray.job.pipeline import Executor, Job
 from oodray.job.plan import Plan
@@ -23,10 +23,9 @@ from oodray.job.run import description
 from oodray.job.units import UnitDone
 from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import finished_units
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.folder import Fit, FitFolder
-from oodray.scores.fitted.parts import Adding, PartsFolder
+from oodray.scores.fitted.parts import PartsFolder
 from oodray.scores.fitted.settings import FitSettings
 from oodray.storage.place import Place, remove_folder
 from oodray.storage.remote import is_remote
@@ -96,13 +95,7 @@ def make_reference(
         ConfigError: the cluster cannot have the workers, or a machine does not see a file.
         RunError: the pass fails, all images failing included.
     """
-    units = len(set(job.plan.manifest["unit"].to_pylist()))
-    adding = Adding(PartsFolder(job.folder.path))
-    for done in streamed(job, executor, on_start):
-        on_unit(done)
-        adding.take({*finished_units(job.folder)})
-    adding.take({*finished_units(job.folder)})
-    bank = adding.total(units).bank
+    bank = gathered(job, executor, on_unit, on_start).bank
     if bank is None or not len(bank):
         raise RunError(
             f"all {job.plan.manifest.num_rows} images failed; `oodray status {job.folder.path}` shows the most "

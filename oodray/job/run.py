@@ -18,7 +18,7 @@ from oodray.job.units import UnitDone
 from oodray.models.class_names import class_names_of
 from oodray.phases import phase
 from oodray.ranges import shard_of
-from oodray.results.continuing import finish, start_or_continue, what_is_left
+from oodray.results.continuing import finish, remove_measured, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.numbering import numbered
 from oodray.results.waves import Closing, close_waves, open_waves, remove_closed_parts
@@ -71,8 +71,12 @@ def run(
     left, folder = job.left.images.num_rows, job.folder
     started = time.monotonic() if since is None else since
     if left:
+        try:
+            remove_measured(folder)
+        except OSError as error:
+            raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
         open_waves(folder, job.manifest, job.left.units)
-        with noted() as stopped, Closing(folder) as closing:
+        with noted() as stopped, Closing(folder, job.left.tried_again) as closing:
             for done in executor.stream(job, on_start):
                 closing.unit_done()
                 on_unit(done)

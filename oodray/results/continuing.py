@@ -167,16 +167,27 @@ def start_anew(folder: ResultsFolder) -> None:
             raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
         return
     folder.read_run()  # refuses a file that is not ours
-    files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest, folder.log)
     try:
         # run.json goes last: as long as a result is there, it says what it belongs to.
         remove_waves(folder)
-        for path in (*folder.parts(), *files, folder.run):
+        remove_measured(folder)
+        for path in (*folder.parts(), folder.report, folder.manifest, folder.log, folder.run):
             path.unlink(missing_ok=True)
-        for pictures in (folder.pictures, folder.heat_maps, folder.reference):
-            remove_folder(pictures)
+        for made in (folder.pictures, folder.report_files, folder.reference):
+            remove_folder(made)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
+
+
+def remove_measured(folder: ResultsFolder) -> None:
+    """Remove the numbers of the images that a run had, before it computes further ones.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for table in (folder.metrics, folder.metrics_json, folder.components, folder.components_summary, folder.sweep):
+        table.unlink(missing_ok=True)
+    remove_folder(folder.heat_maps)
 
 
 def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> None:

@@ -37,6 +37,8 @@ class ResultsFolder:
         self.sweep = self.path / "sweep.parquet"
         self.heat_maps = self.path / "sweep"
         self.pictures = self.path / "pictures"
+        self.report = self.path / "report.html"
+        self.report_files = self.path / "report-files"
         self.log = self.path / "log.jsonl"
         self.calibration = self.path / "calibration"
         self.dataset = self.path / "dataset"

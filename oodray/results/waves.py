@@ -13,12 +13,11 @@ In an object store there are no links, and units keep files of their own.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +32,7 @@ from oodray.results.encoding import rows_writer, write_rows
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows, row_groups
-from oodray.storage.atomic import replacing
+from oodray.storage.atomic import NO_LINKS, replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
@@ -44,12 +43,12 @@ much of 65,536 that are small."""
 LABELLED_UNITS_OF_A_WAVE = 128
 """The same where images have labels, and with them tallies of 100 to 300 KB."""
 
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""What a drive without links answers where one is made."""
-
 ROWS_OF_A_GROUP = 64
 BYTES_OF_A_GROUP = 2**24
 """A row group of a file, what is read and held in memory at once, ends where it has as many rows and as many bytes."""
+
+MOST_BYTES_OF_A_GROUP = 2**26
+"""It ends with the unit that brings it to so many, however few rows it has: kept maps can be megabytes each."""
 
 
 def waves_of(manifest: pa.Table) -> list[Wave]:
@@ -100,17 +99,21 @@ def _outside(manifest: pa.Table, waves: list[Wave]) -> pa.Table:
     return manifest.filter(pa.array(~inside))
 
 
-def close_waves(folder: ResultsFolder) -> None:
-    """Close every open wave that has all its units.
+def close_waves(folder: ResultsFolder, but: Collection[int] = ()) -> None:
+    """Close every open wave that has all its units, and none of some.
 
     Their parts stay for now, out of sight, as somebody may be about to list them; see `remove_closed_parts`.
+
+    Args:
+        folder: of the results.
+        but: units whose files will be written again.
 
     Raises:
         ResultsError: a file of a unit cannot be read.
         RunError: the folder cannot be written to.
     """
     for wave in folder.waves():
-        if folder.is_open(wave):
+        if folder.is_open(wave) and not any(unit in wave for unit in but):
             parts = _parts(folder, wave)
             if len(parts) == len(wave):
                 _close(folder, wave, parts)
@@ -147,10 +150,12 @@ class Closing:
 
     Args:
         folder: of the results.
+        tried_again: units of which some images are computed again. They have files from the start, so their waves are
+            closed at the end alone.
     """
 
-    def __init__(self, folder: ResultsFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: ResultsFolder, tried_again: Collection[int] = ()) -> None:
+        self._folder, self._tried_again = folder, frozenset(tried_again)
         self._until_next = max(map(len, folder.waves()), default=0)
         self._between = self._until_next
         self._thread = ThreadPoolExecutor(1, "close waves")
@@ -182,7 +187,7 @@ class Closing:
 
     def _close(self) -> None:
         remove_closed_parts(self._folder)  # those of the last time
-        close_waves(self._folder)
+        close_waves(self._folder, self._tried_again)
 
 
 def _parts(folder: ResultsFolder, wave: Wave) -> list[Place]:
@@ -209,7 +214,7 @@ def _join(parts: list[Place], wave: Wave, target: Path) -> None:
             group.append(read_rows([part]))
             rows_of_parts.append(group[-1].num_rows)
             rows, size = sum(table.num_rows for table in group), sum(table.nbytes for table in group)
-            if rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP:
+            if (rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP) or size >= MOST_BYTES_OF_A_GROUP:
                 _write_group(writer, group)
         _write_group(writer, group)
         first = times.index(min(times))
@@ -235,7 +240,7 @@ def _link(folder: ResultsFolder, wave: Wave) -> bool:
     try:
         temporary.symlink_to(hidden.name)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         hidden.rmdir()
         return False

@@ -243,6 +243,7 @@ def test_scores_that_a_fit_lacks_are_fitted_from_its_statistics(
         ({"seed": 1}, "seed was 0, is 1"),
         ({"images": 3}, "the dataset lists other images or labels"),
         ({"model": "fakes:flat"}, "model was 'fakes:colours', is 'fakes:flat'"),
+        ({"quantile": 0.3}, "tau is of the quantile 0.05, not of 0.3: pass --quantile 0.05"),
     ],
 )
 def test_another_fit_is_refused(changed: dict[str, Any], message: str, start: Start, tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_another_fit_is_refused(changed: dict[str, Any], message: str, start: St
     with pytest.raises(ResultsError, match=message):
         start(**changed)
     start(overwrite=True, **({"bank": 50} if "model" in changed else changed))
-    with pytest.raises(ResultsError, match="with other settings"):
+    with pytest.raises(ResultsError, match=r"with other settings|tau is of the quantile 0\.3"):
         start()
 
 

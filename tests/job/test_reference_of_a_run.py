@@ -259,7 +259,7 @@ def test_what_is_said(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
             {"scores": "vim"},
             "--fit self gives knn, novelty, novelty-mutual; vim needs statistics of in-distribution images",
         ),
-        ({"tau": "auto"}, "--tau auto takes the tau of a fit"),
+        ({"tau": "auto"}, "--tau auto needs images that hold nothing unknown"),
         ({"refine": "guide"}, "refine must be guided or bilateral, with a radius"),
         ({"keep_features_gb": -1.0}, "keep_features_gb must be a number of GB"),
         ({"fit": None, "scores": "novelty"}, "the score novelty needs statistics"),

@@ -29,6 +29,7 @@ from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
 from oodray.scores.fitted.subspace import NecoParameters, VimParameters, fit_neco, fit_vim
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.fitted.superpixels import SupLidParameters, fit_suplid
 from oodray.scores.maskomaly import MaskomalyParameters, QueryUse, fit_maskomaly
 
 
@@ -137,6 +138,7 @@ _WAYS: dict[str, Callable[[_Statistics], Any]] = {
     "vim": lambda of: fit_vim(of.sums, of.bank),
     "neco": lambda of: fit_neco(of.sums, of.bank),
     "gmm": lambda of: fit_mixture(of.bank, seed=of.settings.seed),
+    "suplid": lambda of: fit_suplid(of.bank),
     "react": lambda of: fit_react(of.bank),
     "ash": _require_activations,
     "scale": _require_activations,
@@ -155,6 +157,7 @@ KINDS: dict[str, type] = {
         VimParameters,
         NecoParameters,
         MixtureParameters,
+        SupLidParameters,
         ReactParameters,
         MaskomalyParameters,
     )

@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oodray.config import KNN_METRICS
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.search import Index, nearest
 from oodray.scores.fitted.sums import Sums
 
 K = 3
-METRICS = ("euclidean", "cosine")
 
 MOST_MEASURED = 30_000
 """Bank vectors over which d_max is taken, the first ones."""
@@ -85,7 +85,7 @@ class Neighbours:
         index: of the vectors, after metric and projection.
         images: the image of each vector, as its place in `image_ids`, `(N,)` int32.
         image_ids: images that a vector is of.
-        metric: one of `METRICS`.
+        metric: one of `KNN_METRICS`.
         projection: rows that vectors are multiplied by, `(d, D)` float32; None for none.
     """
 
@@ -109,14 +109,14 @@ class Neighbours:
         Args:
             bank: of features.
             parameters: what of it is searched.
-            metric: one of `METRICS`.
+            metric: one of `KNN_METRICS`.
             device: where the search is done.
 
         Raises:
             ValueError: the bank is empty, or the metric unknown.
         """
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+        if metric not in KNN_METRICS:
+            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(KNN_METRICS)}")
         rows = parameters.rows if len(parameters.rows) else slice(None)
         with warnings.catch_warnings():
             # Vectors may lie in memory that several processes share; nothing writes to them.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from oodray.errors import ConfigError, ImageError
 from oodray.metrics.scales import Real, Scale
 from oodray.scores.maskomaly import Maskomaly
-from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore
+from oodray.scores.score import FeatureScore, ImageFeatures, ImageScore, PixelScore
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -254,6 +254,42 @@ class Gmm(OfFit, FeatureScore):
         return mixture(image.features, self.parameters)[None].float()
 
 
+class SupLid(OfFit, ImageScore):
+    """LID_s (-LSE_s) of the pixel's superpixel s, smoothed."""
+
+    name = "suplid"
+    help = "local dimension of the mean feature of the pixel's superpixel, times its energy, smoothed"
+    needs: ClassVar[frozenset[str]] = _OF_BOTH
+
+    @classmethod
+    def of_fit(cls, fit: Fit) -> Self:
+        """See `OfFit`.
+
+        Raises:
+            ConfigError: the fit does not hold it, or scikit-image is not there.
+        """
+        from oodray.scores.fitted.superpixels import require_superpixels
+
+        require_superpixels()
+        return super().of_fit(fit)
+
+    def pixels(self, strip: Strip) -> Tensor:
+        """See `PixelScore`: the energy."""
+        return -strip.lse
+
+    def of_image(self, values: Tensor, image: ImageFeatures) -> Tensor:
+        """See `ImageScore`."""
+        import torch
+
+        from oodray.scores.blur import blurred
+        from oodray.scores.fitted.superpixels import superpixels_of, suplid
+
+        if image.rgb is None:
+            raise ValueError(f"the score {self.name} needs the colours of the image")
+        found = suplid(values, image.features, superpixels_of(image.rgb), self.parameters)
+        return torch.from_numpy(blurred(found))
+
+
 class React(OfFit, FeatureScore):
     """`energy` after activations were clipped at a quantile of in-distribution ones."""
 
@@ -304,7 +340,7 @@ class Search:
 
     Args:
         fit: that holds the bank.
-        metric: of `oodray.scores.fitted.neighbours.METRICS`.
+        metric: of `oodray.config.KNN_METRICS`.
         left_out: of an image, by its id, the images whose vectors are left out.
     """
 
@@ -367,6 +403,7 @@ FITTED: tuple[type[PixelScore], ...] = (
     Vim,
     Neco,
     Gmm,
+    SupLid,
     React,
     Ash,
     ScaleActivations,
@@ -375,6 +412,9 @@ FITTED: tuple[type[PixelScore], ...] = (
 """Scores that a fit can hold, in the order of tables."""
 
 FITTED_SCORES = tuple(score.name for score in FITTED)
+
+BY_NAME_ALONE = (SupLid.name,)
+"""Those that are fitted only where they are asked for: they need a package that is an extra."""
 
 
 def scores_with(names: Sequence[str]) -> tuple[str, ...]:
