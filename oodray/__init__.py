@@ -3,6 +3,7 @@
 The command line is `oodray --help`. From Python:
 
     oodray.run(...)              a run over a dataset, as `oodray run`: a `Run`, with its tables, masks and metrics
+    oodray.merge(outs, out=...)  the shares of a run, made with `shard="I/N"`, joined
     oodray.open_run(out)         the `Run` in a results folder, without torch or Ray
     oodray.load(model)           a network by its name, from Hugging Face, a config or a function of yours
     oodray.detect(image, net)    one image: its OoD mask, clusters and scores
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from oodray import metrics
     from oodray.api.detect import Found, detect
     from oodray.api.fit import fit
+    from oodray.api.merge import merge
     from oodray.api.run import Run, open_run
     from oodray.api.start import run
     from oodray.datasets.images import decode_mask
@@ -53,6 +55,7 @@ __all__ = [
     "detect",
     "fit",
     "load",
+    "merge",
     "metrics",
     "open_run",
     "read_clusters",
@@ -73,6 +76,7 @@ _HOMES = {
     "detect": "oodray.api.detect",
     "fit": "oodray.api.fit",
     "load": "oodray.models.loading",
+    "merge": "oodray.api.merge",
     "open_run": "oodray.api.run",
     "read_clusters": "oodray.results.reading",
     "read_results": "oodray.results.reading",

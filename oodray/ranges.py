@@ -14,6 +14,11 @@ MAX_NUMBERS = 1_000_000
 SWEPT_OOD_RATIOS = "0:1:0.01"
 """The values of T that a sweep tries where it is not told otherwise."""
 
+REFINEMENTS = {"guided": 8, "bilateral": 2}
+"""Ways to refine a score, and the radius where none is given: of a window in pixels, of a neighbourhood in cells."""
+
+MOST_RADIUS = 256
+
 
 def decimal_range(text: str) -> list[float]:
     """The numbers of `a:b:step`, both ends included, of `a:b` with a step of 1, or of a list `a,b,c`.
@@ -117,6 +122,31 @@ def workers_range(text: str) -> dict[str, int]:
         raise ConfigError(f"--workers must be a number such as 4, or a range such as 2:16, not {text!r}") from None
 
 
+def shard_of(text: str) -> tuple[int, int]:
+    """Which share of how many: the two numbers of I/N, the first share being 1.
+
+    Raises:
+        ConfigError: it is no such text.
+
+    >>> shard_of("2/4")
+    (2, 4)
+    """
+    number, slash, of = text.partition("/")
+    if slash and number.strip().isdecimal() and of.strip().isdecimal() and 1 <= int(number) <= int(of):
+        return int(number), int(of)
+    raise ConfigError(f"--shard must be I/N with I from 1 to N, such as 2/4 for the second of four, not {text!r}")
+
+
+def shard(text: str) -> dict[str, str]:
+    """The setting that `shard_of` accepts, written in one way.
+
+    >>> shard(" 2/04")
+    {'shard': '2/4'}
+    """
+    number, of = shard_of(text)
+    return {"shard": f"{number}/{of}"}
+
+
 def tau_or_auto(text: str) -> dict[str, Any]:
     """The settings of a threshold: a number, or auto, which is that of a fit.
 
@@ -141,6 +171,25 @@ def names_of_list(text: str) -> tuple[str, ...]:
     ('msp', 'ratio')
     """
     return tuple(name.strip() for name in text.split(","))
+
+
+def refinement(text: str) -> tuple[str, int]:
+    """A way to refine a score, and its radius.
+
+    Raises:
+        ConfigError: there is no such way, or the radius is none.
+
+    >>> refinement("guided"), refinement("bilateral:3")
+    (('guided', 8), ('bilateral', 3))
+    """
+    kind, colon, number = text.partition(":")
+    radius = int(number) if number.isascii() and number.isdigit() else 0 if colon else REFINEMENTS.get(kind, 0)
+    if kind not in REFINEMENTS or not 1 <= radius <= MOST_RADIUS:
+        raise ConfigError(
+            f"refine must be {' or '.join(REFINEMENTS)}, with a radius from 1 to {MOST_RADIUS} such as guided:8, not "
+            f"{text!r}"
+        )
+    return kind, radius
 
 
 LABEL_MEANINGS = ("id", "ood", "ignore")

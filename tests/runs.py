@@ -49,19 +49,20 @@ class Run:
         self.plan = make_plan(given | options, None, self.folder)
         self.heard: list[UnitDone] = []
 
-    def prepare(self, *, retry_errors: bool = False) -> Job:
+    def prepare(self, *, retry_errors: bool = False, append: bool = False) -> Job:
         """What is left to do."""
-        return prepare(self.plan, self.folder, retry_errors=retry_errors)
+        return prepare(self.plan, self.folder, retry_errors=retry_errors, append=append)
 
     def go(
         self,
         on_unit: Callable[[UnitDone], None] = lambda _: None,
         *,
         retry_errors: bool = False,
+        append: bool = False,
         executor: Executor | None = None,
     ) -> Evaluation:
         """Start it, or continue it, with the executor that it asks for where none is given."""
-        return self.do(self.prepare(retry_errors=retry_errors), on_unit, executor=executor)
+        return self.do(self.prepare(retry_errors=retry_errors, append=append), on_unit, executor=executor)
 
     def do(
         self, job: Job, on_unit: Callable[[UnitDone], None] = lambda _: None, *, executor: Executor | None = None

@@ -261,6 +261,7 @@ class TestFingerprint:
             "member_checkpoints",
             "fit",
             "tau_auto",
+            "calibrate_on",
             "executor",
             "workers",
             "fewest_workers",

@@ -46,7 +46,7 @@ def import_scores(
 
     folder, errors = ResultsFolder(out), console(stderr=True)
     if scores.is_file():
-        scores = unpacked(scores, out.absolute().parent / f"{out.name}-maps" / scores.name.partition(".")[0])
+        scores = unpacked(scores, out.absolute().parent / f"{out.name}-maps")
         note(errors, f"unpacked to {scores}")
     reading = Reading(resize=resize, negate=negate, blur=blur)
     request = make_import(

@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from oodray.datasets.layout import Layout
 from oodray.errors import ResultsError
@@ -40,7 +41,7 @@ class ListedImage:
 
 
 MANIFEST_SCHEMA = schema_of(ListedImage)
-"""Rows ascend by image_id; label_uri is null where an image has no label."""
+"""Rows ascend by unit, and within one by image_id; label_uri is null where an image has no label."""
 
 # A unit travels in memory as a whole: 8 images of 24 megapixels are 0.6 GB decoded.
 LARGEST_UNIT = 8
@@ -56,7 +57,7 @@ def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) 
     """
     samples = layout.find(root, allow_outside=allow_outside)
     columns: dict[str, Sequence[object]] = {
-        "unit": _units(len(samples)),
+        "unit": units_of(len(samples)),
         "image_id": [sample.image_id for sample in samples],
         "dataset": [layout.name] * len(samples),
         "image_uri": [sample.image_uri for sample in samples],
@@ -75,8 +76,25 @@ def draw_images(table: pa.Table, count: int, seed: int) -> pa.Table:
     hashes = [hashlib.sha256(f"{seed}/{image_id}".encode()).digest() for image_id in image_ids(table)]
     rows = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:count])
     drawn = table.take(rows)
+    return with_units(drawn, units_of(count))
+
+
+def with_units(table: pa.Table, units: Sequence[int] | NDArray[np.integer[Any]]) -> pa.Table:
+    """A manifest with other units."""
     unit = MANIFEST_SCHEMA.get_field_index("unit")
-    return drawn.set_column(unit, MANIFEST_SCHEMA.field(unit), pa.array(_units(count), pa.int32()))
+    return table.set_column(unit, MANIFEST_SCHEMA.field(unit), pa.array(units, pa.int32()))
+
+
+def share_of(table: pa.Table, number: int, of: int) -> pa.Table:
+    """The rows of a run's share: one of so many ranges of whole units, about as long as each other.
+
+    >>> [share_of(pa.table({"unit": [0, 0, 1, 2]}), number, 2)["unit"].to_pylist() for number in (1, 2)]
+    [[0, 0], [1, 2]]
+    """
+    column = table["unit"].to_numpy()
+    distinct = np.unique(column)
+    first, end = (len(distinct) * edge // of for edge in (number - 1, number))
+    return table.filter(pa.array(np.isin(column, distinct[first:end])))
 
 
 def write_manifest(table: pa.Table, path: Place) -> None:
@@ -126,8 +144,13 @@ def image_ids(table: pa.Table) -> list[str]:
     return cast("list[str]", table["image_id"].to_pylist())
 
 
-def _units(images: int) -> list[int]:
-    size = min(LARGEST_UNIT, max(1, images // _WANTED_UNITS))
+def units_of(images: int, largest: int = LARGEST_UNIT) -> list[int]:
+    """The unit of each of some images: about 64 units, of at most so many images each.
+
+    >>> units_of(3), units_of(640, largest=8)[-1], units_of(640, largest=128)[-1]
+    ([0, 1, 2], 79, 63)
+    """
+    size = min(largest, max(1, images // _WANTED_UNITS))
     return [row // size for row in range(images)]
 
 
@@ -142,11 +165,26 @@ def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:
 
 def slices_by_unit(table: pa.Table, units: int) -> Iterator[dict[int, list[ListedImage]]]:
     """The images of a manifest by their unit, so many units at a time: of millions, few exist as objects at once."""
-    column = table["unit"].to_numpy()
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(column)) + 1, [len(column)]]) if len(column) else np.empty(0)
+    return (images_by_unit(part) for part in slices_of_units(table, units))
+
+
+def slices_of_units(table: pa.Table, units: int) -> Iterator[pa.Table]:
+    """A manifest cut into parts of so many units each."""
+    starts = unit_starts(table)
     for first in range(0, len(starts) - 1, units):
         start, end = int(starts[first]), int(starts[min(first + units, len(starts) - 1)])
-        yield images_by_unit(table.slice(start, end - start))
+        yield table.slice(start, end - start)
+
+
+def unit_starts(table: pa.Table) -> NDArray[np.int64]:
+    """The first row of each unit of a manifest, and behind the last one the number of rows.
+
+    >>> unit_starts(pa.table({"unit": [4, 4, 5]})).tolist()
+    [0, 2, 3]
+    """
+    column = table["unit"].to_numpy()
+    inner = np.flatnonzero(np.diff(column)) + 1
+    return np.concatenate([[0], inner, [len(column)]]) if len(column) else np.zeros(1, np.int64)
 
 
 def count_images(path: Place) -> int:
@@ -166,3 +204,11 @@ def manifest_digest(table: pa.Table) -> str:
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()[:16]
+
+
+def listing_digest(table: pa.Table) -> str:
+    """The digest of what a manifest lists, in whatever order, and however it is cut into units.
+
+    It is that of a manifest of the same images in order of their ids, in units of `units_of`.
+    """
+    return manifest_digest(with_units(table.sort_by("image_id"), units_of(table.num_rows)))

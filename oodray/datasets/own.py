@@ -18,9 +18,12 @@ from oodray.datasets.layout import (
     Pair,
     Sample,
     all_files,
+    files_of,
+    is_image_name,
     mirrored,
     png_of_that_name,
     refuse_outside,
+    valid_uri,
 )
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
@@ -88,6 +91,7 @@ class Folder(Layout):
     where = "your own images"
     tree = (
         f"ROOT/**/NAME.jpg   ({', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))})\n"
+        "or, without labels: one image, --root photo.jpg, or a quoted pattern, --root 'photos/*.jpg'\n"
         "or, with labels:\n"
         "ROOT/images/**/NAME.jpg\n"
         "ROOT/labels/**/NAME.png   0 in-distribution, 1 OoD, 255 ignore; may be absent for some images\n"
@@ -107,7 +111,13 @@ class Folder(Layout):
         return found
 
     def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
-        """See `Layout.samples`; labels may lie outside of the root where the user says so."""
+        """See `Layout.samples`.
+
+        The root may be an image, or a pattern of names, too. Labels may lie outside of it where the user says so.
+        """
+        chosen = _chosen_images(root)
+        if chosen is not None:
+            return self._samples_of(chosen, root, allow_outside=allow_outside)
         if self.labels is None:
             return super().samples(root, allow_outside=allow_outside)
         samples = super().samples(root, allow_outside=True)
@@ -116,6 +126,18 @@ class Folder(Layout):
             refuse_outside(
                 self._label_folder(root), [sample.label_uri for sample in samples if sample.label_uri is not None]
             )
+        return samples
+
+    def _samples_of(self, chosen: Sequence[Place], root: Place, *, allow_outside: bool) -> list[Sample]:
+        """The images that a root names, which are looked at without labels."""
+        folder = folder_of(root)
+        if not chosen:
+            raise self.error(f"no image file is called {root}")
+        if self.labels is not None:
+            raise self.error(f"--labels goes with a folder of images as --root; {root} names images themselves")
+        samples = [Sample(str(path_inside(path, folder).with_suffix("")), valid_uri(path), None) for path in chosen]
+        if not allow_outside:
+            refuse_outside(folder, files_of(samples))
         return samples
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -188,6 +210,38 @@ class FolderWhiteOod(Folder):
     label_codes = LabelCodes(ood=frozenset({255, 65535}), ignore=frozenset(), in_distribution=frozenset({0}))
     own_codes: ClassVar[bool] = False
     white_is_ood = None
+
+
+def folder_of(root: Place) -> Place:
+    """The folder that a root means: its own, that of a single image, or that before a pattern.
+
+    >>> from pathlib import Path
+    >>> print(folder_of(Path("/photos/2024-*/*.jpg")), folder_of(Path("/photos")))
+    /photos /photos
+    """
+    if is_image_name(root.name) and root.is_file():
+        return root.parent
+    while _is_pattern(str(root)) and not root.exists():
+        root = root.parent
+    return root
+
+
+def _chosen_images(root: Place) -> list[Place] | None:
+    """The image that a root is, or those that its pattern names, sorted; None of a folder.
+
+    A file or folder with the characters of a pattern in its name is what it is called.
+    """
+    if is_image_name(root.name) and root.is_file():
+        return [root]
+    if not _is_pattern(str(root)) or root.exists():
+        return None
+    folder = folder_of(root)
+    pattern = str(path_inside(root, folder))
+    return sorted({path for path in folder.glob(pattern) if is_image_name(path.name) and path.is_file()})
+
+
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
 
 
 def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:

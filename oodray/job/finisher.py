@@ -62,7 +62,8 @@ class Finisher:
         """The row of an image."""
         start = time.perf_counter()
         row = extended(ResultRow, image, status=OK if image.error is None else ERROR)
-        if image.error is None:
+        # The first of two passes gives no results, see `oodray.job.passes`.
+        if image.error is None and image.confidence is not None:
             row = self._with_results(row, image)
         return replace(row, seconds_finish=time.perf_counter() - start)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
 from oodray.datasets.layouts import Layout, layout_of
-from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, manifest_digest
+from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, listing_digest
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_files import method_name
 from oodray.datasets.score_maps import has_few_levels
@@ -32,6 +32,7 @@ from oodray.metrics.tally import IGNORE
 from oodray.records import extended
 from oodray.results.continuing import start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
+from oodray.results.numbering import numbered
 from oodray.results.parts import write_part
 from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
 from oodray.results.waves import close_waves, open_waves, remove_closed_parts
@@ -66,8 +67,9 @@ class Import:
         """What a continued import must share with the one that it continues."""
         return {
             "dataset": self.layout.name,
-            "manifest": manifest_digest(self.manifest),
+            "manifest": listing_digest(self.manifest),
             "imported_from": str(self.maps.folder),
+            "maps": self.maps.digest(),
             "score": self.score,
             **self.labels,
             **asdict(self.maps.reading),
@@ -113,9 +115,10 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
         | dict(request.labels),
         "imported": {"folder": str(request.maps.folder), **asdict(request.maps.reading)},
     }
-    finished = start_or_continue(folder, request.manifest, request.identity(), description)
-    left = what_is_left(folder, request.manifest, finished)
-    open_waves(folder, request.manifest, left.units)
+    manifest = numbered(folder, request.manifest)
+    finished = start_or_continue(folder, manifest, request.identity(), description)
+    left = what_is_left(folder, manifest, finished)
+    open_waves(folder, manifest, left.units)
     for slice_of_units in left.slices(UNITS_OF_A_SLICE):
         for unit, images in slice_of_units.items():
             rows = [_row(request, image) for image in images]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from oodray.datasets.manifest import ListedImage
+from oodray.datasets.manifest import ListedImage, unit_starts
 from oodray.records import (
     BytePixels,
     Float16Pixels,
@@ -160,8 +160,17 @@ def pack(images: Sequence[Record], kind: type[Record]) -> pa.Table:
     return pa.table({"images": pa.ListArray.from_arrays(pa.array([0, len(images)], pa.int32()), structs)})
 
 
+def pack_listed(images: pa.Table) -> pa.Table:
+    """The table of some units of a manifest, a row for each; no image becomes an object."""
+    structs = images.combine_chunks().to_struct_array().combine_chunks()
+    return pa.table({"images": pa.ListArray.from_arrays(pa.array(unit_starts(images), pa.int32()), structs)})
+
+
 def unpack(table: pa.Table, kind: type[Record]) -> list[Record]:
-    """The images of a one-row table. Pixels are views of its memory, and cannot be written to."""
+    """The images of a one-row table, or of several rows, one after the other.
+
+    Pixels are views of its memory, and cannot be written to.
+    """
     units: Iterator[Any] = table["images"].iterchunks()
     return [image for unit in units for image in from_arrow(kind, unit.flatten())]
 

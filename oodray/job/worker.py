@@ -29,6 +29,7 @@ from oodray.scores.registry import pixel_scores
 from oodray.scores.score import Head, ImageFeatures, PixelScore
 
 if TYPE_CHECKING:
+    from oodray.scores.fitted.novelty import LeftOut
     from oodray.scores.maps import PixelMaps
 
 
@@ -62,6 +63,7 @@ class Worker:
         gathering: what is gathered of the images for a fit; None for a run.
         beside: a thread that clusters a batch while the network sees the next one; None clusters it before, and so
             does a fit. A guard does not watch over that thread.
+        left_out: of an image, by its id, the images whose vectors in the bank of a fit are left out.
 
     Raises:
         ConfigError: a score to fit needs what the network does not offer.
@@ -75,10 +77,11 @@ class Worker:
         gathering: Gathering | None = None,
         *,
         beside: ThreadPoolExecutor | None = None,
+        left_out: LeftOut | None = None,
     ) -> None:
         self.segmenter, self.settings = segmenter, settings
         self.gatherer = None if gathering is None else gathering.gatherer(segmenter)
-        self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit)
+        self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit, left_out)
         self.guard = guard or unguarded()
         self._beside = beside if gathering is None else None
         self._clustering: Future[list[SegmentedImage]] | None = None
@@ -110,7 +113,7 @@ class Worker:
         try:
             segmentations = segment_images(self.segmenter, images)
         except Exception as error:
-            failure = _failure("the network failed", error)
+            failure = failure_of("the network failed", error)
         else:
             seconds = (time.perf_counter() - start) / len(images)
             return self._cluster(images, segmentations, seconds)
@@ -123,9 +126,7 @@ class Worker:
         self, images: list[DecodedImage], segmentations: list[Segmentation], seconds_segment: float
     ) -> list[Pending]:
         def cluster() -> list[SegmentedImage]:
-            found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
-            if self.gatherer is not None:
-                found = [self._gathered(*pair) for pair in zip(found, segmentations, strict=True)]
+            found = self.results(images, segmentations, seconds_segment)
             return [replace(image, seconds_segment=seconds_segment) for image in found]
 
         if self._beside is None:
@@ -139,6 +140,18 @@ class Worker:
             for index, image in enumerate(images)
         ]
 
+    def results(
+        self,
+        images: list[DecodedImage],
+        segmentations: list[Segmentation],
+        seconds_segment: float,  # noqa: ARG002
+    ) -> list[SegmentedImage]:
+        """What is made of a batch of which the network took so many seconds for each image."""
+        found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
+        if self.gatherer is not None:
+            found = [self._gathered(*pair) for pair in zip(found, segmentations, strict=True)]
+        return found
+
     def _gathered(self, image: SegmentedImage, segmentation: Segmentation) -> SegmentedImage:
         assert self.gatherer is not None, "asked for where there is one"
         if image.error is not None:
@@ -146,7 +159,7 @@ class Worker:
         try:
             self.gatherer.add(image, segmentation)
         except Exception as error:
-            return replace(image, error=_failure("gathering statistics failed", error))
+            return replace(image, error=failure_of("gathering statistics failed", error))
         return image
 
 
@@ -171,11 +184,11 @@ def cluster_images(
     """Confidence, pixel scores and clusters of images, from what a network said of them; `head` is its classifier."""
     start = time.perf_counter()
     try:
-        maps = [maps_of(*pair, scores, head) for pair in zip(images, segmentations, strict=True)]
+        maps = [maps_of(*pair, scores, head, settings.refine) for pair in zip(images, segmentations, strict=True)]
         classes = [_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
         clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
-        failure = _failure("clustering failed", error)
+        failure = failure_of("clustering failed", error)
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
@@ -199,27 +212,38 @@ def _segmented(
     clusters: list[ClusterMap],
     settings: MethodSettings,
 ) -> SegmentedImage:
+    return extended(
+        SegmentedImage,
+        image,
+        confidence=maps.confidence,
+        score_maps=score_maps(image, maps, scores, clusters, settings),
+        cluster_maps=clusters,
+    )
+
+
+def score_maps(
+    image: DecodedImage,
+    maps: PixelMaps,
+    scores: Sequence[PixelScore],
+    clusters: list[ClusterMap],
+    settings: MethodSettings,
+) -> list[ScoreMap]:
+    """The keys of scores of an image, from their maps and its clusters."""
     # Only pooled scores look at regions, which the last stage brings to the size of the image for the rule.
     pooled = any(score.source is not score for score in scores)
     regions = regions_at_image_size(image, clusters, settings.k) if pooled else None
     height, width = image.size
     as_counted = blurred if settings.blur else np.asarray
-    return extended(
-        SegmentedImage,
-        image,
-        confidence=maps.confidence,
-        score_maps=[
-            ScoreMap(
-                score=score.name,
-                scale=score.scale.name,
-                height=height,
-                width=width,
-                keys=_keys(score, as_counted(maps.of(score, regions))),
-            )
-            for score in scores
-        ],
-        cluster_maps=clusters,
-    )
+    return [
+        ScoreMap(
+            score=score.name,
+            scale=score.scale.name,
+            height=height,
+            width=width,
+            keys=_keys(score, as_counted(maps.of(score, regions))),
+        )
+        for score in scores
+    ]
 
 
 def _classes(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> dict[str, Any]:
@@ -250,18 +274,23 @@ def head_of(segmenter: Segmenter) -> Head | None:
 
 
 def maps_of(
-    image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore], head: Head | None
+    image: DecodedImage,
+    segmentation: Segmentation,
+    scores: Sequence[PixelScore],
+    head: Head | None,
+    refine: str | None = None,
 ) -> PixelMaps:
-    """Confidence and scores of every pixel of an image.
+    """Confidence and scores of every pixel of an image; `refine` as in `oodray.scores.refine`.
 
     Raises:
         ImageError: a value is NaN or infinite.
     """
     from oodray.scores.maps import pixel_maps
 
-    segmentation.refuse_scores({score.name: score.needs for score in scores})
+    segmentation.refuse_scores({score.name: score.source.needs for score in scores})
     features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
-    return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+    maps = pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+    return maps.refined(image.rgb, refine)
 
 
 def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -317,5 +346,6 @@ def _given_up(image: DecodedImage, error: str) -> Pending:
     return Pending.of(_failed(image, error))
 
 
-def _failure(what: str, error: Exception) -> str:
+def failure_of(what: str, error: Exception) -> str:
+    """What an image that fails says of it."""
     return str(error) if isinstance(error, ImageError) else f"{what}: {type(error).__name__}: {error}"

@@ -18,6 +18,7 @@ import oodray
 from oodray.datasets.manifest import ListedImage, images_by_unit, read_manifest, slices_by_unit, write_manifest
 from oodray.errors import ResultsError, RunError
 from oodray.results.folder import ResultsFolder
+from oodray.results.numbering import APPENDED
 from oodray.results.reading import check_parts, finished_units, read_rows
 from oodray.results.rows import ERROR
 from oodray.results.waves import remove_closed_parts, remove_waves
@@ -73,7 +74,12 @@ class Left:
 
 
 def start_or_continue(
-    folder: ResultsFolder, manifest: pa.Table, identity: Mapping[str, Any], description: Mapping[str, Any]
+    folder: ResultsFolder,
+    manifest: pa.Table,
+    identity: Mapping[str, Any],
+    description: Mapping[str, Any],
+    *,
+    append: bool = False,
 ) -> frozenset[int]:
     """Prepare a folder for a new run, or to go on with the run that it holds; gives the units that have a file.
 
@@ -82,6 +88,7 @@ def start_or_continue(
         manifest: one row per image.
         identity: what a continued run must share.
         description: what `run.json` says beside that.
+        append: whether the manifest may list images that the run has not seen, after those that it has.
 
     Raises:
         ResultsError: the folder holds another run; the message names what is different.
@@ -99,10 +106,14 @@ def start_or_continue(
         return finished
     if not folder.run.exists():
         raise ResultsError(f"{folder.path} holds results without run.json; choose another --out")
-    refuse_another(folder.path, "run", folder.read_run()["identity"], identity)
+    before = folder.read_run()["identity"]
+    refuse_another(folder.path, "run", before, {**identity, "manifest": before.get("manifest")} if append else identity)
     check_parts(folder, manifest)
     if not _holds(folder.manifest, manifest):
         write_manifest(manifest, folder.manifest)
+    if append and before.get("manifest") != identity["manifest"]:
+        # After the manifest: a run that is killed between the two is told to append once more, and then has both.
+        _note_appended(folder, identity, description)
     folder.remove_leftovers()
     remove_closed_parts(folder)
     return finished
@@ -156,16 +167,27 @@ def start_anew(folder: ResultsFolder) -> None:
             raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
         return
     folder.read_run()  # refuses a file that is not ours
-    files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest)
     try:
         # run.json goes last: as long as a result is there, it says what it belongs to.
         remove_waves(folder)
-        for path in (*folder.parts(), *files, folder.run):
+        remove_measured(folder)
+        for path in (*folder.parts(), folder.report, folder.manifest, folder.log, folder.run):
             path.unlink(missing_ok=True)
-        for pictures in (folder.pictures, folder.heat_maps):
-            remove_folder(pictures)
+        for made in (folder.pictures, folder.report_files, folder.reference):
+            remove_folder(made)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
+
+
+def remove_measured(folder: ResultsFolder) -> None:
+    """Remove the numbers of the images that a run had, before it computes further ones.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for table in (folder.metrics, folder.metrics_json, folder.components, folder.components_summary, folder.sweep):
+        table.unlink(missing_ok=True)
+    remove_folder(folder.heat_maps)
 
 
 def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> None:
@@ -175,6 +197,15 @@ def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> N
     content["images"] = {"ok": images, "failed": failed}
     content["seconds"] = round(content.get("seconds", 0.0) + seconds, 3)
     folder.write_run(content)
+
+
+def _note_appended(folder: ResultsFolder, identity: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Note in `run.json` that the run has more images, and so has not come to its end."""
+    content = folder.read_run()
+    images = content.get("dataset", {}).get("images")
+    content.pop("finished", None)
+    content |= {"identity": dict(identity), APPENDED: [*content.get(APPENDED, []), images]}
+    folder.write_run(content | {"dataset": description["dataset"]})
 
 
 def _failed_images(folder: ResultsFolder) -> list[str]:
@@ -197,7 +228,7 @@ def refuse_another(path: Place, what: str, before: Mapping[str, Any], identity: 
     """
     changed = [name for name in identity if before.get(name) != identity[name]]
     if changed:
-        details = "; ".join(_difference(name, before.get(name), identity[name]) for name in changed)
+        details = "; ".join(difference(name, before.get(name), identity[name]) for name in changed)
         raise ResultsError(
             f"{path} holds a {what} with other settings: {details}. "
             "Choose another --out, or pass --overwrite to start anew"
@@ -213,14 +244,16 @@ def _holds(path: Place, manifest: pa.Table) -> bool:
 
 
 _DIGESTS = {
-    "manifest": "the dataset lists other images or labels",
+    "manifest": "the dataset lists other images or labels (--append takes images that were added)",
+    "maps": "the score maps were written anew since, or others are there",
     "model_sha256": "the weights have another content",
     "features_sha256": "the network of the features has another content",
     "code_sha256": "the file that makes the network has another content",
 }
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
+def difference(name: str, before: Any, now: Any) -> str:
+    """What differs between two identities, in words."""
     return _DIGESTS.get(name, f"{name} was {before!r}, is {now!r}")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from oodray.datasets.manifest import ListedImage
@@ -104,7 +106,7 @@ class KeptMap:
 
     name: str
     scale: str | None
-    data: bytes
+    data: Annotated[bytes, pa.large_binary()]  # those of a row group may exceed the 2 GiB that 32-bit offsets reach
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

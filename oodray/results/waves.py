@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -37,17 +37,22 @@ from oodray.storage.atomic import replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
-IMAGES_OF_A_WAVE = 4096
-"""Images of a file: about 128 MB at 30 KB an image."""
+UNITS_OF_A_WAVE = 512
+"""Units of a file, which have about as many pixels each: about 128 MB of 4,096 images of a megapixel at 30 KB, and as
+much of 65,536 that are small."""
 
-LABELLED_IMAGES_OF_A_WAVE = 1024
+LABELLED_UNITS_OF_A_WAVE = 128
 """The same where images have labels, and with them tallies of 100 to 300 KB."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """What a drive without links answers where one is made."""
 
 ROWS_OF_A_GROUP = 64
-"""Images of a row group of a file: what is read, and held in memory, at once."""
+BYTES_OF_A_GROUP = 2**24
+"""A row group of a file, what is read and held in memory at once, ends where it has as many rows and as many bytes."""
+
+MOST_BYTES_OF_A_GROUP = 2**28
+"""It ends with the unit that brings it to so many, however few rows it has: kept maps can be megabytes each."""
 
 
 def waves_of(manifest: pa.Table) -> list[Wave]:
@@ -58,12 +63,15 @@ def waves_of(manifest: pa.Table) -> list[Wave]:
     """
     if not manifest.num_rows:
         return []
-    units = manifest["unit"]
-    size = int(np.count_nonzero(units.to_numpy() == units[0].as_py()))
     has_labels = manifest["label_uri"].null_count < manifest.num_rows
-    count = max(1, (LABELLED_IMAGES_OF_A_WAVE if has_labels else IMAGES_OF_A_WAVE) // size)
-    last = int(units.to_numpy().max())
-    return [Wave(first, min(first + count - 1, last)) for first in range(0, last + 1, count)]
+    most = LABELLED_UNITS_OF_A_WAVE if has_labels else UNITS_OF_A_WAVE
+    waves: list[Wave] = []
+    for unit in np.unique(manifest["unit"].to_numpy()).tolist():
+        if waves and waves[-1].last == unit - 1 and len(waves[-1]) < most:
+            waves[-1] = Wave(waves[-1].first, unit)
+        else:
+            waves.append(Wave(unit, unit))
+    return waves
 
 
 def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) -> None:
@@ -77,9 +85,7 @@ def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) 
         return
     wanted, there = set(units), folder.waves()
     with _write_errors(folder):
-        for wave in waves_of(manifest):
-            if any(other.first <= wave.last and wave.first <= other.last for other in there):
-                continue
+        for wave in waves_of(_outside(manifest, there)):
             if not _link(folder, wave):
                 return
         for wave in there:
@@ -88,17 +94,30 @@ def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) 
         _take_in(folder)
 
 
-def close_waves(folder: ResultsFolder) -> None:
-    """Close every open wave that has all its units.
+def _outside(manifest: pa.Table, waves: list[Wave]) -> pa.Table:
+    """The images that are in none of some waves."""
+    units = manifest["unit"].to_numpy()
+    inside = np.zeros(len(units), bool)
+    for wave in waves:
+        inside |= (units >= wave.first) & (units <= wave.last)
+    return manifest.filter(pa.array(~inside))
+
+
+def close_waves(folder: ResultsFolder, but: Collection[int] = ()) -> None:
+    """Close every open wave that has all its units, and none of some.
 
     Their parts stay for now, out of sight, as somebody may be about to list them; see `remove_closed_parts`.
+
+    Args:
+        folder: of the results.
+        but: units whose files will be written again.
 
     Raises:
         ResultsError: a file of a unit cannot be read.
         RunError: the folder cannot be written to.
     """
     for wave in folder.waves():
-        if folder.is_open(wave):
+        if folder.is_open(wave) and not any(unit in wave for unit in but):
             parts = _parts(folder, wave)
             if len(parts) == len(wave):
                 _close(folder, wave, parts)
@@ -135,10 +154,12 @@ class Closing:
 
     Args:
         folder: of the results.
+        tried_again: units of which some images are computed again. They have files from the start, so their waves are
+            closed at the end alone.
     """
 
-    def __init__(self, folder: ResultsFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: ResultsFolder, tried_again: Collection[int] = ()) -> None:
+        self._folder, self._tried_again = folder, frozenset(tried_again)
         self._until_next = max(map(len, folder.waves()), default=0)
         self._between = self._until_next
         self._thread = ThreadPoolExecutor(1, "close waves")
@@ -170,7 +191,7 @@ class Closing:
 
     def _close(self) -> None:
         remove_closed_parts(self._folder)  # those of the last time
-        close_waves(self._folder)
+        close_waves(self._folder, self._tried_again)
 
 
 def _parts(folder: ResultsFolder, wave: Wave) -> list[Place]:
@@ -196,7 +217,8 @@ def _join(parts: list[Place], wave: Wave, target: Path) -> None:
         for part in parts:
             group.append(read_rows([part]))
             rows_of_parts.append(group[-1].num_rows)
-            if sum(table.num_rows for table in group) >= ROWS_OF_A_GROUP:
+            rows, size = sum(table.num_rows for table in group), sum(table.nbytes for table in group)
+            if (rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP) or size >= MOST_BYTES_OF_A_GROUP:
                 _write_group(writer, group)
         _write_group(writer, group)
         first = times.index(min(times))

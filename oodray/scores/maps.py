@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE
 from oodray.scores.queries import Queries
+from oodray.scores.refine import refined
 from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore, QueryMapScore
 from oodray.scores.strips import Strip, strips, sum_classes
 
@@ -38,6 +40,15 @@ class PixelMaps:
         """
         values = self.scores[score.source.name]
         return values if regions is None else score.pool(values, regions)
+
+    def refined(self, image: NDArray[np.uint8], how: str | None) -> Self:
+        """The maps after all scores were refined along the edges of the image `(height, width, 3)`.
+
+        `how` is as in `oodray.scores.refine`. The confidence stays as it is.
+        """
+        if how is None:
+            return self
+        return replace(self, scores={name: refined(values, image, how) for name, values in self.scores.items()})
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ COMMAND = f"""
 from oodray.cli import main
 from oodray.results import waves
 
-waves.LABELLED_IMAGES_OF_A_WAVE = {IMAGES_OF_A_KILL // 6}
+waves.LABELLED_UNITS_OF_A_WAVE = {IMAGES_OF_A_KILL // 6}
 main()
 """
 """The command line, with waves so small that they are closed during the run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,12 +67,13 @@ def test_a_folder_as_it_was_left_is_not_touched(folder: ResultsFolder) -> None:
         ("model_sha256", "the weights have another content"),
         ("features_sha256", "the network of the features has another content"),
         ("code_sha256", "the file that makes the network has another content"),
-        ("manifest", "the dataset lists other images or labels"),
+        ("manifest", "the dataset lists other images or labels (--append takes images that were added)"),
     ],
 )
 def test_what_has_changed_is_named_and_nothing_is_touched(folder: ResultsFolder, name: str, said: str) -> None:
     folder.write_run({"config": {}, "identity": {"same": 0, name: 1}})
     before = folder.run.read_bytes()
+    said = re.escape(said)
     with pytest.raises(ResultsError, match=f"holds a run with other settings: {said}\\. Choose another --out, or"):
         start_or_continue(folder, read_manifest(folder.manifest), identity={"same": 0, name: 2}, description={})
     assert (folder.run.read_bytes(), len(folder.parts())) == (before, 2)
@@ -169,6 +171,15 @@ def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     on_disk(folder.path / "notes.txt").write_text("mine")
     on_disk(folder.results / "mine.txt").write_text("mine")
     evaluate_run(folder)
+    for name in (
+        "components.parquet",
+        "components_summary.parquet",
+        "report.html",
+        "report-files/0.webp",
+        "sweep/k-5.png",
+    ):
+        (on_disk(folder.path) / name).parent.mkdir(exist_ok=True)
+        (on_disk(folder.path) / name).write_text("of the run")
     start_anew(folder)
     left = sorted(str(path_inside(path, folder.path)) for path in on_disk(folder.path).rglob("*") if path.is_file())
     assert left == ["notes.txt", "results/mine.txt"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,10 @@ NAMES = ["part-000000-000003.parquet", "part-000004-000007.parquet", "part-00000
 
 @pytest.fixture(autouse=True)
 def _small_waves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waves, "IMAGES_OF_A_WAVE", IN_WAVE * IN_UNIT)
-    monkeypatch.setattr(waves, "LABELLED_IMAGES_OF_A_WAVE", IN_WAVE * IN_UNIT)
+    monkeypatch.setattr(waves, "UNITS_OF_A_WAVE", IN_WAVE)
+    monkeypatch.setattr(waves, "LABELLED_UNITS_OF_A_WAVE", IN_WAVE)
     monkeypatch.setattr(waves, "ROWS_OF_A_GROUP", 2 * IN_UNIT)
+    monkeypatch.setattr(waves, "BYTES_OF_A_GROUP", 0)
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +273,35 @@ class TestBesideARun:
             closing.unit_done()
         assert not any(map(folder.is_open, folder.waves()))
 
+    def test_units_that_are_tried_again_keep_their_wave_open(self, folder: ResultsFolder) -> None:
+        """They have files from the start; a wave that closes would be no place for what is computed anew."""
+        closed(folder)
+        open_waves(folder, read_manifest(folder.manifest), [UNITS - 1, 1])
+        again = from_arrow(ResultRow, read_unit(folder, UNITS - 1).to_struct_array().combine_chunks())
+        with Closing(folder, {UNITS - 1, 1}) as closing:
+            for _ in range(2 * IN_WAVE):
+                closing.unit_done()
+            assert closing._closing is not None
+            closing._closing.result()
+            assert [folder.is_open(wave) for wave in folder.waves()] == [True, False, True]
+            add_to_part(folder, UNITS - 1, [replace(row, error=None, status="ok") for row in again])
+        assert not any(map(folder.is_open, folder.waves()))
+        assert {*read_rows(folder.parts(), ["status"])["status"].to_pylist()} == {"ok"}
+
+    def test_what_cannot_be_added_to_a_closed_wave_is_no_secret(self, folder: ResultsFolder) -> None:
+        closed(folder)
+        rows = from_arrow(ResultRow, read_unit(folder, 1).to_struct_array().combine_chunks())
+        add_to_part(folder, 1, rows)  # a task that was repeated
+        with pytest.raises(RunError):
+            add_to_part(folder, 1, [replace(row, status="error", error="dark") for row in rows])
+
+    def test_row_groups_of_large_maps_are_small(self, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(waves, "ROWS_OF_A_GROUP", 1000)
+        monkeypatch.setattr(waves, "MOST_BYTES_OF_A_GROUP", 1)
+        closed(folder)
+        sizes = [pq.ParquetFile(str(path)).metadata.num_row_groups for path in folder.parts()]
+        assert sizes == [IN_WAVE, IN_WAVE, UNITS % IN_WAVE]
+
     def test_nothing_is_begun_after_an_error(self, folder: ResultsFolder) -> None:
         opened(folder)
         with pytest.raises(ZeroDivisionError), Closing(folder):
@@ -304,8 +335,8 @@ from oodray.datasets.manifest import read_manifest
 from oodray.results import waves
 from oodray.results.folder import ResultsFolder
 
-waves.IMAGES_OF_A_WAVE = waves.LABELLED_IMAGES_OF_A_WAVE = {IN_WAVE * IN_UNIT}
-waves.ROWS_OF_A_GROUP = {2 * IN_UNIT}
+waves.UNITS_OF_A_WAVE = waves.LABELLED_UNITS_OF_A_WAVE = {IN_WAVE}
+waves.ROWS_OF_A_GROUP, waves.BYTES_OF_A_GROUP = {2 * IN_UNIT}, 0
 folder = ResultsFolder(sys.argv[1])
 manifest = read_manifest(folder.manifest)
 print("at work", flush=True)
