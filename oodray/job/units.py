@@ -146,7 +146,7 @@ def pack_listed(images: pa.Table) -> pa.Table:
 
 
 def unpack(table: pa.Table, kind: type[Record]) -> list[Record]:
-    """The images of a one-row table, or of several rows, one after the other. Pixels are views of its memory, and cannot be written to."""
+    """The images of a one-row table. Pixels are views of its memory, and cannot be written to."""
     units: Iterator[Any] = table["images"].iterchunks()
     return [image for unit in units for image in from_arrow(kind, unit.flatten())]
 

@@ -173,8 +173,8 @@ def start_anew(folder: ResultsFolder) -> None:
         remove_waves(folder)
         for path in (*folder.parts(), *files, folder.run):
             path.unlink(missing_ok=True)
-        for pictures in (folder.pictures, folder.heat_maps):
-            remove_folder(pictures)
+        for own in (folder.pictures, folder.heat_maps, folder.totals):
+            remove_folder(own)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
 
