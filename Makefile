@@ -1,16 +1,18 @@
 # make run     the demo, from nothing          make check   ruff, mypy
 # make test    the tests, from nothing         make bench   the benchmarks; bench-metrics, -precision, -stream, -gpu for more
 # make reference   the table of settings in docs/reference.md
+# make docs        the documentation site, in build/site
 # make soak    the tests that take long,       make fuzz    10,000 broken files
 #              and runs killed 20 times        make test-oldest   with the oldest packages that pyproject.toml admits
 VENV ?= .venv
 OLDEST ?= .venv-oldest
+DOCS ?= .venv-docs
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # A file of tests is one process's: its servers, and the Ray that it shares with other files, start once in each.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-oldest check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz reference clean
+.PHONY: run test test-oldest check bench bench-metrics bench-precision bench-stream bench-gpu soak fuzz reference docs clean
 
 run: $(VENV)/installed
 	$(BIN)/oodray run --dataset demo
@@ -57,6 +59,16 @@ fuzz: $(VENV)/installed
 reference: $(VENV)/installed
 	$(BIN)/python -m oodray.report.reference docs/reference.md
 
+# A broken link ends it with an error. The API is read from the source: oodray itself need not be installed.
+docs: $(DOCS)/installed
+	$(DOCS)/bin/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+$(DOCS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.6' 'mkdocstrings[python]>=0.29' 'ruff>=0.9'
+	touch $@
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing, the first time takes minutes ..."
@@ -74,4 +86,4 @@ $(OLDEST)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist
+	rm -rf $(VENV) $(OLDEST) $(DOCS) build dist

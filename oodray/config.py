@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from oodray.errors import ConfigError
-from oodray.ranges import decimal_range, names_of_list, shard, shard_of, tau_or_auto, whole_range, workers_range
+from oodray.ranges import (
+    decimal_range,
+    is_label_codes,
+    names_of_list,
+    refinement,
+    shard,
+    shard_of,
+    tau_or_auto,
+    whole_range,
+    workers_range,
+)
 from oodray.settings import About, Check, Settings, declared_settings, one_of, seconds, shown, whole
 from oodray.spelling import did_you_mean
 from oodray.yaml_text import load_yaml
@@ -23,6 +33,9 @@ REGIONS = ("kmeans", "slic", "grid")
 KNN_METRICS = ("euclidean", "cosine")
 
 MOST_SCALE = 8
+
+SELF = "self"
+"""In place of the folder of a fit: the images of the run itself."""
 
 NO_CHECKPOINT = "none"
 """Stands in a list of checkpoints for a network that has its own."""
@@ -41,13 +54,32 @@ class RunConfig:
     root: Annotated[
         str | None,
         About(
-            "The dataset's own folder; for --dataset list the list, a file",
+            "The dataset's own folder; for --dataset list the list, for --dataset folder also an image or a quoted "
+            "pattern, 'photos/*.jpg'",
             unset="dataset/ in the results folder, for the demo alone, which draws itself",
         ),
     ] = None
     split: Annotated[
         str | None,
         About("Split of --dataset hf-parquet or webdataset, as its files name it, such as test", unset="all files"),
+    ] = None
+    label_codes: Annotated[
+        str | None,
+        About(
+            "What codes in the label files of your own images mean, such as 2=ood,1=id or 0:18=id,254=ood; 255 is "
+            "ignored unless it is named",
+            Check(is_label_codes, "such as 2=ood,1=id,255=ignore, or with ranges 0:18=id"),
+            unset="0 in-distribution, 1 OoD, 255 ignore",
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        About(
+            "The folder of labels of --dataset folder, below --root or elsewhere",
+            unset="told by names, see docs/datasets.md",
+            identity=False,
+            commands=("run", "calibrate"),
+        ),
     ] = None
     allow_outside_root: Annotated[
         bool,
@@ -117,7 +149,7 @@ class RunConfig:
     tau: Annotated[
         float | None,
         About(
-            "Pixels with a smaller max-logit are unsure; auto takes the value of --fit",
+            "Pixels with a smaller max-logit are unsure; auto takes the value of --fit, or estimates one first",
             Check(math.isfinite, "a finite number"),
             unset="the value known for --model",
             commands=RUN_ONLY,
@@ -125,9 +157,19 @@ class RunConfig:
         ),
     ] = None
     # Not an option of its own: `tau: auto` sets it, and the tau that is found decides the results.
-    tau_auto: Annotated[bool, About("Whether tau is that of --fit, as tau: auto says", identity=False, commands=())] = (
-        False
-    )
+    tau_auto: Annotated[
+        bool, About("Whether tau is that of --fit, or was estimated, as tau: auto says", identity=False, commands=())
+    ] = False
+    # The tau that is found decides the results, not where it is from.
+    calibrate_on: Annotated[
+        str | None,
+        About(
+            "Folder of images that hold nothing unknown, on which --tau auto estimates tau",
+            unset="the images of the run themselves",
+            identity=False,
+            commands=RUN_ONLY,
+        ),
+    ] = None
     ood_ratio: Annotated[
         float,
         About(
@@ -172,9 +214,48 @@ class RunConfig:
     fit: Annotated[
         str | None,
         About(
-            "Statistics of in-distribution images, from `oodray fit`, for scores that need them",
+            "Statistics of in-distribution images, from `oodray fit`, for scores that need them; self takes the images "
+            "of the run itself, in a first pass",
             unset="none",
             identity=False,
+            commands=RUN_ONLY,
+        ),
+    ] = None
+    reference_images: Annotated[
+        int | None,
+        About(
+            "With --fit self, how many images of the run the others are compared with, drawn at random",
+            whole(1),
+            unset="all",
+            commands=RUN_ONLY,
+        ),
+    ] = None
+    reference_gap: Annotated[
+        int | None,
+        About(
+            "With --fit self, how many images before and after one in its folder it is not compared with, as those "
+            "around it in a video",
+            whole(0),
+            unset="0: itself alone",
+            commands=RUN_ONLY,
+        ),
+    ] = None
+    keep_features_gb: Annotated[
+        float,
+        About(
+            "With --fit self, how many GB the results folder may hold between the two passes, so that images need not "
+            "pass the network twice; 0 keeps nothing",
+            Check(lambda value: 0 <= value < math.inf, "a number of GB, at least 0"),
+            identity=False,
+            commands=RUN_ONLY,
+        ),
+    ] = 4.0
+    refine: Annotated[
+        str | None,
+        About(
+            "Refine the maps of pixel scores along the edges of the image: guided or bilateral, or with a radius such "
+            "as guided:8; confidence and mask stay as they are",
+            unset="not at all",
             commands=RUN_ONLY,
         ),
     ] = None
@@ -188,6 +269,14 @@ class RunConfig:
             from_text=lambda text: {"keep_maps": names_of_list(text)},
         ),
     ] = ()
+    id_quality: Annotated[
+        bool,
+        About(
+            "Measure the network on its own classes, too: mIoU, ECE, Brier and open-IoU, where labels name classes",
+            option="--id-quality/--no-id-quality",
+            commands=RUN_ONLY,
+        ),
+    ] = False
     knn_metric: Annotated[
         str,
         About("Metric of the score knn: euclidean, as published, or cosine", one_of(KNN_METRICS), commands=RUN_ONLY),
@@ -307,8 +396,26 @@ class RunConfig:
             )
         if self.shard is not None:
             shard_of(self.shard)
+        if self.refine is not None:
+            refinement(self.refine)
+        self._refuse_what_self_alone_has()
         if self.executor == "local":
             self._refuse_what_ray_alone_has()
+
+    def _refuse_what_self_alone_has(self) -> None:
+        if self.fit == SELF:
+            if self.shard is not None:
+                raise ConfigError(
+                    "--fit self compares the images of a whole run with each other, and --shard computes a share of "
+                    "them: pass one of the two"
+                )
+            return
+        for name in ("reference_images", "reference_gap"):
+            if getattr(self, name) is not None:
+                raise ConfigError(
+                    f"{SETTINGS[name].option} {getattr(self, name)} goes with --fit self, which compares the images of "
+                    "a run with each other: pass both, or neither"
+                )
 
     def _refuse_what_ray_alone_has(self) -> None:
         asked = {

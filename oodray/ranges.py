@@ -14,6 +14,11 @@ MAX_NUMBERS = 1_000_000
 SWEPT_OOD_RATIOS = "0:1:0.01"
 """The values of T that a sweep tries where it is not told otherwise."""
 
+REFINEMENTS = {"guided": 8, "bilateral": 2}
+"""Ways to refine a score, and the radius where none is given: of a window in pixels, of a neighbourhood in cells."""
+
+MOST_RADIUS = 256
+
 
 def decimal_range(text: str) -> list[float]:
     """The numbers of `a:b:step`, both ends included, of `a:b` with a step of 1, or of a list `a,b,c`.
@@ -166,3 +171,59 @@ def names_of_list(text: str) -> tuple[str, ...]:
     ('msp', 'ratio')
     """
     return tuple(name.strip() for name in text.split(","))
+
+
+def refinement(text: str) -> tuple[str, int]:
+    """A way to refine a score, and its radius.
+
+    Raises:
+        ConfigError: there is no such way, or the radius is none.
+
+    >>> refinement("guided"), refinement("bilateral:3")
+    (('guided', 8), ('bilateral', 3))
+    """
+    kind, colon, number = text.partition(":")
+    radius = int(number) if number.isascii() and number.isdigit() else 0 if colon else REFINEMENTS.get(kind, 0)
+    if kind not in REFINEMENTS or not 1 <= radius <= MOST_RADIUS:
+        raise ConfigError(
+            f"refine must be {' or '.join(REFINEMENTS)}, with a radius from 1 to {MOST_RADIUS} such as guided:8, not "
+            f"{text!r}"
+        )
+    return kind, radius
+
+
+LABEL_MEANINGS = ("id", "ood", "ignore")
+"""What a code in a label file may mean."""
+
+
+def label_codes(text: str) -> dict[str, frozenset[int]]:
+    """The codes of each meaning, from a list such as `2=ood,1=id`; `a:b` stands for all codes from a to b.
+
+    Raises:
+        ConfigError: the text is no such list, a code lies outside 0..65535, or one has two meanings.
+
+    >>> {meaning: sorted(codes) for meaning, codes in label_codes("0:2=id, 254=ood").items()}
+    {'id': [0, 1, 2], 'ood': [254], 'ignore': []}
+    """
+    found: dict[str, set[int]] = {meaning: set() for meaning in LABEL_MEANINGS}
+    for part in text.split(","):
+        codes, equals, meaning = (piece.strip() for piece in part.partition("="))
+        if not equals or meaning.lower() not in found:
+            raise ConfigError(f"{part.strip()!r} says nothing of a label code: write CODE=id, CODE=ood or CODE=ignore")
+        new = set(whole_range(codes))
+        if not new <= set(range(65536)):
+            raise ConfigError(f"{part.strip()!r}: codes in label files lie within 0..65535")
+        twice = [code for code in sorted(new) if any(code in known for known in found.values())]
+        if twice:
+            raise ConfigError(f"the label code {twice[0]} is named twice in {text!r}")
+        found[meaning.lower()] |= new
+    return {meaning: frozenset(codes) for meaning, codes in found.items()}
+
+
+def is_label_codes(text: str) -> bool:
+    """Whether `label_codes` takes a text."""
+    try:
+        label_codes(text)
+    except ConfigError:
+        return False
+    return True

@@ -46,6 +46,7 @@ UInt8List = Annotated[NDArray[np.uint8], pa.list_(pa.uint8())]
 UInt32List = Annotated[NDArray[np.uint32], pa.list_(pa.uint32())]
 UInt16List = Annotated[NDArray[np.uint16], pa.list_(pa.uint16())]
 Int64List = Annotated[NDArray[np.int64], pa.list_(pa.int64())]
+Float64List = Annotated[NDArray[np.float64], pa.list_(pa.float64())]
 
 
 class IsRecord(Protocol):

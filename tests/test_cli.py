@@ -185,6 +185,20 @@ class TestRunRequest:
     def arguments(self, tiny_dataset: Path) -> list[object]:
         return ["run", "--dataset", "ade-ood", "--root", tiny_dataset, "--model", EMBEDDED, "--tau", 1.5]
 
+    def test_help_is_grouped_with_defaults_and_examples(self) -> None:
+        lines = call("run", "--help").out.splitlines()
+        groups = [line.strip("╭╮─ ") for line in lines if line.startswith("╭")]
+        assert groups == ["Options", "What", "Network", "Method and scores", "Where", "How"]
+        text = " ".join(" ".join(lines).replace("│", " ").split())
+        for part in (
+            "Clusters per image; by default 5.",
+            "by default 0.3.",
+            "by default --no-flip.",
+            "by default ray.",
+        ):
+            assert part in text
+        assert text.count(" oodray run --dataset ") == 3
+
     def test_every_setting_is_an_option(self) -> None:
         text = call("run", "--help").out
         # The fewest of a range are those of `--workers 2:16`.
@@ -232,7 +246,7 @@ class TestRunRequest:
     def test_a_range_of_workers_is_two_settings(
         self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path
     ) -> None:
-        call(*arguments, "--workers", "2:16", "--gpus-per-worker", 1, "--out", tmp_path / "o")
+        call(*arguments, "--workers", "2:16", "--gpus-per-worker", 0, "--out", tmp_path / "o")
         [(plan, _)] = started
         assert (plan.config.fewest_workers, plan.config.workers) == (2, 16)
 
@@ -258,7 +272,7 @@ class TestRunRequest:
         call(*arguments)
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
         call("run", *arguments[3:], "--config", config)
-        assert [out for _, out in started] == [tmp_path / "runs" / "ade-ood"] * 2
+        assert [out for _, out in started] == [tmp_path / "runs" / "ade-ood-tiny"] * 2
 
     def test_fewer_images_than_published_are_a_warning(
         self, arguments: list[object], started: list[tuple[Plan, Path]], tmp_path: Path

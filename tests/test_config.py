@@ -139,7 +139,7 @@ class TestReadSettings:
             ("road-anomaly", "got a str"),
             (b"\xff\xfe\xff", "cannot read the config file"),
             ("ood_ratios: 0.4", "unknown key 'ood_ratios' in .*run.yaml; did you mean 'ood_ratio'?"),
-            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, split, allow_outside_root, model"),
+            ("zzz: 1", "unknown key 'zzz' in .*run.yaml; known keys: dataset, root, split, label_codes, labels"),
             ("5: 1", "unknown key 5 in"),
         ],
     )
@@ -255,11 +255,13 @@ class TestPresets:
 class TestFingerprint:
     def test_holds_what_decides_a_number_and_nothing_else(self) -> None:
         how_it_runs = {
+            "labels",
             "allow_outside_root",
             "checkpoint",
             "member_checkpoints",
             "fit",
             "tau_auto",
+            "calibrate_on",
             "executor",
             "workers",
             "fewest_workers",

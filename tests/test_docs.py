@@ -1,4 +1,4 @@
-"""What docs/reliability.md promises is held by tests that exist."""
+"""What docs/reliability.md promises is held by tests that exist, and no link inside of the docs is broken."""
 
 from __future__ import annotations
 
@@ -101,3 +101,45 @@ class TestAll:
     assert left_to_soak_in(file) == expected
     file.write_text(f"pytestmark = [pytest.mark.slow, pytest.mark.soak]\n{file.read_text()}")
     assert all(left_to_soak_in(file).values())
+
+
+PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "jobs/README.md")] + sorted(
+    [*PROJECT.glob("docs/*.md"), *PROJECT.glob("benchmarks/*.md")]
+)
+
+
+def links(markdown: str) -> list[str]:
+    """Targets of links and pictures, without those in code."""
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"\]\(([^)\s]+)\)", prose)
+
+
+def anchors(markdown: str) -> set[str]:
+    """Of the headings of a page, as GitHub and mkdocs make them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", markdown, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_no_link_inside_of_the_repository_is_broken(page: Path) -> None:
+    for link in links(page.read_text()):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors(file.read_text()), f"{page.name} links to {link}"
+
+
+def test_links_are_found() -> None:
+    assert links("[a](b.md#c) ![d](e.png) `[f](g)`\n```\n[h](i)\n```\n") == ["b.md#c", "e.png"]
+    assert anchors("# A b, c\n```\n# no\n```\n## `x`-y\n") == {"a-b-c", "x-y"}
+    assert any("#" in link for page in PAGES for link in links(page.read_text()))
+
+
+def test_every_page_is_in_the_site() -> None:
+    listed = set(re.findall(r"([\w/]+\.md)$", (PROJECT / "mkdocs.yml").read_text(), re.MULTILINE))
+    made = {"index.md", "examples.md", "CONTRIBUTING.md", "CHANGELOG.md"}
+    assert listed == made | {page.name for page in PROJECT.glob("docs/*.md")}

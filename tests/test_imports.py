@@ -19,7 +19,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records", "yaml_text"},
+    {"storage", "settings", "ranges", "records", "yaml_text", "phases"},
     {"config"},
     {"metrics"},
     {"scores"},
@@ -64,7 +64,7 @@ HOMES = {
     "scipy": {"metrics", "scores", "datasets", "report", "export"},
     "cuml": {"method"},
     "triton": {"models"},
-    "numba": {"metrics", "models"},
+    "numba": {"metrics", "models", "scores"},
     "transformers": {"models"},
     "huggingface_hub": {"models"},
     "llvmlite": {"models"},

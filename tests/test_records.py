@@ -225,6 +225,17 @@ class TestTypes:
         of_score: Columns = [("score", pa.string()), ("scale", pa.string()), ("keys", pa.list_(pa.uint32()))]
         score_tally = pa.struct([*of_score, *tally[1:]])
         kept_map = pa.struct([("name", pa.string()), ("scale", pa.string()), ("data", pa.binary())])
+        whole, real = pa.list_(pa.int64()), pa.list_(pa.float64())
+        class_counts = pa.struct(
+            [
+                ("count", pa.int16()),
+                ("inside", pa.list_(pa.uint8())),
+                *((name, pa.list_(pa.uint16())) for name in ("true", "predicted")),
+                *((name, whole) for name in ("counts", "pixels", "correct")),
+                ("confidence", real),
+                ("squares", pa.float64()),
+            ]
+        )
         columns: Columns = [
             ("unit", pa.int32()),
             ("image_id", pa.string()),
@@ -244,6 +255,7 @@ class TestTypes:
             ("clusters", pa.list_(cluster)),
             ("tallies", pa.list_(score_tally)),
             ("maps", pa.list_(kept_map)),
+            ("classes", pa.list_(class_counts)),
             ("seconds_decode", pa.float64()),
             ("seconds_segment", pa.float64()),
             ("seconds_cluster", pa.float64()),

@@ -1,8 +1,8 @@
 """Metrics of connected regions of a run: of the mask of its rule, and of each score at one threshold.
 
-A score has to be there as a map. The mask and `ratio` are in the results, as PNGs of masks and of cluster ids;
-imported scores are read again from their files. The maps of other scores of a run are kept nowhere: they are left out,
-and named.
+A score has to be there as a map. The mask and `ratio` are in the results, as PNGs of masks and of cluster ids; other
+scores of a run are where `--keep-maps` kept them; imported scores are read again from their files. Scores whose maps
+are kept nowhere are left out, and named.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from oodray.analysis.evaluation import measure_run
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
 from oodray.datasets.images import LabelCodes, decode_label, decode_mask, read_label
-from oodray.datasets.layouts import get_layout
-from oodray.errors import DatasetError
+from oodray.datasets.layouts import layout_of
+from oodray.errors import DatasetError, ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.components import (
     LEVELS,
@@ -36,8 +36,12 @@ from oodray.metrics.components import (
 )
 from oodray.metrics.evaluators import LIKE
 from oodray.metrics.frames import as_float16
+from oodray.metrics.scales import scale_named
+from oodray.metrics.tally import KEY_COUNT
 from oodray.results.cells import Clusters, clusters_of
 from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.kept_maps import decode_map
+from oodray.results.maps import kept_scores
 from oodray.results.rows import OK
 
 MASK, RATIO = "mask", "ratio"
@@ -45,7 +49,7 @@ MASK, RATIO = "mask", "ratio"
 ReadMap = Callable[[str, tuple[int, int]], NDArray[Any]]
 """The score map of an image, by its id and its height and width."""
 
-_COLUMNS = ["image_id", "status", "label_uri", "mask_png", "clusters_png", "clusters"]
+_COLUMNS = ["image_id", "status", "label_uri", "mask_png", "clusters_png", "clusters", "width", "maps"]
 
 _COMPONENT_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("score", pa.string()),
@@ -125,9 +129,10 @@ def evaluate_components(
     """
     rule = folder.rule()
     known = folder.score_names()
-    scores = [name for name in known if read_map is not None or name == RATIO]
+    kept = kept_scores(folder)
+    scores = [name for name in known if read_map is not None or name == RATIO or name in kept]
     thresholds = _thresholds(folder, scores, threshold, on_ray=on_ray)
-    codes = get_layout(folder.read_run()["config"]["dataset"]).label_codes
+    codes = layout_of(folder.read_run()["config"]).label_codes
     job = _Job(rule, limits, thresholds, codes, read_map)
     found, images = _found(CountedFiles.of(folder), job, on_ray=on_ray)
     if not images:
@@ -192,12 +197,26 @@ class _Job:
     ) -> NDArray[np.bool_]:
         if name == MASK:
             return decode_mask(row["mask_png"]) > 0
-        if self.read_map is None:
+        if self.read_map is None and name == RATIO:
             return (as_float16(ratios) > self.thresholds[name])[decode_mask(row["clusters_png"])]
+        if self.read_map is None:
+            return _kept_above(row, name, self.thresholds[name])
         # A score at a threshold is a score at a threshold of float16: that is how the curve's was found.
         with np.errstate(over="ignore"):
             scores = self.read_map(row["image_id"], size).astype(np.float16)
         return np.asarray(scores > np.float64(self.thresholds[name]))
+
+
+def _kept_above(row: Mapping[str, Any], name: str, threshold: float) -> NDArray[np.bool_]:
+    """Where the map of a score that the results keep lies above a threshold, in float16."""
+    kept = next((kept for kept in row["maps"] or () if kept["name"] == name), None)
+    if kept is None:
+        raise ResultsError(f"the results lack the map of {name} of {row['image_id']}: run again with --overwrite")
+    keys = decode_map(kept["data"], row["width"])
+    present = np.flatnonzero(np.bincount(keys.ravel(), minlength=KEY_COUNT))
+    above = np.zeros(KEY_COUNT, np.bool_)
+    above[present] = as_float16(scale_named(kept["scale"]).scores(present.astype(np.uint16))) > threshold
+    return above[keys]
 
 
 def _thresholds(

@@ -21,6 +21,7 @@ from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.metrics.curves import OperatingPoint
 from oodray.metrics.evaluation import RankedPixels, ScoreMetrics, Totals
 from oodray.metrics.further import Further, FurtherNumbers, image_level
+from oodray.metrics.id_quality import IdQuality, id_quality
 from oodray.results.folder import ResultsFolder, write_json, write_table
 from oodray.results.rows import OK
 
@@ -77,6 +78,7 @@ class Evaluation:
         further: further numbers of each score, if they were asked for.
         largest_ratio: the largest r_k of any cluster; None where there are no clusters.
         lacking: images without an OoD or without an in-distribution pixel; None where nobody counted.
+        id_quality: of the network on its own classes; None where the run did not measure it.
     """
 
     rule: Rule | None
@@ -91,6 +93,7 @@ class Evaluation:
     further: dict[str, Further] | None = None
     lacking: int | None = None
     largest_ratio: float | None = None
+    id_quality: IdQuality | None = None
 
     @property
     def mask_is_empty(self) -> bool:
@@ -205,6 +208,7 @@ def measure_run(
         exact=rule is None,
         further=_further(files, rule, measured) if further else None,
         lacking=measured.lacking if measured.by_image else None,
+        id_quality=None if totals.classes is None else id_quality(totals.classes),
         largest_ratio=float(np.max(totals.clusters[0] / totals.clusters[1])) if totals.clusters.size else None,
     )
 

@@ -22,6 +22,7 @@ from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally
 from oodray.records import Int64, Int64List, UInt8List, UInt32List, from_arrow, table_of
 from oodray.results.reading import footer_of
+from oodray.results.rows import ClassCounts
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place
 
@@ -47,13 +48,14 @@ class KeptTally:
 
 @dataclass(frozen=True)
 class KeptTotals:
-    """`Totals` as they are stored: a table of one row; clusters are `(4, c)`, row by row."""
+    """`Totals` as they are stored: a table of one row; clusters are `(4, c)`, row by row, classes at most one entry."""
 
     images: Int64
     failed: Int64
     scores: list[KeptTally]
     masks: list[KeptTally]
     clusters: Int64List
+    classes: list[ClassCounts]
 
 
 def totals_file(wave: Place, rule: Rule | None) -> Place:
@@ -82,6 +84,7 @@ def read_totals(path: Place) -> Totals | None:
         inside=masks[_INSIDE],
         outside=masks[_OUTSIDE],
         clusters=kept.clusters.reshape(4, -1),
+        classes=kept.classes[0].tally() if kept.classes else None,
     )
 
 
@@ -100,6 +103,7 @@ def write_totals(path: Place, totals: Totals) -> None:
             for name, tally in ((_INSIDE, totals.inside), (_OUTSIDE, totals.outside))
         ],
         clusters=np.ascontiguousarray(totals.clusters).ravel(),
+        classes=[] if totals.classes is None else [ClassCounts.of(totals.classes)],
     )
     before = [*path.parent.glob(f"{path.name.partition('.')[0]}.*")]
     with replacing(path) as temporary:

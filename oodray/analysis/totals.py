@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +12,17 @@ from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.analysis.kept_totals import read_totals, totals_file, write_totals
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import RunningTotals, Totals
+from oodray.metrics.id_quality import IdTally
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD
+from oodray.records import from_arrow
 from oodray.results.cells import clusters_of, score_counts
-from oodray.results.rows import OK
+from oodray.results.rows import OK, ClassCounts
 from oodray.storage.place import Place
 
 MERGED_AT_ONCE = 8
 """Totals that one task adds up: the driver never holds more than one."""
 
-_COLUMNS = ["status", "clusters", "tallies"]
+_COLUMNS = ["status", "clusters", "tallies", "classes"]
 
 
 KEPT_FROM = 500
@@ -117,4 +120,12 @@ def _totals(table: pa.Table, rule: Rule | None) -> Totals:
         inside=cells.tally(ood[cells.owner]),
         outside=cells.tally((judged & ~ood)[cells.owner]),
         clusters=np.stack(counts)[:, judged],
+        classes=_classes(table["classes"]),
     )
+
+
+def _classes(column: pa.ChunkedArray[Any]) -> IdTally | None:
+    """What the network made of true classes in some rows."""
+    lists: Any = column.combine_chunks()
+    found = from_arrow(ClassCounts, lists.flatten())
+    return IdTally.sum(counts.tally() for counts in found) if found else None

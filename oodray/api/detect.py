@@ -96,6 +96,7 @@ def detect(
     threads: int = RunConfig.threads,
     fit: str | os.PathLike[str] | None = None,
     knn_metric: str = RunConfig.knn_metric,
+    refine: str | None = None,
 ) -> Found:
     """Find what a network was never taught in an image.
 
@@ -124,6 +125,8 @@ def detect(
         fit: the folder of a fit, for scores that need statistics, see `oodray.fit`; without a list of scores, all that
             it holds are given, too.
         knn_metric: `"euclidean"` or `"cosine"`, of the score `knn`.
+        refine: `"guided"` or `"bilateral"`, or with a radius such as `"guided:8"`: refine the maps of pixel scores
+            along the edges of the image. Confidence and mask stay as they are.
 
     Raises:
         ConfigError: a setting is out of range, no tau is known, `net` is no network, or the fit is of another one.
@@ -157,6 +160,7 @@ def detect(
             "regions": regions,
             "fit": None if fit is None else os.fspath(fit),
             "knn_metric": knn_metric,
+            "refine": refine,
         },
     )
     if own and not names:
@@ -272,7 +276,9 @@ def _clustered(
 ) -> tuple[PixelMaps, SegmentedImage]:
     """Confidence, scores and clusters of an image; a failure is that of the image, as in a run."""
     try:
-        maps = maps_of(image, segmentation, scores, None if isinstance(net, Segmentation) else head_of(net))
+        maps = maps_of(
+            image, segmentation, scores, None if isinstance(net, Segmentation) else head_of(net), settings.refine
+        )
         [clusters] = cluster_maps_of([image], [segmentation], settings)
     except ImageError:
         raise

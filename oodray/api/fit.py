@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from oodray.api.calibrate import check_quantile, in_distribution_layers
-from oodray.api.start import plain, planned
+from oodray.api.execution import plain, planned
 from oodray.config import read_settings
 from oodray.errors import ConfigError
 from oodray.job.process_memory import set_up_process
@@ -17,7 +17,8 @@ from oodray.report.terminal import console, note, silent_console, warn
 from oodray.results.folder import ResultsFolder
 from oodray.results.lease import Lease
 from oodray.scores.fitted.folder import Fit, FitFolder
-from oodray.scores.fitted.settings import FITTED_SCORES, LABELS, FitSettings, scores_with
+from oodray.scores.fitted.scores import FITTED_SCORES, scores_with
+from oodray.scores.fitted.settings import LABELS, FitSettings
 from oodray.settings import Settings, shown
 from oodray.spelling import did_you_mean
 from oodray.storage.place import Place, remove_folder
@@ -167,7 +168,7 @@ def _with_scores(request: FitRequest, there: Fit) -> Fit:
     both = replace(request, scores=check_scores([*there.names, *there.content["refused"], *request.scores]))
     content = there.content
     about = {name: content[name] for name in ("calibration", "confidence_quantiles")}
-    return write(both, content["identity"], Gathered(there.sums, there.bank), about)
+    return write(both, content["identity"], Gathered(there.sums, there.bank, there.queries), about)
 
 
 def _check(chosen: FitSettings, images: int | None) -> None:

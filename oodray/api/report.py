@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oodray.errors import ResultsError
+from oodray.api.maps import kept_maps, recomputed_maps
 from oodray.report.page.document import Written, write_report
 from oodray.report.page.selection import MOST_DRAWN
 from oodray.report.terminal import note, silent_console
@@ -15,13 +15,6 @@ from oodray.storage.place import Place, storage_path
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from oodray.report.page.cards import MapSource
-    from oodray.report.page.pictures import Maps
-    from oodray.results.stored_image import StoredImage
-
-PAGE = "report.html"
-"""Name of the page in the results folder."""
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -52,9 +45,9 @@ def write_run_report(
     """
     folder = ResultsFolder(out)
     folder.read_run()
-    target = folder.path / PAGE if page is None else storage_path(page)
+    target = folder.report if page is None else storage_path(page)
     lines = _Lines(terminal or silent_console())
-    maps = _recomputed(folder) if recompute else _kept(folder)
+    maps = recomputed_maps(folder) if recompute else kept_maps(folder)
     return write_report(folder, target, most=images, resamples=bootstrap, maps=maps, on_image=lines.update)
 
 
@@ -69,62 +62,3 @@ class _Lines:
         if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             note(self._terminal, f"{done}/{of} images drawn")
-
-
-def _kept(folder: ResultsFolder) -> MapSource | None:
-    """The maps that a run has kept; None where it has kept none."""
-    from oodray.report.page.pictures import Maps
-    from oodray.results.maps import class_map, kept_scores, score_map
-
-    scores = kept_scores(folder)
-    if not scores:
-        return None
-
-    def maps(image: StoredImage) -> Maps:
-        of_scores = {score: score_map(folder, image.image_id, score) for score in scores}
-        return Maps(scores=of_scores, classes=class_map(folder, image.image_id))
-
-    return maps
-
-
-def _recomputed(folder: ResultsFolder) -> MapSource:
-    """The maps of an image from the network of a run, with the run's own settings."""
-    run = folder.read_run()
-    rule = folder.rule()
-    if rule is None:
-        raise ResultsError(f"{folder.path} holds imported scores: there is no network to recompute their maps with")
-    from oodray.api.detect import detect
-    from oodray.models.loading import load
-    from oodray.report.page.pictures import Maps
-
-    config = run["config"]
-    names = ("checkpoint", "feature_stage", "features", "dtype")
-    net = load(config["model"], **{name: config.get(name) for name in names})
-    kept = (
-        "seed",
-        "normalize_features",
-        "kmeans_backend",
-        "n_init",
-        "threads",
-        "regions",
-        "fit",
-        "knn_metric",
-        "scores",
-    )
-    settings = {name: config[name] for name in kept if name in config}
-
-    def maps(image: StoredImage) -> Maps:
-        found = detect(
-            image.read_photo(),
-            net,
-            k=rule.k,
-            tau=rule.tau,
-            ood_ratio=rule.ood_ratio,
-            image_id=image.image_id,
-            **settings,
-        )
-        # Those two follow from the stored clusters and the others.
-        scores = {name: found.scores[name] for name in found.scores if name not in ("ratio", "mask-then-logit")}
-        return Maps(scores=scores, classes=found.classes)
-
-    return maps

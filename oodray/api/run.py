@@ -47,6 +47,15 @@ class Run:
         """The results folder."""
         return self._folder.path
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the network's classes, by the numbers of `class_map`; none where they are not known.
+
+        Raises:
+            ResultsError: `run.json` cannot be read.
+        """
+        return self._folder.class_names()
+
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per image that is done, in the order of the dataset; `status` is `"ok"` or `"error"`.
@@ -159,13 +168,14 @@ class Run:
         convention that the other arguments make, if any is given; without any of them, for the default convention.
 
         Args:
-            like: evaluators to measure as: smiyc, fishyscapes, ade-ood, ood-metrics, pebal, bravo.
+            like: evaluators to measure as, such as "smiyc"; `oodray evaluate --help` names them all.
             bootstrap: how often to draw the images anew, for 95 % intervals: the columns that end in `_low`, `_high`.
             pooling: "dataset" pools all pixels, "image" takes the mean over images.
             ap_rule: area of the AP, "step" or "trapezoid".
-            fpr_rule: where the FPR is read: ">=", ">", "nearest" or "linear".
+            fpr_rule: where the FPR is read: ">=", ">", "nearest", "nearest-last" or "linear".
             tpr: level of a second FPR, the column `fpr_at_tpr`.
-            lacking: what becomes of images without OoD or without in-distribution pixels: "keep", "drop", "refuse".
+            lacking: what becomes of images without OoD or without in-distribution pixels: "keep", "drop",
+                "drop-without-ood" or "refuse".
 
         Raises:
             ConfigError: an argument has a value that it cannot have.

@@ -23,7 +23,7 @@ from oodray.cli.import_scores import import_scores
 from oodray.cli.merge import merge
 from oodray.cli.options import with_all_maps
 from oodray.cli.report import report
-from oodray.cli.run import run
+from oodray.cli.run import EXAMPLES, run
 from oodray.cli.show import show
 from oodray.cli.status import status
 from oodray.cli.sweep import sweep
@@ -37,8 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(epilog=EXAMPLES)(run)
 for command in (
-    run,
     calibrate,
     fit,
     evaluate,
@@ -117,7 +117,10 @@ def _message_and_code(error: Exception) -> tuple[str, int]:
     # typer carries click inside, where its exceptions have no public name.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         command = getattr(getattr(error, "ctx", None), "command_path", "oodray")
-        return f"{error.format_message().rstrip('.')}. See `{command} --help`.", error.exit_code
+        message = error.format_message().rstrip(".")
+        if "unexpected extra argument" in message:  # as of a pattern that the shell has written out
+            message += ". A pattern of files needs quotes: --root 'photos/*.jpg'"
+        return f"{message}. See `{command} --help`.", error.exit_code
     return f"internal error, {type(error).__name__}: {error}\nRun it again with --debug to see where.", 1
 
 

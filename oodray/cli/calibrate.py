@@ -16,7 +16,7 @@ from oodray.settings import Settings
 def calibrate(
     settings: Settings,
     *,
-    out: Annotated[Path | None, typer.Option(help="Results folder; by default runs/calibrate-DATASET.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder; by default runs/calibrate-DATASET-ROOT.")] = None,
     quantile: Annotated[
         float, typer.Option(min=0, max=0.999, help="Share of in-distribution pixels that may be unsure.")
     ] = 0.05,
@@ -34,3 +34,7 @@ def calibrate(
         terminal.print(table)
     if config_out is not None:
         note(terminal, f"config in {config_out}")
+        note(terminal, f"next: oodray run --config {config_out} --dataset NAME --root DIR")
+    else:
+        model = settings.get("model") or "MODEL"
+        note(terminal, f"next: oodray run --dataset NAME --root DIR --model {model} --tau {calibration.tau}")

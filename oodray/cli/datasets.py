@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oodray.cli import options as shared
 from oodray.config import SETTINGS
+from oodray.errors import ConfigError, DatasetError
 from oodray.report.terminal import console
+
+if TYPE_CHECKING:
+    from oodray.datasets.layout import Layout
+    from oodray.storage.place import Place
 
 app = typer.Typer(help="Known datasets, and whether a folder holds one.", invoke_without_command=True)
 
@@ -28,20 +33,67 @@ def datasets(context: typer.Context) -> None:
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.")],
-    root: Annotated[Path, typer.Option(help="The dataset's own folder, or a list of images.")],
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR", help="Name of the dataset, or a folder of several.")],
+    root: Annotated[
+        Path | None, typer.Option(help="The dataset's own folder, or a list of images; not with DIR.")
+    ] = None,
     split: Annotated[str | None, shared.option(SETTINGS["split"])] = None,
+    label_codes: Annotated[str | None, shared.option(SETTINGS["label_codes"])] = None,
+    labels: Annotated[str | None, shared.option(SETTINGS["labels"])] = None,
     allow_outside_root: shared.AllowOutsideRoot = None,
 ) -> None:
-    """Decode and count everything in a dataset's folder; exit code 1 if something is wrong."""
-    from oodray.datasets.check import check_dataset
-    from oodray.datasets.layouts import get_layout
-    from oodray.report.dataset_check import check_lines
+    """Decode and count everything in a dataset's folder; exit code 1 if something is wrong.
+
+    Of a folder that holds several known datasets, each in a folder that is called like it, all are checked.
+    """
+    from oodray.datasets.layouts import LAYOUTS, layout_of
     from oodray.storage.place import storage_path
 
-    layout = get_layout(name) if split is None else get_layout(name).of_split(split)
-    report = check_dataset(layout, storage_path(root), allow_outside=bool(allow_outside_root))
+    settings = {"split": split, "label_codes": label_codes, "labels": labels}
+    if root is None and name in LAYOUTS:
+        raise ConfigError(f"no --root DIR was given: it is the folder in which {name} lies")
+    if root is None:
+        given = next((key for key, value in settings.items() if value is not None), None)
+        if given is not None:
+            raise ConfigError(f"--{given.replace('_', '-')} belongs to one dataset: name it, and pass --root {name}")
+        all_ok = _check_all(storage_path(name), allow_outside=bool(allow_outside_root))
+    else:
+        layout = layout_of({"dataset": name, **settings})
+        all_ok = _check_one(layout, storage_path(root), allow_outside=bool(allow_outside_root))
+    if not all_ok:
+        raise typer.Exit(1)
+
+
+def _check_one(layout: Layout, root: Place, *, allow_outside: bool) -> bool:
+    from oodray.datasets.check import check_dataset
+    from oodray.report.dataset_check import check_lines
+
+    report = check_dataset(layout, root, allow_outside=allow_outside)
     for line in check_lines(report):
         typer.echo(line)
-    if not report.ok:
-        raise typer.Exit(1)
+    return report.ok
+
+
+def _check_all(folder: Place, *, allow_outside: bool) -> bool:
+    """Check the known datasets that lie in a folder; one that cannot be read at all is wrong, and no end."""
+    from oodray.datasets.layouts import LAYOUTS, recognised
+    from oodray.spelling import did_you_mean
+
+    if not folder.is_dir():
+        hint = did_you_mean(folder.name.lower(), LAYOUTS, what="known datasets")
+        raise DatasetError(f"{folder} is neither the name of a dataset nor a folder; {hint}")
+    found = recognised(folder)
+    if not found:
+        raise DatasetError(
+            f"no folder in {folder} is called like a known dataset and has its folders: `oodray datasets` lists them; "
+            f"`oodray datasets check NAME --root {folder}` checks what is called otherwise"
+        )
+    all_ok = True
+    for root, layout in found:
+        try:
+            all_ok &= _check_one(layout, root, allow_outside=allow_outside)
+        except DatasetError as error:
+            all_ok = False
+            typer.echo(f"{layout.title} in {root}\nfindings     {error}")
+        typer.echo(f"to run       --dataset {layout.name} --root {root}\n")
+    return all_ok

@@ -97,6 +97,7 @@ def _as_json(folder: ResultsFolder, evaluation: Evaluation, report: Report | Non
         "left": evaluation.left,
         "rule": None if evaluation.rule is None else asdict(evaluation.rule),
         "scores": metrics_table(folder, evaluation).to_pylist(),
+        "id_quality": None if evaluation.id_quality is None else asdict(evaluation.id_quality),
         "mask": None if evaluation.rule is None else asdict(evaluation.mask),
         "components": None if report is None else summary_table(report).to_pylist(),
     }

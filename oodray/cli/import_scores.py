@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from oodray.cli.options import AllowOutsideRoot
+from oodray.cli.options import AllowOutsideRoot, option
 from oodray.cli.terminal import confirm_removal, print_evaluation
+from oodray.config import SETTINGS
 from oodray.report.terminal import console, note, warn
 
 
@@ -27,6 +28,9 @@ def import_scores(
         bool, typer.Option("--negate", help="Scores are higher where pixels are known: turn them.")
     ] = False,
     blur: Annotated[bool, typer.Option("--blur", help="Blur maps as PEBAL does: Gaussian, 7x7, sigma 1.")] = False,
+    split: Annotated[str | None, option(SETTINGS["split"])] = None,
+    label_codes: Annotated[str | None, option(SETTINGS["label_codes"])] = None,
+    labels: Annotated[str | None, option(SETTINGS["labels"])] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where OUT holds results.")] = False,
     allow_outside_root: AllowOutsideRoot = None,
 ) -> None:
@@ -42,10 +46,18 @@ def import_scores(
 
     folder, errors = ResultsFolder(out), console(stderr=True)
     if scores.is_file():
-        scores = unpacked(scores, out.absolute().parent / f"{out.name}-maps" / scores.name.partition(".")[0])
+        scores = unpacked(scores, out.absolute().parent / f"{out.name}-maps")
         note(errors, f"unpacked to {scores}")
     reading = Reading(resize=resize, negate=negate, blur=blur)
-    request = make_import(dataset, root, scores, score=name, reading=reading, allow_outside=bool(allow_outside_root))
+    request = make_import(
+        dataset,
+        root,
+        scores,
+        score=name,
+        reading=reading,
+        labels={"split": split, "label_codes": label_codes, "labels": labels},
+        allow_outside=bool(allow_outside_root),
+    )
     for warning in warnings_of(request):
         warn(errors, warning)
     if overwrite:

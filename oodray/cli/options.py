@@ -16,9 +16,42 @@ from oodray.settings import Setting
 Command = Callable[..., None]
 
 
+WHAT, NETWORK, METHOD, WHERE, HOW = "What", "Network", "Method and scores", "Where", "How"
+
+_GROUPS = {
+    WHAT: ("dataset", "root", "split", "label_codes", "labels", "shard", "allow_outside_root"),
+    NETWORK: ("model", "checkpoint", "flip", "scales", "mc_dropout", "feature_stage", "features", "dtype"),
+    WHERE: ("keep_maps", "keep_features_gb"),
+    HOW: ("batch_size", "threads", "image_timeout"),
+}
+_GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
+
+
 def option(setting: Setting) -> Any:
     """What typer needs to know of the option of a setting."""
-    return typer.Option(setting.option, help=setting.help)
+    return typer.Option(setting.option, help=_help(setting), rich_help_panel=_group(setting))
+
+
+def _group(setting: Setting) -> str:
+    """The part of the help that has an option: what decides a result belongs to the method, else it says how."""
+    return _GROUP_OF.get(setting.name, METHOD if setting.about.identity or setting.name in _SOURCES_OF_TAU else HOW)
+
+
+_SOURCES_OF_TAU = ("fit", "calibrate_on")
+
+
+def _help(setting: Setting) -> str:
+    """What a setting is, with its default."""
+    if setting.about.unset or setting.default is None:
+        return setting.help
+    default = setting.default
+    if isinstance(default, bool):
+        default = setting.option.partition("/")[2] or "off"
+    return (
+        f"{setting.about.help}; by default {default:g}."
+        if isinstance(default, float)
+        else (f"{setting.about.help}; by default {default}.")
+    )
 
 
 AllowOutsideRoot = Annotated[bool | None, option(SETTINGS["allow_outside_root"])]

@@ -20,8 +20,16 @@ def show(
         bool, typer.Option("--worst", help="The images with the most missed pixels and with the most false alarms.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="All images.")] = False,
+    recompute: Annotated[
+        bool,
+        typer.Option("--recompute", help="Run the network again on these images, to draw confidence and classes, too."),
+    ] = False,
 ) -> None:
-    """Draw image, mask, label, clusters and ratio, as PNG files under OUT/pictures."""
+    """Draw image, mask, label, clusters and ratio, as PNG files under OUT/pictures.
+
+    Confidence and classes are drawn, too, where the run has kept its maps, or with --recompute.
+    """
+    from oodray.api.maps import kept_maps, recomputed_maps
     from oodray.errors import ConfigError
     from oodray.report.pictures import EITHER_END, Choice, write_pictures
     from oodray.results.folder import ResultsFolder
@@ -29,4 +37,7 @@ def show(
     choice = Choice(top=top, bottom=bottom, worst=worst, every=every)
     if image_id is not None and choice != Choice():
         raise ConfigError("name an image, or choose some with --top, --bottom, --worst or --all, not both")
-    write_pictures(ResultsFolder(out), image_id, EITHER_END if choice == Choice() else choice, on_picture=typer.echo)
+    folder = ResultsFolder(out)
+    folder.read_run()
+    maps = recomputed_maps(folder) if recompute else kept_maps(folder)
+    write_pictures(folder, image_id, EITHER_END if choice == Choice() else choice, on_picture=typer.echo, maps=maps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from oodray.cluster.nodes import Node, check_packages, nodes, run_on_each_node
-from oodray.cluster.session import cluster_address, connected
+from oodray.cluster.session import cluster_address, connected, is_running
 from oodray.cluster.shares import may_have_gpu
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
@@ -43,13 +43,23 @@ def choose_device(config: RunConfig) -> Device:
         # The driver's own machine says nothing about the workers': the head of a cluster often has no GPU.
         with connected(config.ray_address):
             return _of_cluster(asked, config.kmeans_backend)
+    refuse_absent_gpu(config)
     kind = asked or _of_this_machine()
-    if asked == "cuda" and config.executor == "local" and _of_this_machine() != "cuda":
+    return Device(kind, _resolved(config.kmeans_backend, kind))
+
+
+def refuse_absent_gpu(config: RunConfig) -> None:
+    """Refuse to look for a GPU where a run of this machine asks for one that it does not have.
+
+    Raises:
+        ConfigError: it does.
+    """
+    joins = config.executor == "ray" and (cluster_address(config.ray_address) is not None or is_running())
+    if config.gpus_per_worker and not joins and _of_this_machine() != "cuda":
         raise ConfigError(
             f"--gpus-per-worker {config.gpus_per_worker:g} asks for a GPU, and torch finds none on this machine: "
             "leave it out, or pass 0 for the CPU; `oodray doctor` says what is missing"
         )
-    return Device(kind, _resolved(config.kmeans_backend, kind))
 
 
 def _of_this_machine() -> str:

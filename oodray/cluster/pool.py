@@ -36,7 +36,7 @@ class Pool:
 
     def __str__(self) -> str:
         count = f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
-        each = f"{self.gpus:g} GPU" if self.gpus else f"{self.cpus} CPUs"
+        each = _counted(self.gpus, "GPU") if self.gpus else _counted(self.cpus, "CPU")
         return f"{count} worker{'s' if self.most > 1 else ''} of {each}"
 
 
@@ -97,9 +97,33 @@ def _refuse_what_is_not_there(asked: int, cpus: int, gpus: float, machines: list
         )
 
 
-def describe(pool: Pool, units: int, machines: list[Node], *, batch_size: int, weights_bytes: int | None) -> str:
-    """The run in one line, as it is about to be scheduled."""
+def crowding(config: RunConfig, device: str) -> str | None:
+    """A warning where more threads of workers are asked for than this machine has cores; None elsewhere."""
+    workers, cores = config.workers or 1, usable_cores()
+    here = config.executor == "ray" and cluster_address(config.ray_address) is None
+    if not here or device != "cpu" or workers == 1 or workers * config.threads <= cores:
+        return None
+    return (
+        f"{workers} workers of {config.threads} threads share {cores} cores, and each holds a network: "
+        f"--workers {max(1, cores // config.threads)} is about as fast, and needs less memory"
+    )
+
+
+def describe(
+    pool: Pool, units: int, machines: list[Node], *, batch_size: int, weights_bytes: int | None, of_its_own: bool
+) -> str:
+    """The run in one line, as it is about to be scheduled.
+
+    Ray counts as many CPUs as it is told to. Of a Ray `of_its_own` the line names the cores of this machine instead.
+    """
     cpus, gpus = sum(machine.cpus for machine in machines), sum(machine.gpus for machine in machines)
-    cluster = f"{len(machines)} node{'s' if len(machines) > 1 else ''} with {cpus:g} CPUs and {gpus:g} GPUs"
+    if of_its_own:
+        cluster = f"this machine with {_counted(usable_cores(), 'core')} and {_counted(gpus, 'GPU')}"
+    else:
+        cluster = f"{_counted(len(machines), 'node')} with {_counted(cpus, 'CPU')} and {_counted(gpus, 'GPU')}"
     memory = "" if weights_bytes is None else f", each at least {weights_bytes / 2**20:,.0f} MiB for its weights"
     return f"{cluster}; {pool}{memory}; batches of {batch_size}; {units} units of images left"
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"

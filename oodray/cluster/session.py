@@ -16,6 +16,7 @@ from typing import Any, Self
 from oodray.cluster.shares import usable_cores
 from oodray.cluster.signals import kept
 from oodray.errors import ConfigError, RunError
+from oodray.phases import phase
 
 LOCAL_CPUS = 4
 """Logical CPUs that a local Ray has at least: fewer can leave a stage without one for ever."""
@@ -77,7 +78,8 @@ class Session:
             _require_listener(self._address)
         self._is_ours = self._has_begun = True
         try:
-            with _quiet(), kept(), _without_uv():
+            what = f"joining the Ray cluster at {self._address}" if self._address else "starting Ray"
+            with phase(what), _quiet(), kept(), _without_uv():
                 import ray
 
                 if self._address:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 
 from oodray.datasets.images import LabelCodes
-from oodray.datasets.layout import USUAL_CODES, Layout, Pair, image_files, is_image_name, mirrored, png_of_that_name
+from oodray.datasets.layout import REPACKED_CODES, Layout, Pair, image_files, is_image_name, mirrored, png_of_that_name
 from oodray.datasets.remarks import examples, remark
 from oodray.storage.place import Place
 
@@ -38,7 +38,9 @@ class RoadAnomaly(Layout):
     )
     folders = ("frames",)
     repackings = (("original", "labels"), ("images", "labels_masks"))
-    label_codes = LabelCodes(ood=frozenset({1, 2}), ignore=frozenset(), in_distribution=frozenset({0}))
+    folder_names = ("RoadAnomaly_jpg",)
+    label_codes = REPACKED_CODES
+    ood_code = 2
     size = (720, 1280)
     ood_percent = 9.85
 
@@ -47,6 +49,7 @@ class RoadAnomaly(Layout):
         form = self.form(root)
         if form in self.repackings:
             images, labels = form
+            remark(f"{images}/ and {labels}/: a repacking, labels bear the names of their images", wrong=False)
             yield from mirrored(root / images, root / labels, png_of_that_name)
             return
         frame_list = root / "frame_list.json"
@@ -69,7 +72,8 @@ class _SegmentMeIfYouCan(Layout):
     """Chan et al., SegmentMeIfYouCan, NeurIPS Datasets and Benchmarks 2021: labels of the test images are hidden."""
 
     folders = ("images", "labels_masks")
-    label_codes = USUAL_CODES
+    label_codes = REPACKED_CODES
+    ood_code = 1
 
     def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels that exist, and those of the validation images, which should."""
@@ -106,6 +110,7 @@ class RoadAnomaly21(_SegmentMeIfYouCan):
     title = "SegmentMeIfYouCan RoadAnomaly21"
     images = 110
     parts = (10, 100)
+    folder_names = ("dataset_AnomalyTrack",)
     where = "https://zenodo.org/records/5270237 (dataset_AnomalyTrack.zip, md5 231bf79ed58924bcd33d9cbe22e61076)"
     tree = (
         "ROOT/images/NAME.jpg\n"
@@ -120,6 +125,7 @@ class RoadObstacle21(_SegmentMeIfYouCan):
     title = "SegmentMeIfYouCan RoadObstacle21"
     images = 442
     parts = (30, 412, 327)
+    folder_names = ("dataset_ObstacleTrack", "RoadObsticle21")
     where = "https://zenodo.org/records/5281633 (dataset_ObstacleTrack.zip, md5 895fb36d18765482cc291f69e63d6da6)"
     tree = (
         "ROOT/images/NAME.webp\n"
@@ -137,6 +143,7 @@ class AdeOod(Layout):
     where = "https://lmb.informatik.uni-freiburg.de/resources/datasets/ADE-OoD/ (ADE-OoD.zip)"
     tree = "ROOT/images/NAME.jpg\nROOT/annotations/NAME_mask.png   1 OoD, 255 ignore, anything else in-distribution"
     folders = ("images", "annotations")
+    folder_names = ("ADE-OoD",)
     label_codes = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=None)
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -156,6 +163,7 @@ class StreetHazards(Layout):
         "ROOT/test/annotations/test/TOWN/NAME.png   1 to 13 in-distribution, 14 OoD"
     )
     folders = ("test/images/test", "test/annotations/test")
+    folder_names = ("streethazards_test",)
     label_codes = LabelCodes(ood=frozenset({14}), ignore=frozenset(), in_distribution=frozenset(range(1, 14)))
     size = (720, 1280)
 

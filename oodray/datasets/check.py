@@ -53,6 +53,7 @@ class CheckReport:
         root: its folder.
         images: number of images found.
         published: number of images published, None where it is open.
+        is_part: whether these are a part that is evaluated alone, such as the validation images.
         labelled: number of images that have a label, or should have one.
         sizes: images by (height, width).
         codes: pixels by the code in the label files.
@@ -66,6 +67,7 @@ class CheckReport:
     root: Place
     images: int
     published: int | None
+    is_part: bool
     labelled: int
     sizes: Mapping[tuple[int, int], int]
     codes: Mapping[int, int]
@@ -128,6 +130,7 @@ def check_dataset(layout: Layout, root: Place, *, allow_outside: bool = False) -
         root=root,
         images=len(samples),
         published=layout.images,
+        is_part=len(samples) in layout.parts,
         labelled=labelled,
         sizes=sizes,
         codes=total.codes,
@@ -217,13 +220,12 @@ def _odd_sizes(layout: Layout, sizes: Counter[tuple[int, int]]) -> list[Oddity]:
 
 def _odd_codes(layout: Layout, found: Counter[int]) -> list[Oddity]:
     """Repackings of one dataset use other codes for OoD; a file set that mixes them is of two origins."""
-    if not layout.repackings:
+    if layout.ood_code is None:
         return []
-    codes = layout.label_codes.ood
-    used = tuple(sorted(code for code in codes if found[code]))
+    used = tuple(sorted(code for code in layout.label_codes.ood if found[code]))
     if len(used) > 1:
         return [MixedRepackings(used)]
-    return [Repacking(used[0], max(codes))] if used and used != (max(codes),) else []
+    return [Repacking(used[0], layout.ood_code)] if used and used != (layout.ood_code,) else []
 
 
 def _odd_share(layout: Layout, labels: Counter[int]) -> list[Oddity]:

@@ -40,6 +40,7 @@ class ImageList(Layout):
     )
     folders = ()
     label_codes = USUAL_CODES
+    own_codes: ClassVar[bool] = True
 
     def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
         """See `Layout.samples`; `root` is the list."""

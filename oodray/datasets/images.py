@@ -104,6 +104,23 @@ class LabelCodes:
             )
         return labels
 
+    @property
+    def class_codes(self) -> tuple[int, ...]:
+        """The in-distribution codes, in the order of the classes of a network; empty where they name no classes."""
+        codes = tuple(sorted(self.in_distribution or ()))
+        return codes if 1 < len(codes) <= IGNORE else ()
+
+    def classes(self, codes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """The class of each in-distribution pixel, 255 elsewhere; of codes that `labels` takes.
+
+        >>> cityscapes = LabelCodes(ood=frozenset({254}), ignore=frozenset({255}), in_distribution=frozenset({7, 8}))
+        >>> cityscapes.classes(np.array([[8, 7, 254, 255]], np.uint8)).tolist()
+        [[1, 0, 255, 255]]
+        """
+        table = np.full(_CODE_COUNT, IGNORE, np.uint8)
+        table[list(self.class_codes)] = np.arange(len(self.class_codes), dtype=np.uint8)
+        return table[codes]
+
     def _table(self) -> NDArray[np.uint8]:
         """The label of each code, uint8 (65536,)."""
         table = np.full(_CODE_COUNT, IN_DISTRIBUTION if self.in_distribution is None else _UNKNOWN, np.uint8)

@@ -44,6 +44,7 @@ class Ade20k(Layout):
     where = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
     tree = "ROOT/images/validation/NAME.jpg\nROOT/annotations/validation/NAME.png   1 to 150 in-distribution, 0 ignore"
     folders = ("images/validation", "annotations/validation")
+    folder_names = ("ADEChallengeData2016",)
     label_codes = LabelCodes(ood=frozenset(), ignore=frozenset({0}), in_distribution=frozenset(range(1, 151)))
 
     def pairs(self, root: Place) -> Iterable[Pair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import posixpath
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.remarks import remark
@@ -31,6 +32,9 @@ Pair = tuple[Place, Place | None]
 
 USUAL_CODES = LabelCodes(ood=frozenset({1}), ignore=frozenset({255}), in_distribution=frozenset({0}))
 """0 in-distribution, 1 OoD, 255 ignore: what most sets with OoD pixels agree on."""
+
+REPACKED_CODES = LabelCodes(ood=frozenset({1, 2}), ignore=frozenset({255}), in_distribution=frozenset({0}))
+"""The same with 2 for OoD, too: sets that are repacked as `images/` and `labels_masks/` come with either."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,12 @@ class Layout:
         folders: folders below the root without which the dataset is not there.
         repackings: other sets of folders that may be there instead.
         label_codes: the meaning of the codes in its label files; no code is OoD in an in-distribution set.
+        ood_code: of OoD pixels in the original files, where repackings have another one.
         parts: images of published parts of it that are evaluated alone, such as its validation images.
         size: height and width that its images all have, None where they differ or none was published.
         ood_percent: known share of OoD pixels among those that count, in percent, None where none is known.
+        own_codes: whether the codes of its label files are the user's to say, see `with_codes`.
+        folder_names: further names of its folder by which `oodray datasets check DIR` knows it, see `known_by`.
         white_is_ood: the name of a layout that is the same but for masks of 0 and 255, whose white is OoD.
         drawn: whether `prepare` makes the dataset, so that it need not be there.
     """
@@ -77,11 +84,14 @@ class Layout:
     tree: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]
     repackings: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    label_codes: ClassVar[LabelCodes]
+    label_codes: LabelCodes
+    own_codes: ClassVar[bool] = False
+    folder_names: ClassVar[tuple[str, ...]] = ()
+    ood_code: ClassVar[int | None] = None
     parts: ClassVar[tuple[int, ...]] = ()
     size: ClassVar[tuple[int, int] | None] = None
     ood_percent: ClassVar[float | None] = None
-    white_is_ood: ClassVar[str | None] = None
+    white_is_ood: str | None = None
     drawn: ClassVar[bool] = False
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -109,6 +119,38 @@ class Layout:
             DatasetError: it has no splits.
         """
         raise DatasetError(f"--split {split} does not go with --dataset {self.name}, whose files have no splits")
+
+    def with_codes(self, codes: LabelCodes) -> Self:
+        """The layout with other codes in its label files.
+
+        Raises:
+            DatasetError: its codes are known.
+        """
+        if not self.own_codes:
+            raise DatasetError(
+                f"--label-codes does not go with --dataset {self.name}, whose codes are known; "
+                "--dataset folder takes it"
+            )
+        found = copy.copy(self)
+        # Masks of 0 and 255 that are said to be meant are no mistake.
+        vars(found).update(label_codes=codes, white_is_ood=None)
+        return found
+
+    def with_labels(self, folder: str) -> Self:
+        """The layout with its labels in a folder of any name.
+
+        Raises:
+            DatasetError: it is known where they lie.
+        """
+        raise DatasetError(
+            f"--labels {folder} does not go with --dataset {self.name}, whose labels lie where `oodray datasets` "
+            "shows; --dataset folder takes it"
+        )
+
+    def known_by(self, folder: Place) -> bool:
+        """Whether a folder is called like the dataset, and has its folders."""
+        names = map(_letters, (self.name, *self.folder_names) if self.folders else self.folder_names)
+        return _letters(folder.name) in names and self.form(folder) is not None
 
     def form(self, root: Place) -> tuple[str, ...] | None:
         """Which of `folders` and `repackings` lies below a root; None where none is whole."""
@@ -300,6 +342,11 @@ def refuse_outside(root: Place, files: Iterable[str]) -> None:
                     f"{path} leads outside of the dataset's folder, to {target}; "
                     "pass --allow-outside-root if that is meant"
                 )
+
+
+def _letters(name: str) -> str:
+    """The letters and digits of a name, in lower case."""
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _sample(root: Place, image: Place, label: Place | None) -> Sample:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
+from typing import Any
 
 from oodray.datasets.anomalies import AdeOod, RoadAnomaly, RoadAnomaly21, RoadObstacle21, StreetHazards
+from oodray.datasets.bdd import Bdd100k, BddAnomaly
 from oodray.datasets.hf_parquet import HfParquet
 from oodray.datasets.image_list import ImageList
+from oodray.datasets.images import LabelCodes
 from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, CamVidKnown, Cityscapes
 from oodray.datasets.layout import Layout, Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
@@ -18,11 +21,15 @@ from oodray.datasets.road_obstacles import (
     IssuTemporal,
     SmallObstacle,
 )
+from oodray.datasets.synthetic import BravoOutOfContext, BravoSynFlare, BravoSynObjs, BravoSynRain, MuadOod
 from oodray.datasets.webdataset import WebDataset
-from oodray.errors import DatasetError
+from oodray.errors import ConfigError, DatasetError
+from oodray.metrics.tally import IGNORE
+from oodray.ranges import label_codes
 from oodray.spelling import did_you_mean
+from oodray.storage.place import Place, listing
 
-__all__ = ["LAYOUTS", "Demo", "Layout", "Sample", "count_warning", "get_layout"]
+__all__ = ["LAYOUTS", "Demo", "Layout", "Sample", "count_warning", "get_layout", "layout_of", "recognised"]
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -47,11 +54,18 @@ LAYOUTS: dict[str, Layout] = {
         IssuObstacleStatic(),
         IssuObstacleTemporal(),
         SmallObstacle(),
+        MuadOod(),
+        BddAnomaly(),
+        BravoSynObjs(),
+        BravoOutOfContext(),
+        BravoSynRain(),
+        BravoSynFlare(),
         CamVidHeldOut(),
         CamVid(),
         CamVidKnown(),
         Cityscapes(),
         Ade20k(),
+        Bdd100k(),
     )
 }
 """The known layouts by name."""
@@ -69,6 +83,59 @@ def get_layout(name: str) -> Layout:
     if name in LAYOUTS:
         return LAYOUTS[name]
     raise DatasetError(f"unknown dataset {name!r}; {did_you_mean(name.lower(), LAYOUTS, what='known datasets')}")
+
+
+def layout_of(settings: Mapping[str, Any]) -> Layout:
+    """The layout that settings of a run name, or the `config` that a results folder has stored of them.
+
+    Args:
+        settings: `dataset`, and `split`, `label_codes` and `labels` where they were given.
+
+    Raises:
+        ConfigError: the codes are no such list.
+        DatasetError: there is no such dataset, or it has no use for a setting.
+
+    >>> layout_of({"dataset": "folder", "label_codes": "2=ood,1=id"}).label_codes
+    LabelCodes(ood=frozenset({2}), ignore=frozenset({255}), in_distribution=frozenset({1}))
+    """
+    layout = get_layout(settings["dataset"])
+    if settings.get("split") is not None:
+        layout = layout.of_split(settings["split"])
+    if settings.get("label_codes") is not None:
+        layout = layout.with_codes(codes_of(settings["label_codes"]))
+    if settings.get("labels") is not None:
+        layout = layout.with_labels(settings["labels"])
+    return layout
+
+
+def codes_of(text: str) -> LabelCodes:
+    """What `--label-codes` says; 255 is ignored where it is not named.
+
+    Raises:
+        ConfigError: it is no such list, or names no in-distribution code.
+    """
+    meant = label_codes(text)
+    if not meant["id"]:
+        raise ConfigError(f"--label-codes {text} names no in-distribution code: add CODE=id, such as 0=id")
+    named = meant["id"] | meant["ood"] | meant["ignore"]
+    ignore = meant["ignore"] | ({IGNORE} - named)
+    return LabelCodes(ood=meant["ood"], ignore=frozenset(ignore), in_distribution=meant["id"])
+
+
+def recognised(folder: Place) -> list[tuple[Place, Layout]]:
+    """The known datasets that lie in a folder, one in each folder below it, and the folder itself if it is one.
+
+    Raises:
+        DatasetError: it cannot be listed.
+    """
+    try:
+        below = sorted(path for path, is_dir in listing(folder) if is_dir and not path.name.startswith("."))
+    except OSError as error:
+        raise DatasetError(f"cannot read {folder}: {error.strerror or error}") from error
+    found: list[tuple[Place, Layout]] = []
+    for path in (folder, *below):
+        found += [(path, layout) for layout in LAYOUTS.values() if layout.known_by(path)]
+    return found
 
 
 def count_warning(layout: Layout, found: Sized) -> str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from oodray.datasets.images import LabelCodes, decode_image, encode_png, read_bytes
 from oodray.datasets.layout import (
     CAMERA,
-    USUAL_CODES,
+    REPACKED_CODES,
     Layout,
     Pair,
     frame_name,
@@ -57,7 +57,8 @@ class _Fishyscapes(Layout):
 
     folders: ClassVar[tuple[str, ...]] = ("labels", "leftImg8bit")
     repackings = (("images", "labels_masks"),)
-    label_codes = USUAL_CODES
+    label_codes = REPACKED_CODES
+    ood_code = 1
     size = (1024, 2048)
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -84,6 +85,7 @@ class FishyscapesLostAndFound(_Fishyscapes):
     name = "fishyscapes-lost-and-found"
     title = "Fishyscapes Lost & Found, validation"
     images = 100
+    folder_names = ("FS_LostFound_full", "FS_LostFound", "fishyscapes_lostandfound")
     where = (
         "labels: https://fishyscapes.com (Lost & Found validation, md5 0d3bf7c0ec38bd50b84f3d8aaa4b2e26); "
         "images: leftImg8bit of lost-and-found, train and test"
@@ -111,6 +113,7 @@ class FishyscapesStatic(_Fishyscapes):
     name = "fishyscapes-static"
     title = "Fishyscapes Static, validation"
     images = 30
+    folder_names = ("fs_static", "fs_val_v3")
     where = "labels and overlays: https://fishyscapes.com (fs_val_v3.zip); images: leftImg8bit/val of cityscapes"
     folders = ("labels",)
     tree = (

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import os
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
-from typing import ClassVar
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Self
 
 from oodray.datasets.images import LabelCodes
-from oodray.datasets.label_names import LABEL_ENDINGS, Pairing, pair_off
-from oodray.datasets.layout import IMAGE_SUFFIXES, USUAL_CODES, Layout, Pair, all_files, mirrored, png_of_that_name
+from oodray.datasets.label_names import LABEL_ENDINGS, LABEL_FOLDERS, Pairing, pair_off
+from oodray.datasets.layout import (
+    IMAGE_SUFFIXES,
+    USUAL_CODES,
+    Layout,
+    Pair,
+    Sample,
+    all_files,
+    files_of,
+    is_image_name,
+    mirrored,
+    png_of_that_name,
+    refuse_outside,
+    valid_uri,
+)
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
-from oodray.storage.place import Place, path_inside
+from oodray.storage.place import Place, is_inside, path_inside, storage_path
 
 _OTHER_PICTURES = frozenset(
     {
@@ -75,6 +91,7 @@ class Folder(Layout):
     where = "your own images"
     tree = (
         f"ROOT/**/NAME.jpg   ({', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))})\n"
+        "or, without labels: one image, --root photo.jpg, or a quoted pattern, --root 'photos/*.jpg'\n"
         "or, with labels:\n"
         "ROOT/images/**/NAME.jpg\n"
         "ROOT/labels/**/NAME.png   0 in-distribution, 1 OoD, 255 ignore; may be absent for some images\n"
@@ -82,7 +99,46 @@ class Folder(Layout):
     )
     folders = ()
     label_codes = USUAL_CODES
-    white_is_ood: ClassVar[str | None] = "folder-255"
+    own_codes: ClassVar[bool] = True
+    white_is_ood: str | None = "folder-255"
+    labels: str | None = None
+    """The folder of labels that the user has named."""
+
+    def with_labels(self, folder: str) -> Self:
+        """See `Layout.with_labels`; the folder lies below the root, or elsewhere."""
+        found = copy.copy(self)
+        vars(found)["labels"] = folder
+        return found
+
+    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
+        """See `Layout.samples`.
+
+        The root may be an image, or a pattern of names, too. Labels may lie outside of it where the user says so.
+        """
+        chosen = _chosen_images(root)
+        if chosen is not None:
+            return self._samples_of(chosen, root, allow_outside=allow_outside)
+        if self.labels is None:
+            return super().samples(root, allow_outside=allow_outside)
+        samples = super().samples(root, allow_outside=True)
+        if not allow_outside:
+            refuse_outside(root, [sample.image_uri for sample in samples])
+            refuse_outside(
+                self._label_folder(root), [sample.label_uri for sample in samples if sample.label_uri is not None]
+            )
+        return samples
+
+    def _samples_of(self, chosen: Sequence[Place], root: Place, *, allow_outside: bool) -> list[Sample]:
+        """The images that a root names, which are looked at without labels."""
+        folder = folder_of(root)
+        if not chosen:
+            raise self.error(f"no image file is called {root}")
+        if self.labels is not None:
+            raise self.error(f"--labels goes with a folder of images as --root; {root} names images themselves")
+        samples = [Sample(str(path_inside(path, folder).with_suffix("")), valid_uri(path), None) for path in chosen]
+        if not allow_outside:
+            refuse_outside(folder, files_of(samples))
+        return samples
 
     def pairs(self, root: Place) -> Iterable[Pair]:
         """All images below the root, with the labels that pair off with them by name.
@@ -90,11 +146,42 @@ class Folder(Layout):
         Where a folder of labels lies beside one of images, the images are those in there. Results folders of oodray
         are left out, see `image_files`.
         """
-        files = {path_inside(path, root): path for path in all_files(root)}
+        files = self._files(root)
         pairing = pair_off(files)
+        if self.labels is not None and not any(pairing.labels.values()):
+            raise self.error(
+                f"no file in {self._label_folder(root)} is the label of an image below {root}: labels are called as "
+                "their images are, NAME.png or NAME_mask.png, in the same folders below"
+            )
         self._refuse_labels_of_nothing(root, pairing)
         _remark_on(pairing, files)
         return [(files[image], None if label is None else files[label]) for image, label in pairing.labels.items()]
+
+    def _files(self, root: Place) -> dict[PurePosixPath, Place]:
+        """All files by their path below the root, where the folder that the user named is called `labels`."""
+        files = {path_inside(path, root): path for path in all_files(root)}
+        if self.labels is None:
+            return files
+        folder = self._label_folder(root)
+        inside = path_inside(folder, root).parts if is_inside(folder, root) else ()
+        above = PurePosixPath(*itertools.takewhile(lambda part: part.casefold() not in LABEL_FOLDERS, inside[:-1]))
+        images = {
+            path: place
+            for path, place in files.items()
+            if not is_inside(place, folder) and not any(part.casefold() in LABEL_FOLDERS for part in path.parts[:-1])
+        }
+        return images | {above / "labels" / path_inside(place, folder): place for place in all_files(folder)}
+
+    def _label_folder(self, root: Place) -> Place:
+        """The folder that the user named, below the root or elsewhere."""
+        named = str(self.labels)
+        below = root / named
+        folder = below if below.is_dir() else storage_path(named)
+        if isinstance(folder, Path):
+            folder = Path(os.path.abspath(folder))  # noqa: PTH100 - Path.absolute keeps `..`
+        if not folder.is_dir():
+            raise self.error(f"--labels {named}: there is no folder {below}, and none {folder}")
+        return folder
 
     def _refuse_labels_of_nothing(self, root: Place, pairing: Pairing) -> None:
         """Folders `images` and `labels` are meant as such, whatever is in them."""
@@ -121,7 +208,40 @@ class FolderWhiteOod(Folder):
         "and everything else as in `folder`"
     )
     label_codes = LabelCodes(ood=frozenset({255, 65535}), ignore=frozenset(), in_distribution=frozenset({0}))
+    own_codes: ClassVar[bool] = False
     white_is_ood = None
+
+
+def folder_of(root: Place) -> Place:
+    """The folder that a root means: its own, that of a single image, or that before a pattern.
+
+    >>> from pathlib import Path
+    >>> print(folder_of(Path("/photos/2024-*/*.jpg")), folder_of(Path("/photos")))
+    /photos /photos
+    """
+    if is_image_name(root.name) and root.is_file():
+        return root.parent
+    while _is_pattern(str(root)) and not root.exists():
+        root = root.parent
+    return root
+
+
+def _chosen_images(root: Place) -> list[Place] | None:
+    """The image that a root is, or those that its pattern names, sorted; None of a folder.
+
+    A file or folder with the characters of a pattern in its name is what it is called.
+    """
+    if is_image_name(root.name) and root.is_file():
+        return [root]
+    if not _is_pattern(str(root)) or root.exists():
+        return None
+    folder = folder_of(root)
+    pattern = str(path_inside(root, folder))
+    return sorted({path for path in folder.glob(pattern) if is_image_name(path.name) and path.is_file()})
+
+
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
 
 
 def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:

@@ -20,6 +20,7 @@ class _Issu(Layout):
 
     where = "https://github.com/vojirt/benchmark_issu"
     folders = ("images", "labels_masks")
+    folder_names: ClassVar[tuple[str, ...]] = ("dataset_ISSUTrack", "ISSU")
     subset: ClassVar[str]
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -27,6 +28,12 @@ class _Issu(Layout):
         for image in image_files(root / "images"):
             if image.stem.startswith(f"{self.subset}_"):
                 yield image, root / "labels_masks" / png_of_that_name(image)
+
+    def known_by(self, folder: Place) -> bool:
+        """See `Layout.known_by`; there must be an image of the subset."""
+        return super().known_by(folder) and any(
+            image.stem.startswith(f"{self.subset}_") for image in image_files(folder / "images")
+        )
 
 
 class IssuStatic(_Issu):
@@ -56,6 +63,7 @@ class IssuObstacleStatic(_Issu):
     """The obstacle track: only the road and what is OoD count."""
 
     name = "issu-obstacle-static"
+    folder_names = ()
     title = "ISSU obstacle track, static"
     images = 980
     subset = "static"
@@ -82,6 +90,7 @@ class SmallObstacle(Layout):
     where = "https://small-obstacle-dataset.github.io"
     tree = "ROOT/test/SCENE/image/NAME.png\nROOT/test/SCENE/labels/NAME.png   1 road, 2 to 254 OoD, 0 and 255 ignore"
     folders = ("test",)
+    folder_names = ("Small_Obstacle_Dataset",)
     label_codes = LabelCodes(ood=frozenset(range(2, 255)), ignore=frozenset({0, 255}), in_distribution=frozenset({1}))
 
     def pairs(self, root: Place) -> Iterable[Pair]:

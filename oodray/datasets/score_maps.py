@@ -159,9 +159,15 @@ def _read_hdf5(path: Path) -> NDArray[Any]:
         import h5py
     except ImportError:
         raise DatasetError(f"{path} is an HDF5 file, which h5py reads: pip install 'oodray[hdf5]'") from None
-    with h5py.File(path, "r") as file:
-        names = [name for name in file if isinstance(file[name], h5py.Dataset)]
-        dataset = file[_only_name(path, names)]
+    # A reader needs no lock, and many file servers have none to give: https://github.com/h5py/h5py/issues/1101.
+    with h5py.File(path, "r", locking=False) as file:
+        links = {name: file.get(name, getlink=True) for name in file}
+        inside = [name for name, link in links.items() if not isinstance(link, h5py.ExternalLink)]
+        dataset = file[_only_name(path, [name for name in inside if isinstance(file.get(name), h5py.Dataset)])]
+        if dataset.is_virtual or dataset.external:
+            raise ImageError(
+                f"{path} takes its scores from other files, which is not followed: store them in this file"
+            )
         if dataset.size > MAX_PIXELS:
             raise ImageError(f"{path} holds an array of shape {dataset.shape}, more than {MAX_PIXELS} scores")
         array: NDArray[Any] = dataset[()]

@@ -38,6 +38,7 @@ class Shards(Layout, ABC):
     images: ClassVar[int | None] = None
     folders: ClassVar[tuple[str, ...]] = ()
     label_codes = USUAL_CODES
+    own_codes: ClassVar[bool] = True
 
     @abstractmethod
     def listed(self, shard: Place) -> Iterable[Listed]:

@@ -21,7 +21,7 @@ from oodray.export.formats import get_format
 from oodray.method.rule import Rule
 from oodray.results.folder import ResultsFolder, write_json
 from oodray.results.maps import require_map, score_map
-from oodray.results.stored_image import COLUMNS, StoredImage, stored_images
+from oodray.results.stored_image import COLUMNS, StoredImage, codes_of_run, stored_images
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, is_inside, storage_path
 
@@ -142,7 +142,7 @@ def _export_unit(job: _Job, unit: CountedFiles) -> Exported:
     log = _read_log(job.log(name))
     if log["done"] and log["images"] == ids:
         return Exported(len(ids), 0, 0)
-    images = [_exported(job, stored) for stored in stored_images(table, job.rule)]
+    images = [_exported(job, stored) for stored in stored_images(table, job.rule, codes_of_run(job.folder))]
     content = list(chosen.unit_files(name, images))
     records = [chosen.record(image) for image in images]
     count = _write_files(job, name, content, {"images": ids, "records": records})

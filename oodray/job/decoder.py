@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-from oodray.datasets.images import LabelCodes, decode_label, decode_with_warning, read_bytes, read_label
+from oodray.datasets.images import LabelCodes, decode_codes, decode_with_warning, read_bytes, read_label
 from oodray.datasets.manifest import ListedImage
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.errors import ImageError
@@ -23,10 +23,12 @@ class Decoder:
     Attributes:
         label_codes: what the codes in label files mean.
         guard: of the work on images.
+        names_classes: whether the classes that labels name are wanted, too.
     """
 
     label_codes: LabelCodes
     guard: Guard = field(default_factory=unguarded)
+    names_classes: bool = False
 
     def __call__(self, images: list[ListedImage]) -> list[DecodedImage]:
         """The images of a unit, decoded."""
@@ -45,7 +47,8 @@ class Decoder:
         data = read_bytes(listed.image_uri)
         stored, of_file = decode_with_warning(data)
         label_data = read_label(listed.label_uri)
-        label = None if label_data is None else decode_label(label_data, self.label_codes)
+        codes = None if label_data is None else decode_codes(label_data)
+        label = None if codes is None else self.label_codes.labels(codes)
         label_size = None if label is None else (label.shape[0], label.shape[1])
         image, orientation, warning = upright(stored, exif_orientation(data), label_size)
         height, width = image.shape[:2]
@@ -57,7 +60,8 @@ class Decoder:
             raise ImageError(
                 f"the label {listed.label_uri} is {label.shape[1]}x{label.shape[0]} pixels, its image {width}x{height}"
             )
-        return replace(decoded, label=label)
+        classes = self.label_codes.classes(codes) if self.names_classes and codes is not None else None
+        return replace(decoded, label=label, true_classes=classes)
 
 
 def _given_up(listed: ListedImage, error: str) -> DecodedImage:

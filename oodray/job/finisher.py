@@ -17,12 +17,13 @@ from oodray.job.telemetry import count_images
 from oodray.job.units import SegmentedImage, UnitDone
 from oodray.method.rule import is_ood, ood_mask, upsample_nearest
 from oodray.method.settings import MethodSettings
-from oodray.metrics.tally import IGNORE, Tally, cluster_tallies, coarse_keys, first_key_at_least, score_keys
+from oodray.metrics.id_quality import IdTally, confusion_of
+from oodray.metrics.tally import IGNORE, OOD, Tally, cluster_tallies, coarse_keys, first_key_at_least, score_keys
 from oodray.records import extended
 from oodray.results.folder import ResultsFolder
 from oodray.results.kept_maps import CLASSES, encode_map
 from oodray.results.parts import add_to_part, write_part
-from oodray.results.rows import ERROR, OK, ClusterRow, KeptMap, ResultRow, ScoreTally
+from oodray.results.rows import ERROR, OK, ClassCounts, ClusterRow, KeptMap, ResultRow, ScoreTally
 
 HISTOGRAM_BITS = 8
 """Of the keys that scores of images without a label are counted by."""
@@ -61,7 +62,8 @@ class Finisher:
         """The row of an image."""
         start = time.perf_counter()
         row = extended(ResultRow, image, status=OK if image.error is None else ERROR)
-        if image.error is None:
+        # The first of two passes gives no results, see `oodray.job.passes`.
+        if image.error is None and image.confidence is not None:
             row = self._with_results(row, image)
         return replace(row, seconds_finish=time.perf_counter() - start)
 
@@ -88,6 +90,7 @@ class Finisher:
                 for found in image.score_maps or ()
             ],
             maps=_kept(image, settings) if settings.keep_maps else None,
+            classes=[_class_counts(image, mask) for _ in image.confidences] if image.confidences else None,
         )
 
     def _write(self, unit: int, rows: list[ResultRow]) -> None:
@@ -146,6 +149,17 @@ def _kept(image: SegmentedImage, settings: MethodSettings) -> list[KeptMap]:
     if image.classes is not None:
         kept.append(KeptMap(name=CLASSES, scale=None, data=encode_map(image.classes.astype(np.uint16))))
     return kept
+
+
+def _class_counts(image: SegmentedImage, mask: NDArray[np.uint8]) -> ClassCounts:
+    """What the network makes of the true classes of an image, with the mask of the rule."""
+    assert image.confidences, "asked for where there are some"
+    assert image.true_classes is not None, "classes are measured where labels name them"
+    assert image.classes is not None, "they are predicted where they are measured"
+    [found] = image.confidences
+    true = np.where(labels_of(image) == OOD, found.count, image.true_classes.astype(np.int64))
+    confusion = confusion_of(true, image.classes, mask > 0, found.count)
+    return ClassCounts.of(IdTally(confusion, found.pixels, found.correct, found.confidence, found.squares))
 
 
 def judged(tallies: Mapping[int, Tally], settings: MethodSettings) -> set[int]:

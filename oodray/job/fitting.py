@@ -14,7 +14,7 @@ from typing import Any
 from oodray.analysis.calibration import calibrate, known_confidence
 from oodray.cluster.signals import noted
 from oodray.datasets.layouts import Layout
-from oodray.errors import ConfigError, RunError
+from oodray.errors import ConfigError, ResultsError, RunError
 from oodray.job.gathering import Gathering
 from oodray.job.pipeline import Executor, Job
 from oodray.job.plan import Plan
@@ -24,12 +24,17 @@ from oodray.results.continuing import refuse_another, start_or_continue, what_is
 from oodray.results.folder import ResultsFolder
 from oodray.results.numbering import numbered
 from oodray.results.reading import finished_units
+from oodray.results.waves import open_waves
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.folder import Fit, FitFolder
 from oodray.scores.fitted.parts import Adding, Gathered, PartsFolder
-from oodray.scores.fitted.settings import FITTED_SCORES, NEED_HEAD, FitSettings
+from oodray.scores.fitted.scores import FITTED_SCORES, scores_needing
+from oodray.scores.fitted.settings import FitSettings
 from oodray.scores.fitted.sums import Sums
 from oodray.storage.place import remove_folder
+
+UNITS_BETWEEN = 64
+"""Finished units after which what they gave is added up: often enough that little is left to do at the end."""
 
 QUANTILES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 """Of the maximum logit, noted in fit.json."""
@@ -56,11 +61,16 @@ class FitRequest:
         """The folder of the pass."""
         return ResultsFolder(self.folder.parts)
 
-    def names(self, bank: Bank) -> tuple[str, ...]:
+    def names(self, gathered: Gathered) -> tuple[str, ...]:
         """The scores to fit."""
         if self.scores:
             return self.scores
-        return tuple(name for name in FITTED_SCORES if name not in NEED_HEAD or bank.head_inputs is not None)
+        lacking: set[str] = set()
+        if gathered.bank is None or gathered.bank.head_inputs is None:
+            lacking |= {*scores_needing("head")}
+        if gathered.queries is None:
+            lacking |= {*scores_needing("queries")}
+        return tuple(name for name in FITTED_SCORES if name not in lacking)
 
     def identity(self, plan: Plan) -> dict[str, Any]:
         """What a continued fit must share with the one that it continues."""
@@ -95,6 +105,12 @@ def stored(request: FitRequest, plan: Plan) -> Fit | None:
         return None
     fit = Fit(request.folder.path)
     refuse_another(request.folder.path, "fit", fit.content["identity"], _as_json(request.identity(plan)))
+    quantile = fit.content["calibration"]["quantile"]
+    if request.quantile != quantile:
+        raise ResultsError(
+            f"{request.folder.path} holds a fit whose tau is of the quantile {quantile}, not of {request.quantile}: "
+            f"pass --quantile {quantile}, choose another --out, or pass --overwrite"
+        )
     return fit
 
 
@@ -116,7 +132,8 @@ def prepare(request: FitRequest, plan: Plan) -> Job:
         seed=settings.seed,
         labelled=_labelled(plan),
         classes=classes_of(plan.layout) if settings.labels == "true" else None,
-        head_scores=tuple(name for name in request.scores if name in NEED_HEAD),
+        head_scores=tuple(name for name in request.scores if name in scores_needing("head")),
+        query_scores=tuple(name for name in request.scores if name in scores_needing("queries")),
     )
     return Job(plan, parts, what_is_left(parts, manifest, finished), manifest, gathering)
 
@@ -142,20 +159,14 @@ def fit(
         DatasetError: pixels are labelled OoD.
         RunError: the pass fails, all images failing included.
     """
-    units = len(set(job.manifest["unit"].to_pylist()))
-    adding = Adding(PartsFolder(job.folder.path))
-    for done in _streamed(job, executor, on_start):
-        on_unit(done)
-        adding.take({*finished_units(job.folder)})
-    adding.take({*finished_units(job.folder)})
-    total = adding.total(units)
+    total = gathered(job, executor, on_unit, on_start)
     if total.sums is None or total.bank is None:
         raise RunError(
             f"all {job.plan.manifest.num_rows} images failed; `oodray status {job.folder.path}` shows the most "
             "frequent errors"
         )
     about = _confidence(job.folder, request.quantile)
-    return write(request, request.identity(job.plan), Gathered(total.sums, total.bank), about)
+    return write(request, request.identity(job.plan), total, about)
 
 
 def write(request: FitRequest, identity: dict[str, Any], gathered: Gathered, about: dict[str, Any]) -> Fit:
@@ -171,13 +182,14 @@ def write(request: FitRequest, identity: dict[str, Any], gathered: Gathered, abo
     sums, bank = gathered.sums, gathered.bank
     assert isinstance(sums, Sums), "there is an image"
     assert isinstance(bank, Bank), "there is an image"
-    fitted = fit_scores(request.names(bank), sums, bank, request.settings)
+    fitted = fit_scores(request.names(gathered), sums, bank, request.settings, gathered.queries)
     request.folder.write(
         _as_json(identity),
         request.settings,
         sums,
         bank,
         fitted.parameters,
+        queries=gathered.queries,
         fitted=fitted.names,
         refused=fitted.refused,
         remarks=fitted.remarks,
@@ -188,9 +200,29 @@ def write(request: FitRequest, identity: dict[str, Any], gathered: Gathered, abo
     return Fit(request.folder.path)
 
 
+def gathered(
+    job: Job, executor: Executor, on_unit: Callable[[UnitDone], None], on_start: Callable[[str], None]
+) -> Gathered:
+    """What a pass gathers of all images, those that were done before included; see `fit` for the arguments.
+
+    Raises:
+        RunError: the pass fails.
+    """
+    adding = Adding(PartsFolder(job.folder.path))
+    for number, done in enumerate(_streamed(job, executor, on_start), 1):
+        on_unit(done)
+        if number % UNITS_BETWEEN == 0:
+            adding.take(finished_units(job.folder))
+    adding.take(finished_units(job.folder))
+    return adding.total(len(set(job.manifest["unit"].to_pylist())))
+
+
 def _streamed(job: Job, executor: Executor, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
+    """What an executor does of a job, until a signal asks to stop."""
     if not job.left.images.num_rows:
         return
+    # Units in waves, which stay open: a folder with a file for each of many would be slow to list.
+    open_waves(job.folder, job.manifest, job.left.units)
     with noted() as stopped:
         for done in executor.stream(job, on_start):
             yield done

@@ -12,7 +12,8 @@ from oodray.datasets.images import decode_codes, read_label
 from oodray.errors import ConfigError, ImageError
 from oodray.job.units import ImageInTheStream
 from oodray.metrics.tally import IN_DISTRIBUTION
-from oodray.models.segmenter import Segmentation, Segmenter
+from oodray.models.loading import TRIED_SIZE
+from oodray.models.segmenter import QUERIES, Segmentation, Segmenter
 from oodray.storage.place import storage_path
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Gathering:
         labelled: whether only pixels that are labelled in-distribution count, as where images have labels.
         classes: codes in label files, in the order of the network's classes, where statistics go by true classes.
         head_scores: scores that need the network's last layer.
+        query_scores: scores that need a mask classifier.
     """
 
     folder: str
@@ -40,19 +42,33 @@ class Gathering:
     labelled: bool
     classes: tuple[int, ...] | None = None
     head_scores: tuple[str, ...] = ()
+    query_scores: tuple[str, ...] = ()
 
     def gatherer(self, segmenter: Segmenter) -> Gatherer:
         """What gathers, beside a network.
 
         Raises:
-            ConfigError: a score needs the network's last layer, and it offers none.
+            ConfigError: a score needs the network's last layer, or queries, and it offers none.
         """
         if self.head_scores and not callable(getattr(segmenter, "head", None)):
             raise ConfigError(
                 f"{', '.join(self.head_scores)} cannot be fitted: the network offers no head(features), its last layer "
                 "alone. Leave the score out of --scores"
             )
+        if self.query_scores and not _has_queries(segmenter):
+            raise ConfigError(
+                f"{', '.join(self.query_scores)} cannot be fitted: it needs {QUERIES}. Leave the score out of --scores"
+            )
         return Gatherer(self)
+
+
+def _has_queries(segmenter: Segmenter) -> bool:
+    """What a black image shows; True where the network fails on it, as each image is looked at later."""
+    try:
+        [found] = segmenter.segment([np.zeros((*TRIED_SIZE, 3), np.uint8)])
+    except Exception:
+        return True
+    return found.queries is not None
 
 
 class Gatherer:
@@ -76,6 +92,7 @@ class Gatherer:
         from oodray.scores.fitted.grid import logit_maps, positions_of
         from oodray.scores.fitted.parts import Gathered
         from oodray.scores.fitted.sums import Sums
+        from oodray.scores.maskomaly import QueryUse
 
         if not self._of_image:
             self._limit = self._folder.read_limit()
@@ -92,7 +109,9 @@ class Gatherer:
         sums = Sums.of(maps, positions, len(logits))
         size, seed = self._gathering.bank, self._gathering.seed
         bank = Bank.of(image.image_id, positions, size=size, seed=seed, limit=self._limit)
-        self._of_image[image.image_id] = Gathered(sums, bank)
+        queries = segmentation.queries
+        use = None if queries is None else QueryUse.of(queries)
+        self._of_image[image.image_id] = Gathered(sums, bank, use)
 
     def write(self, images: list[ImageInTheStream]) -> None:
         """Write what the images of a unit gave, in their order; those with an error give nothing.

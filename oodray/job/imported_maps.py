@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import lzma
+import shutil
 import tarfile
+import uuid
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +30,7 @@ RESIZES = ("nearest", "bilinear")
 CONFIDENCE = "_conf"
 """How BRAVO ends the names of its maps: their shares are high where a method is sure, so 1 - x is the score."""
 
+_CHUNK = 2**20
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -62,13 +68,37 @@ class Maps:
         """The maps of the images of a manifest.
 
         Raises:
-            ConfigError: the rule of resizing is unknown.
+            ConfigError: the rule of resizing is unknown, or confidences are to be turned twice.
             DatasetError: see `find_score_files`.
         """
         if reading.resize is not None and reading.resize not in RESIZES:
             raise ConfigError(f"--resize must be one of {', '.join(RESIZES)}, not {reading.resize!r}")
         labels = dict(zip(image_ids(manifest), manifest["label_uri"].to_pylist(), strict=True))
-        return cls(find_score_files(folder, labels, labels), folder, reading)
+        files = find_score_files(folder, labels, labels)
+        confidence = next((path for path in files.values() if path.stem.endswith(CONFIDENCE)), None)
+        if reading.negate and confidence is not None:
+            raise ConfigError(
+                f"--negate does not go with {confidence}: a map named {CONFIDENCE} holds confidences, and 1 - x is its "
+                "score already: turned twice, the surest pixels would be the most anomalous. Leave --negate "
+                "away; if these are no confidences, rename them"
+            )
+        return cls(files, folder, reading)
+
+    def digest(self) -> str:
+        """Of the name, size and date of every file, and of whose it is: another one where a map was written anew.
+
+        Raises:
+            DatasetError: a file is gone.
+        """
+        digest = hashlib.sha256()
+        for image_id, path in sorted(self.files.items()):
+            try:
+                found = path.stat()
+            except OSError as error:
+                raise DatasetError(f"cannot read the score map {path}: {error.strerror}") from error
+            name = path.relative_to(self.folder).as_posix()
+            digest.update(f"{image_id}\0{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
 
     def __call__(self, image_id: str, size: tuple[int, int]) -> NDArray[np.float32]:
         """The score map of an image of a height and a width, which may hold NaN and infinity.
@@ -79,14 +109,20 @@ class Maps:
         path = self.files.get(image_id)
         if path is None:
             raise ImageError(f"no score map below {self.folder} is named after this image")
-        scores = _resized(path, read_scores(path), size, self.reading.resize)
+        scores = read_scores(path)
+        finite = np.isfinite(scores)
+        mixes = (self.reading.blur or scores.shape != size) and finite.any() and not finite.all()
+        # In a mean of neighbours NaN would spread to pixels that have a score.
+        whole = _resized(path, _filled(scores, finite) if mixes else scores, size, self.reading.resize)
         if self.reading.negate:
-            scores = -scores
+            whole = -whole
         if path.stem.endswith(CONFIDENCE):
-            scores = 1 - scores  # BRAVO's confidence, a share
+            whole = 1 - whole  # BRAVO's confidence, a share
         if self.reading.blur:
-            scores = blurred(scores)
-        return _rounded(path, scores)
+            whole = blurred(whole)
+        if mixes:
+            whole = np.where(_nearest(finite, size), whole, np.nan).astype(whole.dtype)
+        return _rounded(path, whole)
 
 
 def imported_maps(folder: ResultsFolder) -> Maps | None:
@@ -104,21 +140,52 @@ def imported_maps(folder: ResultsFolder) -> Maps | None:
     return Maps.of(scores, read_manifest(folder.manifest), reading)
 
 
-def unpacked(archive: Path, target: Path) -> Path:
-    """The score maps of a tar file, such as a submission to BRAVO, unpacked into a folder.
+def unpacked(archive: Path, parent: Path) -> Path:
+    """The score maps of a tar file, such as a submission to BRAVO, unpacked into a folder of its whole name.
+
+    What that folder held before is removed: it was unpacked from the same name.
+
+    Args:
+        archive: the tar.
+        parent: of the folder.
 
     Raises:
         DatasetError: it cannot be read, or holds none.
     """
+    target, temporary = parent / archive.name, parent / f".{archive.name}.{uuid.uuid4().hex}.tmp"
     try:
         with tarfile.open(archive) as tar:
             members = [member for member in tar.getmembers() if Path(member.name).suffix.lower() in SUFFIXES]
             if not members:
                 raise DatasetError(f"{archive} holds no score maps ({', '.join(sorted(SUFFIXES))})")
-            tar.extractall(target, members, filter="data")
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DatasetError(f"cannot unpack {archive}: {error}") from error
+            tar.extractall(temporary, members, filter="data")
+            while tar.fileobj is not None and tar.fileobj.read(_CHUNK):  # gzip checks its sum at the very end
+                pass
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    except (OSError, EOFError, ValueError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+        raise DatasetError(f"cannot unpack {archive}: {error}; fetch or write it again") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _filled(scores: NDArray[Any], finite: NDArray[np.bool_]) -> NDArray[Any]:
+    """The scores, and where there is no number that of the nearest pixel which has one."""
+    from scipy import ndimage
+
+    at = ndimage.distance_transform_edt(~finite, return_distances=False, return_indices=True)
+    return np.asarray(scores[tuple(at)])
+
+
+def _nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask at another size: each pixel is the one that its centre lies in."""
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
+        for new, old in zip(size, mask.shape, strict=True)
+    )
+    return np.asarray(mask[rows[:, None], columns])
 
 
 def _resized(path: Path, scores: NDArray[Any], size: tuple[int, int], rule: str | None) -> NDArray[Any]:

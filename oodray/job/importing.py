@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
-from oodray.datasets.layouts import Layout, get_layout
+from oodray.datasets.layouts import Layout, layout_of
 from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, listing_digest
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_files import method_name
@@ -36,6 +36,7 @@ from oodray.results.numbering import numbered
 from oodray.results.parts import write_part
 from oodray.results.rows import ERROR, OK, ResultRow, ScoreTally
 from oodray.results.waves import close_waves, open_waves, remove_closed_parts
+from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
 
 SCALE = Float32()
@@ -52,6 +53,7 @@ class Import:
         manifest: one row per image.
         maps: the score maps.
         score: the name that the scores get.
+        labels: the settings `split`, `label_codes` and `labels`, where they were given.
     """
 
     layout: Layout
@@ -59,6 +61,7 @@ class Import:
     manifest: pa.Table
     maps: Maps
     score: str
+    labels: Settings = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """What a continued import must share with the one that it continues."""
@@ -66,7 +69,9 @@ class Import:
             "dataset": self.layout.name,
             "manifest": listing_digest(self.manifest),
             "imported_from": str(self.maps.folder),
+            "maps": self.maps.digest(),
             "score": self.score,
+            **self.labels,
             **asdict(self.maps.reading),
             "scale": SCALE.name,
         }
@@ -79,19 +84,21 @@ def make_import(
     *,
     score: str | None,
     reading: Reading | None = None,
+    labels: Settings | None = None,
     allow_outside: bool = False,
 ) -> Import:
-    """Find images, labels and score maps.
+    """Find images, labels and score maps; `labels` are settings such as `label_codes`, see `layout_of`.
 
     Raises:
         ConfigError: the rule of resizing is unknown.
         DatasetError: the dataset or the score maps are not there, or a link leads outside of `root`, unless
             `allow_outside`.
     """
-    layout = get_layout(dataset)
+    given = {name: value for name, value in (labels or {}).items() if value is not None}
+    layout = layout_of({"dataset": dataset, **given})
     manifest = build_manifest(layout, storage_path(root), allow_outside=allow_outside)
     maps = Maps.of(scores.absolute(), manifest, reading or Reading())
-    return Import(layout, storage_path(root), manifest, maps, score or method_name(maps.folder, dataset))
+    return Import(layout, storage_path(root), manifest, maps, score or method_name(maps.folder, dataset), given)
 
 
 def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> None:
@@ -104,7 +111,8 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
     description = {
         "dataset": {"name": request.layout.name, "root": str(request.root), "images": request.manifest.num_rows},
         "model": None,
-        "config": {"dataset": request.layout.name, "root": str(request.root), "scores": [request.score]},
+        "config": {"dataset": request.layout.name, "root": str(request.root), "scores": [request.score]}
+        | dict(request.labels),
         "imported": {"folder": str(request.maps.folder), **asdict(request.maps.reading)},
     }
     manifest = numbered(folder, request.manifest)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from oodray.config import RunConfig, build_config, check_settings, preset, with_texts
-from oodray.datasets.layouts import Layout, get_layout
+from oodray.config import SELF, RunConfig, build_config, check_settings, preset, with_texts
+from oodray.datasets.layouts import Layout, layout_of
 from oodray.errors import ConfigError
-from oodray.scores.fitted.folder import Fit
+from oodray.scores.fitted.folder import Fit, OwnReference
 from oodray.scores.registry import are_pixel_scores, check_names
 from oodray.settings import Settings
 
@@ -44,15 +44,18 @@ def read_layers(options: Settings, from_file: Settings | None = None) -> Layers:
     if given.get("tau_auto"):  # as an option wins over a file with another tau
         from_file = {name: value for name, value in (from_file or {}).items() if name != "tau"}
     named = build_config(from_file or {}, given)
-    layout = get_layout(named.dataset)
-    split = given.get("split") or (from_file or {}).get("split")
-    if split is not None:
-        layout = layout.of_split(split)
+    layout = layout_of({name: getattr(named, name) for name in ("dataset", "split", "label_codes", "labels")})
     published = preset(named.dataset)
     config = build_config(published, from_file or {}, given)
-    scores = check_names(config.scores, None if config.fit is None else Fit(config.fit))
+    scores = check_names(config.scores, _fit_of(config))
     config = replace(config, keep_maps=kept_maps(config.keep_maps, scores))
     return Layers(layout, published, {**(from_file or {}), **given}, replace(config, scores=scores))
+
+
+def _fit_of(config: RunConfig) -> Fit | OwnReference | None:
+    if config.fit is None:
+        return None
+    return OwnReference() if config.fit == SELF else Fit(config.fit)
 
 
 def kept_maps(asked: tuple[str, ...], scores: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,16 +8,18 @@ Each stage takes all images of a unit and gives as many. The executors decide wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar
 
 import pyarrow as pa
 
+from oodray.config import SELF
 from oodray.datasets.manifest import ListedImage, slices_of_units
 from oodray.job.attempts import Guard, Journal
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
 from oodray.job.gathering import Gathering
+from oodray.job.passes import FirstPass, SecondPass
 from oodray.job.plan import LoadNetwork, Plan, network_of
 from oodray.job.units import UnitDone
 from oodray.method.settings import MethodSettings
@@ -39,14 +41,22 @@ class Job:
         folder: of its results.
         left: the images to compute.
         manifest: the images of the run, or of its share, in units.
-        gathering: what is gathered of them for a fit; None for a run.
+        gathering: what is gathered of them for a fit, or which pass this is where a run's own images are the fit;
+            None for any other run.
     """
 
     plan: Plan
     folder: ResultsFolder
     left: Left
     manifest: pa.Table
-    gathering: Gathering | None = None
+    gathering: Gathering | FirstPass | SecondPass | None = None
+
+    def method(self) -> MethodSettings:
+        """The settings of the method; where the run's own images are the fit, that lies in its folder."""
+        settings = self.plan.method()
+        if settings.fit is None or self.plan.config.fit != SELF:
+            return settings
+        return replace(settings, fit=replace(settings.fit, path=str(self.folder.reference)))
 
     def units(self) -> int:
         """How many units there are to compute."""
@@ -109,7 +119,7 @@ class Stages:
         finisher: the third.
         threads: CPU threads that the network has.
         guard: of the work on images.
-        gathering: what the second gathers for a fit.
+        gathering: what the second gathers for a fit, or which pass this is.
     """
 
     decoder: Decoder
@@ -118,7 +128,7 @@ class Stages:
     finisher: Finisher
     threads: int
     guard: Guard
-    gathering: Gathering | None
+    gathering: Gathering | FirstPass | SecondPass | None
 
 
 def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
@@ -126,9 +136,9 @@ def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
     plan = job.plan
     guard = Guard(journal, image_timeout)
     return Stages(
-        decoder=Decoder(plan.layout.label_codes, guard),
+        decoder=Decoder(plan.layout.label_codes, guard, names_classes=plan.config.id_quality),
         load=network_of(plan.model, plan.device, plan.config.dtype),
-        settings=plan.method(),
+        settings=job.method(),
         finisher=Finisher(
             plan.method(),
             str(job.folder.path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from oodray.cluster.capacity import wait_for_room
-from oodray.cluster.device import choose_device
-from oodray.config import RunConfig, fingerprint
+from oodray.cluster.device import choose_device, refuse_absent_gpu
+from oodray.cluster.pool import crowding
+from oodray.config import SELF, RunConfig, fingerprint
 from oodray.datasets.layouts import Layout, count_warning
 from oodray.datasets.manifest import build_manifest, listing_digest
 from oodray.datasets.members import file_of
+from oodray.datasets.own import folder_of
 from oodray.datasets.remarks import remarks
 from oodray.datasets.unit_size import cut_by_size
 from oodray.datasets.white_masks import white_masks_warning
@@ -30,8 +33,10 @@ from oodray.models.loading import load_segmenter
 from oodray.models.segmenter import PASSES, QUERIES, Segmenter
 from oodray.models.source import ModelSource, PassSettings, resolve_models
 from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
+from oodray.phases import phase
 from oodray.results.folder import ResultsFolder
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.pooled import Pool
 from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
 from oodray.storage.place import Place, storage_path
@@ -55,7 +60,8 @@ class Plan:
         model: where the network comes from.
         model_sha256: of its checkpoint, None for a factory.
         code_sha256: of the user's file that makes the network, None where a name does.
-        fit_sha256: of the fit that scores are made of, None without one.
+        fit_sha256: of the fit that scores are made of; `SELF` where that is made of the run's own images, None
+            without one.
         device: `"cuda"` or `"cpu"`.
         warnings: what the user should know.
         search_path: the folder to import scores of yours from.
@@ -88,11 +94,14 @@ class Plan:
 
     def places(self) -> dict[str, str]:
         """What every machine that computes must see, by the name that a message gives it."""
-        places = {"--root": str(self.root), "the first image": file_of(self.manifest["image_uri"][0].as_py())}
+        places = {
+            "--root": str(folder_of(self.root)),
+            "the first image": file_of(self.manifest["image_uri"][0].as_py()),
+        }
         places |= {f"the weights {path.name}": str(path) for path in self.model.files()}
         codes = [network.own_code for network in self.model.networks]
         places |= {f"the code {code.name}": str(code) for code in codes if code is not None}
-        if self.config.fit is not None:
+        if self.config.fit is not None and self.config.fit != SELF:
             places["the fit"] = str(FitFolder(self.config.fit).fit)
         places |= {
             f"the code {path.name}": str(path) for path in self._own_scores() if path.is_relative_to(self.search_path)
@@ -108,7 +117,7 @@ class Plan:
             "model_sha256": self.model_sha256,
             "code_sha256": self.code_sha256,
             "features_sha256": self.model.features_sha256(),
-            "members_sha256": [_member_sha256(member) for member in self.model.members],
+            "members_sha256": self.model.members_sha256(),
             "scores_sha256": [file_sha256(path) for path in self._own_scores()],
             "fit_sha256": self.fit_sha256,
             "manifest": listing_digest(self.manifest),
@@ -167,10 +176,12 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     """
     if folder.path.exists() and not folder.path.is_dir():
         raise ResultsError(f"--out {folder.path} is a file; name a folder")
+    refuse_absent_gpu(layers.config)
     model = resolve_network(layers)
     check_own_scores(layers.config)
+    refuse_classes(layers)
     root = dataset_root(layers, folder)
-    with remarks() as noticed:
+    with remarks() as noticed, phase("listing the images"):
         manifest = list_images(layers, root)
     tau, warnings = choose_tau(layers, model)
     of_labels = None if manifest is None else white_masks_warning(layers.layout, manifest["label_uri"].to_pylist())
@@ -196,13 +207,17 @@ def complete(
     """
     config, model, layout = request.layers.config, request.model, request.layers.layout
     wait_for_room(config, on_wait)
-    device = choose_device(config)
+    with phase("looking for GPUs"):
+        device = choose_device(config)
     dtype = choose_dtype(config.dtype, model, device.kind)
     with ThreadPoolExecutor(1, "draw") as thread:
         # From here on nothing refuses the request any more.
-        drawn = None if request.manifest is not None else thread.submit(draw_images, layout, request.root)
+        drawn = None
+        if request.manifest is None:
+            drawn = thread.submit(copy_context().run, draw_images, layout, request.root)
         on_network(network_of(model, device.kind, dtype))
-        sha256 = model.weights_sha256()
+        with phase("hashing the weights"):
+            sha256 = model.weights_sha256()
         manifest = drawn.result() if drawn else request.manifest
         assert manifest is not None, "images that are not listed are drawn"
         manifest = cut_by_size(manifest)
@@ -212,14 +227,15 @@ def complete(
         model.remark,
         device.warning,
         dtype_warning(dtype, device.kind),
+        crowding(config, device.kind),
         *request.warnings,
     )
-    fit = None if config.fit is None else Fit(config.fit)
+    fit = None if config.fit in (None, SELF) else Fit(str(config.fit))
     plan = Plan(
         config=replace(
             config,
             root=str(request.root),
-            fit=None if fit is None else str(fit.folder.path),
+            fit=config.fit if fit is None else str(fit.folder.path),
             model=model.name,
             tau=request.tau,
             dtype=dtype,
@@ -230,8 +246,9 @@ def complete(
         manifest=manifest,
         model=model,
         model_sha256=sha256,
-        code_sha256=None if model.code is None else file_sha256(model.code),
-        fit_sha256=None if fit is None else fit.sha256(),
+        code_sha256=model.code_sha256(),
+        # What the images of the run give follows from the rest of its identity.
+        fit_sha256=config.fit if fit is None else fit.sha256(),
         device=device.kind,
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
@@ -271,17 +288,35 @@ def resolve_network(layers: Layers) -> ModelSource:
     return model
 
 
+def refuse_classes(layers: Layers) -> None:
+    """Whether labels name classes, where these are to be measured.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if layers.config.id_quality and not layers.layout.label_codes.class_codes:
+        raise ConfigError(
+            f"--id-quality needs labels that name classes, which those of {layers.layout.name} do not: cityscapes, "
+            "ade20k, camvid, bdd100k and issu-static have such; your own images say so with --label-codes, for example "
+            "0:18=id,254=ood"
+        )
+
+
 def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
     """Whether a network offers what scores need, as far as it is known before it is loaded.
 
     Raises:
         ConfigError: naming a score that it cannot give.
     """
-    for score in (KNOWN[name] for name in scores if name in KNOWN):
+    for name in scores:
+        pool = Pool.named(name)
+        score = KNOWN.get(name if pool is None else pool.of)
+        if score is None:
+            continue
         if "passes" in score.needs and not model.several_passes:
-            raise ConfigError(f"the score {score.name} needs {PASSES}")
+            raise ConfigError(f"the score {name} needs {PASSES}")
         if "queries" in score.needs and model.gives_queries() is False:
-            raise ConfigError(f"the score {score.name} needs {QUERIES}; {model.name} is none")
+            raise ConfigError(f"the score {name} needs {QUERIES}; {model.name} is none")
 
 
 def check_own_scores(config: RunConfig) -> None:
@@ -329,7 +364,8 @@ def network_of(model: ModelSource, device: str, dtype: str | None) -> LoadNetwor
 
 def draw_images(layout: Layout, root: Place) -> pa.Table:
     """Draw the images of a dataset that oodray makes itself, where they are not there yet; their manifest."""
-    layout.prepare(root)
+    with phase("drawing the scenes"):
+        layout.prepare(root)
     return build_manifest(layout, root)
 
 
@@ -347,11 +383,6 @@ def choose_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     return tau, warnings
 
 
-def _member_sha256(member: ModelSource) -> list[str | None]:
-    """Of the weights and the code of a further network."""
-    return [member.weights_sha256(), None if member.code is None else file_sha256(member.code)]
-
-
 def _checksum_warning(model: ModelSource, sha256: str | None) -> str | None:
     if model.sha256 is None or model.sha256 == sha256:
         return None
@@ -364,20 +395,22 @@ def _known_tau(layers: Layers, model: ModelSource) -> tuple[float, tuple[str, ..
     if layers.given.get("tau") is not None:
         return float(layers.given["tau"]), ()
     if config.tau_auto:
-        if config.fit is None:
-            raise ConfigError("--tau auto takes the tau of a fit: pass --fit FIT, see `oodray fit --help`")
-        return Fit(config.fit).tau, ()
+        if config.fit in (None, SELF):
+            raise ConfigError("tau is to be estimated first, or taken from a fit: pass --fit FIT")
+        return Fit(str(config.fit)).tau, ()
     if model.tau is not None:
         return model.tau, ()
     if model.several_passes:
         raise ConfigError(
             "with several passes over an image the confidence is the logarithm of a mean probability, so tau has to be "
-            "found anew: `oodray calibrate` with the same settings does, then pass --tau X"
+            "found anew: `oodray calibrate` with the same settings does, then pass --tau X; or pass --tau auto "
+            "--calibrate-on DIR, with a folder of images that hold nothing unknown"
         )
     if config.tau is None:
         raise ConfigError(
             f"no tau is known for {model.name}: pass --tau X, the confidence below which a pixel is unsure. "
-            "A low quantile of the network's max-logit on images of its own kind is a good start."
+            f"`oodray calibrate --dataset folder --root DIR --model {model.name}` finds one on images that hold "
+            "nothing unknown, and so does --tau auto --calibrate-on DIR"
         )
     owner = layers.published.get("model")
     if config.model == owner and config.checkpoint is None:

@@ -9,12 +9,16 @@ from typing import Any
 
 from oodray.analysis.evaluation import Evaluation, evaluate_run
 from oodray.cluster.signals import noted
+from oodray.config import SELF
 from oodray.errors import ConfigError, RunError
+from oodray.job.passes import SecondPass, remove_kept
 from oodray.job.pipeline import Executor, Job
 from oodray.job.plan import Plan
 from oodray.job.units import UnitDone
+from oodray.models.class_names import class_names_of
+from oodray.phases import phase
 from oodray.ranges import shard_of
-from oodray.results.continuing import finish, start_or_continue, what_is_left
+from oodray.results.continuing import finish, remove_measured, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.numbering import numbered
 from oodray.results.waves import Closing, close_waves, open_waves, remove_closed_parts
@@ -39,7 +43,8 @@ def prepare(plan: Plan, folder: ResultsFolder, *, retry_errors: bool = False, ap
     if not manifest.num_rows:
         raise ConfigError(f"--shard {plan.config.shard} has no images: the run has fewer units than shares")
     finished = start_or_continue(folder, manifest, plan.identity(), description(plan), append=append)
-    return Job(plan, folder, what_is_left(folder, manifest, finished, retry_errors=retry_errors), manifest)
+    left = what_is_left(folder, manifest, finished, retry_errors=retry_errors)
+    return Job(plan, folder, left, manifest, SecondPass.of(folder) if plan.config.fit == SELF else None)
 
 
 def run(
@@ -66,8 +71,12 @@ def run(
     left, folder = job.left.images.num_rows, job.folder
     started = time.monotonic() if since is None else since
     if left:
+        try:
+            remove_measured(folder)
+        except OSError as error:
+            raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
         open_waves(folder, job.manifest, job.left.units)
-        with noted() as stopped, Closing(folder) as closing:
+        with noted() as stopped, Closing(folder, job.left.tried_again) as closing:
             for done in executor.stream(job, on_start):
                 closing.unit_done()
                 on_unit(done)
@@ -75,7 +84,9 @@ def run(
                     raise KeyboardInterrupt
     else:
         close_waves(folder)
-    evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
+    remove_kept(folder)
+    with phase("computing the metrics"):
+        evaluation = evaluate_run(folder, on_ray=executor.uses_ray)
     remove_closed_parts(folder)
     # A run may have been killed after its last unit.
     if left or "finished" not in folder.read_run():
@@ -92,6 +103,7 @@ def description(plan: Plan) -> dict[str, Any]:
     return {
         "dataset": {"name": plan.layout.name, "root": str(plan.root), "images": plan.manifest.num_rows},
         "model": plan.model.name,
+        "class_names": list(class_names_of(plan.model)),
         "config": asdict(plan.config),
         "scores": list(plan.score_names()),
     }

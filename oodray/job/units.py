@@ -16,10 +16,12 @@ from oodray.datasets.manifest import ListedImage, unit_starts
 from oodray.records import (
     BytePixels,
     Float16Pixels,
+    Float64List,
     Int8,
     Int16,
     Int16Pixels,
     Int32,
+    Int64List,
     IsRecord,
     RgbPixels,
     UInt16Pixels,
@@ -42,6 +44,7 @@ class ImageInTheStream(ListedImage):
         orientation: the EXIF orientation that was applied.
         warning: what is wrong with the file although it could be read, or cannot be known about its orientation.
         label: a label for every pixel; None where the dataset has none.
+        true_classes: the class of every in-distribution pixel, 255 elsewhere; None unless the run measures classes.
         seconds_decode: that reading and decoding took.
     """
 
@@ -51,6 +54,7 @@ class ImageInTheStream(ListedImage):
     orientation: Int8 | None = None
     warning: str | None = None
     label: BytePixels | None = None
+    true_classes: BytePixels | None = None
     seconds_decode: float | None = None
 
     @property
@@ -96,6 +100,21 @@ class ScoreMap:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Confidences:
+    """How a network's probabilities fit the true classes of an image, see `oodray.metrics.id_quality.ConfidenceTally`.
+
+    Attributes:
+        count: of the network's classes.
+    """
+
+    count: Int16
+    pixels: Int64List
+    correct: Int64List
+    confidence: Float64List
+    squares: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentedImage(ImageInTheStream):
     """What leaves a worker: no logits and no features.
 
@@ -103,7 +122,8 @@ class SegmentedImage(ImageInTheStream):
         confidence: at image size; None beside an error, as the following.
         cluster_maps: one for each K.
         score_maps: one for each pixel score.
-        classes: the likeliest class of each pixel, where maps are kept.
+        classes: the likeliest class of each pixel, where maps are kept or classes measured.
+        confidences: one where classes are measured, of an image with a label.
         seconds_segment: that the network took, for each image of the batch.
         seconds_cluster: that clustering and scores took, for each image of the batch.
     """
@@ -112,6 +132,7 @@ class SegmentedImage(ImageInTheStream):
     cluster_maps: list[ClusterMap] | None = None
     score_maps: list[ScoreMap] | None = None
     classes: Int16Pixels | None = None
+    confidences: list[Confidences] | None = None
     seconds_segment: float | None = None
     seconds_cluster: float | None = None
 
@@ -146,7 +167,10 @@ def pack_listed(images: pa.Table) -> pa.Table:
 
 
 def unpack(table: pa.Table, kind: type[Record]) -> list[Record]:
-    """The images of a one-row table. Pixels are views of its memory, and cannot be written to."""
+    """The images of a one-row table, or of several rows, one after the other.
+
+    Pixels are views of its memory, and cannot be written to.
+    """
     units: Iterator[Any] = table["images"].iterchunks()
     return [image for unit in units for image in from_arrow(kind, unit.flatten())]
 

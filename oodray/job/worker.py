@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from oodray.errors import ImageError
 from oodray.job.attempts import Guard, unguarded
 from oodray.job.gathering import Gathering
-from oodray.job.units import ClusterMap, DecodedImage, ScoreMap, SegmentedImage
+from oodray.job.units import ClusterMap, Confidences, DecodedImage, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
+from oodray.metrics.id_quality import ConfidenceTally
+from oodray.metrics.tally import IGNORE
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations, segment_named
 from oodray.records import extended
 from oodray.scores.blur import blurred
@@ -27,6 +29,7 @@ from oodray.scores.registry import pixel_scores
 from oodray.scores.score import Head, ImageFeatures, PixelScore
 
 if TYPE_CHECKING:
+    from oodray.scores.fitted.novelty import LeftOut
     from oodray.scores.maps import PixelMaps
 
 
@@ -60,6 +63,7 @@ class Worker:
         gathering: what is gathered of the images for a fit; None for a run.
         beside: a thread that clusters a batch while the network sees the next one; None clusters it before, and so
             does a fit. A guard does not watch over that thread.
+        left_out: of an image, by its id, the images whose vectors in the bank of a fit are left out.
 
     Raises:
         ConfigError: a score to fit needs what the network does not offer.
@@ -73,10 +77,11 @@ class Worker:
         gathering: Gathering | None = None,
         *,
         beside: ThreadPoolExecutor | None = None,
+        left_out: LeftOut | None = None,
     ) -> None:
         self.segmenter, self.settings = segmenter, settings
         self.gatherer = None if gathering is None else gathering.gatherer(segmenter)
-        self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit)
+        self.scores = pixel_scores(settings.scores, settings.search_path, settings.fit, left_out)
         self.guard = guard or unguarded()
         self._beside = beside if gathering is None else None
         self._clustering: Future[list[SegmentedImage]] | None = None
@@ -108,7 +113,7 @@ class Worker:
         try:
             segmentations = segment_images(self.segmenter, images)
         except Exception as error:
-            failure = _failure("the network failed", error)
+            failure = failure_of("the network failed", error)
         else:
             seconds = (time.perf_counter() - start) / len(images)
             return self._cluster(images, segmentations, seconds)
@@ -121,9 +126,7 @@ class Worker:
         self, images: list[DecodedImage], segmentations: list[Segmentation], seconds_segment: float
     ) -> list[Pending]:
         def cluster() -> list[SegmentedImage]:
-            found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
-            if self.gatherer is not None:
-                found = [self._gathered(*pair) for pair in zip(found, segmentations, strict=True)]
+            found = self.results(images, segmentations, seconds_segment)
             return [replace(image, seconds_segment=seconds_segment) for image in found]
 
         if self._beside is None:
@@ -137,6 +140,18 @@ class Worker:
             for index, image in enumerate(images)
         ]
 
+    def results(
+        self,
+        images: list[DecodedImage],
+        segmentations: list[Segmentation],
+        seconds_segment: float,  # noqa: ARG002
+    ) -> list[SegmentedImage]:
+        """What is made of a batch of which the network took so many seconds for each image."""
+        found = cluster_images(images, segmentations, self.settings, self.scores, head_of(self.segmenter))
+        if self.gatherer is not None:
+            found = [self._gathered(*pair) for pair in zip(found, segmentations, strict=True)]
+        return found
+
     def _gathered(self, image: SegmentedImage, segmentation: Segmentation) -> SegmentedImage:
         assert self.gatherer is not None, "asked for where there is one"
         if image.error is not None:
@@ -144,7 +159,7 @@ class Worker:
         try:
             self.gatherer.add(image, segmentation)
         except Exception as error:
-            return replace(image, error=_failure("gathering statistics failed", error))
+            return replace(image, error=failure_of("gathering statistics failed", error))
         return image
 
 
@@ -169,19 +184,20 @@ def cluster_images(
     """Confidence, pixel scores and clusters of images, from what a network said of them; `head` is its classifier."""
     start = time.perf_counter()
     try:
-        maps = [maps_of(*pair, scores, head) for pair in zip(images, segmentations, strict=True)]
-        classes = [_kept_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
+        maps = [maps_of(*pair, scores, head, settings.refine) for pair in zip(images, segmentations, strict=True)]
+        classes = [_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
         clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
-        failure = _failure("clustering failed", error)
+        failure = failure_of("clustering failed", error)
     else:
         seconds = (time.perf_counter() - start) / len(images)
         return [
             replace(
-                _segmented(image, of_pixels, scores, of_clusters, settings, predicted),
+                _segmented(image, of_pixels, scores, of_clusters, settings),
+                **of_classes,
                 seconds_cluster=seconds,
             )
-            for image, of_pixels, of_clusters, predicted in zip(images, maps, clusters, classes, strict=True)
+            for image, of_pixels, of_clusters, of_classes in zip(images, maps, clusters, classes, strict=True)
         ]
     if len(images) == 1:
         return [_failed(images[0], failure)]
@@ -189,46 +205,60 @@ def cluster_images(
     return [done for image, seen in alone for done in cluster_images([image], [seen], settings, scores, head)]
 
 
-def _segmented(  # noqa: PLR0917
+def _segmented(
     image: DecodedImage,
     maps: PixelMaps,
     scores: Sequence[PixelScore],
     clusters: list[ClusterMap],
     settings: MethodSettings,
-    classes: NDArray[np.int16] | None = None,
 ) -> SegmentedImage:
+    return extended(
+        SegmentedImage,
+        image,
+        confidence=maps.confidence,
+        score_maps=score_maps(image, maps, scores, clusters, settings),
+        cluster_maps=clusters,
+    )
+
+
+def score_maps(
+    image: DecodedImage,
+    maps: PixelMaps,
+    scores: Sequence[PixelScore],
+    clusters: list[ClusterMap],
+    settings: MethodSettings,
+) -> list[ScoreMap]:
+    """The keys of scores of an image, from their maps and its clusters."""
     # Only pooled scores look at regions, which the last stage brings to the size of the image for the rule.
     pooled = any(score.source is not score for score in scores)
     regions = regions_at_image_size(image, clusters, settings.k) if pooled else None
     height, width = image.size
     as_counted = blurred if settings.blur else np.asarray
-    return extended(
-        SegmentedImage,
-        image,
-        confidence=maps.confidence,
-        score_maps=[
-            ScoreMap(
-                score=score.name,
-                scale=score.scale.name,
-                height=height,
-                width=width,
-                keys=_keys(score, as_counted(maps.of(score, regions))),
-            )
-            for score in scores
-        ],
-        cluster_maps=clusters,
-        classes=classes,
-    )
+    return [
+        ScoreMap(
+            score=score.name,
+            scale=score.scale.name,
+            height=height,
+            width=width,
+            keys=_keys(score, as_counted(maps.of(score, regions))),
+        )
+        for score in scores
+    ]
 
 
-def _kept_classes(
-    image: DecodedImage, segmentation: Segmentation, settings: MethodSettings
-) -> NDArray[np.int16] | None:
-    if not settings.keep_maps:
-        return None
-    from oodray.scores.maps import predicted_classes
+def _classes(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> dict[str, Any]:
+    """What is known of the classes of an image, as fields of a `SegmentedImage`; nothing where nobody asked."""
+    from oodray.scores.maps import class_maps, predicted_classes
 
-    return predicted_classes(segmentation.per_pixel, *image.size)
+    if image.true_classes is not None:
+        maps = class_maps(segmentation.per_pixel, image.true_classes)
+        known = image.true_classes != IGNORE
+        right = maps.predicted[known] == image.true_classes[known]
+        tally = ConfidenceTally.of(maps.confidence[known], right, maps.squares[known])
+        return {"classes": maps.predicted, "confidences": [Confidences(count=maps.count, **vars(tally))]}
+    if settings.keep_maps:
+        return {"classes": predicted_classes(segmentation.per_pixel, *image.size)}
+    return {}
 
 
 def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:
@@ -244,18 +274,23 @@ def head_of(segmenter: Segmenter) -> Head | None:
 
 
 def maps_of(
-    image: DecodedImage, segmentation: Segmentation, scores: Sequence[PixelScore], head: Head | None
+    image: DecodedImage,
+    segmentation: Segmentation,
+    scores: Sequence[PixelScore],
+    head: Head | None,
+    refine: str | None = None,
 ) -> PixelMaps:
-    """Confidence and scores of every pixel of an image.
+    """Confidence and scores of every pixel of an image; `refine` as in `oodray.scores.refine`.
 
     Raises:
         ImageError: a value is NaN or infinite.
     """
     from oodray.scores.maps import pixel_maps
 
-    segmentation.refuse_scores({score.name: score.needs for score in scores})
+    segmentation.refuse_scores({score.name: score.source.needs for score in scores})
     features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
-    return pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+    maps = pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+    return maps.refined(image.rgb, refine)
 
 
 def _keys(score: PixelScore, values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -311,5 +346,6 @@ def _given_up(image: DecodedImage, error: str) -> Pending:
     return Pending.of(_failed(image, error))
 
 
-def _failure(what: str, error: Exception) -> str:
+def failure_of(what: str, error: Exception) -> str:
+    """What an image that fails says of it."""
     return str(error) if isinstance(error, ImageError) else f"{what}: {type(error).__name__}: {error}"

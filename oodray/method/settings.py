@@ -29,6 +29,8 @@ class MethodSettings:
         exact_counts: count every key of images without a label, too, where 256 bins of a score would do.
         keep_maps: scores whose maps are kept in the results, with those of the classes.
         blur: whether maps of pixel scores are blurred, see `oodray.scores.blur`.
+        refine: how maps of pixel scores are refined, see `oodray.scores.refine`; None for not at all.
+        id_quality: whether the network is measured on its own classes, see `oodray.metrics.id_quality`.
         search_path: the folder to import scores of yours from.
         fit: that scores are made of.
     """
@@ -48,6 +50,8 @@ class MethodSettings:
     exact_counts: bool = True
     keep_maps: tuple[str, ...] = ()
     blur: bool = False
+    refine: str | None = None
+    id_quality: bool = False
     search_path: str | None = None
     fit: FitChoice | None = None
 
@@ -71,6 +75,8 @@ class MethodSettings:
             keep_maps=config.keep_maps,
             exact_counts=config.exact_counts or bool(config.sweep_k),
             blur=config.blur,
+            refine=config.refine,
+            id_quality=config.id_quality,
             search_path=search_path,
-            fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric),
+            fit=None if config.fit is None else FitChoice(config.fit, config.knn_metric, config.reference_gap or 0),
         )

@@ -21,6 +21,10 @@ from oodray.metrics.frames import Frame
 LEVEL = 0.95
 """Share of the resampled values that lie in an interval."""
 
+MOST_RANKS = 2**17
+"""Ranks that are told apart at most. Scores with a rank for every pixel, as float32 maps of others can be, are joined
+with their neighbours: then a rank holds at most about 1 / 65,536 of the OoD pixels, and as much of the others."""
+
 _BLOCK_NUMBERS = 4_000_000  # of the dense table of one block of ranks: 32 MB
 
 
@@ -48,6 +52,7 @@ class ImageCounts:
         owner = np.repeat(np.arange(len(frames)), [len(frame.scores) for frame in frames])
         scores, ood, ind = (np.concatenate([getattr(f, name) for f in frames]) for name in ("scores", "ood", "ind"))
         _, rank = np.unique(-scores, return_inverse=True)
+        rank = _joined(rank, ood, ind)
         by_rank = np.argsort(rank, kind="stable")
         return cls(len(frames), owner[by_rank], rank[by_rank], ood[by_rank], ind[by_rank])
 
@@ -65,6 +70,25 @@ class ImageCounts:
                 # Products of whole numbers below 2**53: exact in float64.
                 total[:, start:end] = weights @ dense
         return totals[0], totals[1]
+
+
+def _joined(rank: NDArray[np.intp], ood: Weights, ind: Weights) -> NDArray[np.intp]:
+    """Ranks of which there are at most `MOST_RANKS`: neighbours are joined, each time about as many pixels.
+
+    >>> _joined(np.array([2, 0, 1]), np.array([1, 1, 1]), np.array([0, 5, 5])).tolist()
+    [2, 0, 1]
+    """
+    count = int(rank.max()) + 1 if len(rank) else 0
+    if count <= MOST_RANKS:
+        return rank
+    shares = np.zeros(count)
+    for pixels in (ood, ind):
+        total = float(np.sum(pixels))
+        if total:
+            shares += np.bincount(rank, weights=pixels, minlength=count) / total
+    before = np.cumsum(shares) - shares
+    joined = np.floor(before / (before[-1] + shares[-1]) * (MOST_RANKS - 1)).astype(np.intp)
+    return (np.cumsum(np.diff(joined, prepend=joined[0]) > 0))[rank]
 
 
 def with_intervals(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from oodray.metrics.conventions import DEFAULT, Convention, Measures, measure_curve
 from oodray.metrics.curve import Curve
 from oodray.metrics.curves import OperatingPoint, operating_point
+from oodray.metrics.id_quality import IdTally
 from oodray.metrics.rankings import BY_CLUSTERS, ByTally, Ranking
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD, RunningTally, Tally
@@ -39,6 +40,7 @@ class Totals:
         inside: tally of confidence inside the masks.
         outside: the same outside them.
         clusters: `(4, c)`: unsure, all, OoD and in-distribution pixels of every cluster.
+        classes: what the network makes of true classes; None where nobody counted.
     """
 
     images: int = 0
@@ -47,6 +49,7 @@ class Totals:
     inside: Tally = field(default_factory=_nothing)
     outside: Tally = field(default_factory=_nothing)
     clusters: NDArray[np.int64] = field(default_factory=_no_clusters)
+    classes: IdTally | None = None
 
     @staticmethod
     def sum(parts: Iterable[Totals]) -> Totals:
@@ -91,6 +94,7 @@ class RunningTotals:
         self._scores: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
         self._inside, self._outside = RunningTally(), RunningTally()
         self._clusters = [_no_clusters()]
+        self._classes: IdTally | None = None
 
     def add(self, part: Totals) -> None:
         """Add totals.
@@ -105,6 +109,8 @@ class RunningTotals:
         self._inside.add(part.inside)
         self._outside.add(part.outside)
         self._clusters.append(part.clusters)
+        known = [classes for classes in (self._classes, part.classes) if classes is not None]
+        self._classes = IdTally.sum(known) if known else None
 
     def total(self) -> Totals:
         """The sum of what was added so far."""
@@ -115,6 +121,7 @@ class RunningTotals:
             inside=self._inside.tally(),
             outside=self._outside.tally(),
             clusters=np.concatenate(self._clusters, axis=1),
+            classes=self._classes,
         )
 
 

@@ -23,6 +23,56 @@ _EDGES = np.linspace(0, 1, BINS + 1, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
+class ConfidenceTally:
+    """The part of an `IdTally` that no mask is needed for; see there for its attributes."""
+
+    pixels: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    squares: float
+
+    @classmethod
+    def of(
+        cls, confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_], squares: NDArray[np.float64]
+    ) -> ConfidenceTally:
+        """The counts of in-distribution pixels, in lists: confidence, whether the class is right, and the square.
+
+        >>> found = ConfidenceTally.of(np.array([0.9, 1.0]), np.array([True, False]), np.array([0.02, 2.0]))
+        >>> found.pixels.tolist()[-3:], found.correct.tolist()[-3:], found.squares
+        ([0, 1, 1], [0, 1, 0], 2.02)
+        """
+        bins = np.searchsorted(_EDGES, confidence, side="right") - 1
+        return cls(
+            np.bincount(bins, minlength=BINS + 1).astype(np.int64),
+            np.bincount(bins[right], minlength=BINS + 1).astype(np.int64),
+            np.bincount(bins, weights=confidence, minlength=BINS + 1).astype(np.float64),
+            float(squares.sum()),
+        )
+
+
+def confusion_of(
+    classes: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], mask: NDArray[np.bool_], count: int
+) -> NDArray[np.int64]:
+    """Pixels outside and inside a mask by true and predicted class, `(2, count + 1, count)`; see `IdTally`.
+
+    Args:
+        classes: `(H, W)`, 0..count-1 the true class, `count` an OoD pixel, 255 ignored.
+        predicted: `(H, W)`, 0..count-1.
+        mask: `(H, W)`, what is called OoD.
+        count: of the classes.
+
+    Raises:
+        ValueError: a class is unknown.
+    """
+    labelled = classes != IGNORE
+    known = classes[labelled].astype(np.int64)
+    if known.size and not 0 <= known.min() <= known.max() <= count:
+        raise ValueError(f"classes must lie within 0..{count}, or be {IGNORE}: {known.min()} to {known.max()}")
+    cells = (mask[labelled] * (count + 1) + known) * count + predicted[labelled]
+    return np.bincount(cells, minlength=2 * (count + 1) * count).reshape(2, count + 1, count)
+
+
+@dataclass(frozen=True, eq=False)
 class IdTally:
     """Counts of any number of images, for a network of C classes.
 
@@ -59,19 +109,22 @@ class IdTally:
         >>> tally.confusion.tolist(), round(tally.squares, 3)
         ([[[1, 0], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 1]]], 0.02)
         """
-        count = len(probabilities)
         if probabilities.shape[1:] != classes.shape or mask.shape != classes.shape:
             raise ValueError(f"shapes differ: {probabilities.shape}, {classes.shape}, {mask.shape}")
-        labelled = classes != IGNORE
-        known = classes[labelled].astype(np.int64)
-        if known.size and not 0 <= known.min() <= known.max() <= count:
-            raise ValueError(f"classes must lie within 0..{count}, or be {IGNORE}: {known.min()} to {known.max()}")
-        shares = probabilities[:, labelled]
-        predicted = shares.argmax(axis=0)
-        cells = (mask[labelled] * (count + 1) + known) * count + predicted
-        confusion = np.bincount(cells, minlength=2 * (count + 1) * count).reshape(2, count + 1, count)
-        inside = known < count
-        return cls(confusion, *_by_confidence(shares[:, inside], known[inside], predicted[inside]))
+        predicted = probabilities.argmax(axis=0)
+        confusion = confusion_of(classes, predicted, mask, len(probabilities))
+        inside = (classes >= 0) & (classes < len(probabilities))
+        shares, known = probabilities[:, inside], classes[inside].astype(np.int64)
+        pixel = np.arange(len(known))
+        # The sum of (p - y)^2 over classes, of which one has y = 1.
+        squares = np.square(shares, dtype=np.float64).sum(axis=0) + 1 - 2 * shares[known, pixel].astype(np.float64)
+        found = ConfidenceTally.of(shares[predicted[inside], pixel], predicted[inside] == known, squares)
+        return cls.joined(confusion, found)
+
+    @classmethod
+    def joined(cls, confusion: NDArray[np.int64], found: ConfidenceTally) -> IdTally:
+        """The counts of an image from their two parts."""
+        return cls(confusion, found.pixels, found.correct, found.confidence, found.squares)
 
     @staticmethod
     def sum(tallies: Iterable[IdTally]) -> IdTally:
@@ -83,6 +136,8 @@ class IdTally:
         parts = list(tallies)
         if not parts:
             raise ValueError("the sum of no counts has no number of classes")
+        if len({part.confusion.shape for part in parts}) > 1:
+            raise ValueError("counts of networks with other numbers of classes do not add up")
         columns: list[Any] = [
             np.sum([getattr(part, name) for part in parts], axis=0)
             for name in ("confusion", "pixels", "correct", "confidence")
@@ -109,6 +164,7 @@ class IdQuality:
             what a false alarm takes from a class is lost, what is found of OoD is not held against one (ISSU).
         ece: expected calibration error of the confidence.
         brier: mean over pixels of the sum over classes of (p - y)^2.
+        pixels: in-distribution pixels that have a class.
     """
 
     iou: tuple[float, ...]
@@ -117,6 +173,7 @@ class IdQuality:
     open_iou: float
     ece: float
     brier: float
+    pixels: int = 0
 
 
 def id_quality(tally: IdTally) -> IdQuality:
@@ -139,21 +196,7 @@ def id_quality(tally: IdTally) -> IdQuality:
         open_iou=_mean(_open_iou(tally.confusion)),
         ece=float(gaps.sum() / total) if total else math.nan,
         brier=tally.squares / total if total else math.nan,
-    )
-
-
-def _by_confidence(
-    shares: NDArray[np.floating[Any]], known: NDArray[np.int64], predicted: NDArray[np.intp]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float]:
-    pixel = np.arange(len(known))
-    confidence = shares[predicted, pixel]
-    bins = np.searchsorted(_EDGES, confidence, side="right") - 1
-    squares = np.square(shares, dtype=np.float64).sum() + len(known) - 2 * shares[known, pixel].sum(dtype=np.float64)
-    return (
-        np.bincount(bins, minlength=BINS + 1).astype(np.int64),
-        np.bincount(bins[predicted == known], minlength=BINS + 1).astype(np.int64),
-        np.bincount(bins, weights=confidence, minlength=BINS + 1).astype(np.float64),
-        float(squares),
+        pixels=total,
     )
 
 

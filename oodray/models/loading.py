@@ -120,11 +120,13 @@ def remarks_on(source: ModelSource) -> tuple[str, ...]:
     Raises:
         ModelError: a file cannot be read.
     """
-    from oodray.models.weights.checkpoints import read_checkpoint
-
     files = [net.checkpoint for net in source.networks if net.checkpoint is not None and net.sha256 is None]
     for folder in (net.folder for net in source.networks if net.folder is not None):
         files += weight_files(folder) if len(weight_files(folder)) == 1 else []
+    if not files:
+        return ()
+    from oodray.models.weights.checkpoints import read_checkpoint  # imports torch
+
     found = (read_checkpoint(file).remark for file in files)
     # Many networks of Hugging Face have a part named model, which is no word of a trainer's.
     return tuple(remark for remark in found if remark is not None and "'model.'" not in remark)

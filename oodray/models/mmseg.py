@@ -9,7 +9,8 @@ import importlib.util
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -172,6 +173,7 @@ class MMSegSegmenter:
         self.feature_stage = feature_stage
         self.align_corners = bool(self.network.decode_head.align_corners)
         self.sliding = _sliding_windows(self.network.test_cfg)
+        self._classifier = _Classifier(self.network.decode_head)
 
     @torch.inference_mode()
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
@@ -187,7 +189,29 @@ class MMSegSegmenter:
         else:
             logits, features = self._forward(inputs)
         logits, features = _crop_padding(logits, features, padded, (height, width))
-        return [Segmentation(*maps) for maps in zip(logits, features, strict=True)]
+        found = [Segmentation(*maps) for maps in zip(logits, features, strict=True)]
+        seen = self._classifier.taken()
+        if seen is None or self.sliding is not None:
+            return found
+        seen = _crop_map(seen, padded, (height, width))
+        return [replace(one, head_input=of_one) for one, of_one in zip(found, seen, strict=True)]
+
+    @property
+    def head(self) -> Callable[[Tensor], Tensor] | None:
+        """The classifier: from `Segmentation.head_input` to logits `(C, h, w)`.
+
+        None where a head's last layer is not one convolution of 1 x 1, which an image shows, and for sliding windows:
+        they average logits, and what was averaged is not what the classifier saw.
+        """
+        return self._classified if self._classifier.is_last and self.sliding is None else None
+
+    @torch.inference_mode()
+    def _classified(self, head_input: Tensor) -> Tensor:
+        layer = self.network.decode_head.conv_seg
+        with products_in(self.dtype, self.device):
+            # Not the layer itself: in another thread the network may be at the next image, and note what it sees.
+            logits = nn.functional.conv2d(head_input[None], layer.weight, layer.bias)
+        return logits[0].float()
 
     def _preprocess(self, images: list[NDArray[np.uint8]]) -> Tensor:
         # mmsegmentation's loaders give BGR; each config says for itself whether to swap.
@@ -206,6 +230,7 @@ class MMSegSegmenter:
                 stages = [stage.contiguous() for stage in stages]
             head_inputs = self.network.neck(stages) if self.network.with_neck else stages
             logits = self.network.decode_head(head_inputs)
+        self._classifier.compare(logits)
         if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] < 2:
             raise ModelError(
                 f"the head {type(self.network.decode_head).__name__} gives {_described(logits)}, not one map of logits "
@@ -219,6 +244,37 @@ class MMSegSegmenter:
         size = inputs.shape[-2:]
         resized = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
         return resized, features
+
+
+class _Classifier:
+    """Notes what the layer `conv_seg` of a decode head sees, and whether its output is that of the head.
+
+    Args:
+        head: of mmsegmentation.
+    """
+
+    def __init__(self, head: Any) -> None:
+        self.is_last = False
+        self._seen: Tensor | None = None
+        self._output: Tensor | None = None
+        layer = getattr(head, "conv_seg", None)
+        if isinstance(layer, nn.Conv2d) and layer.weight.shape[1:] == (layer.in_channels, 1, 1):
+            layer.register_forward_hook(self._note)
+
+    def _note(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._seen, self._output = inputs[0], output
+
+    def compare(self, logits: Any) -> None:
+        """Hear what the head gave."""
+        self.is_last = self._output is not None and logits is self._output
+        self._output = None
+        if not self.is_last:
+            self._seen = None
+
+    def taken(self) -> Tensor | None:
+        """What the layer saw, `(N, E, h, w)`, and forget it; None where the head does more behind it."""
+        seen, self._seen = self._seen, None
+        return seen
 
 
 def _sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | None:
@@ -251,6 +307,11 @@ def _crop_padding(logits: Tensor, features: Tensor, padded: Size, image: Size) -
     """Cut off what the preprocessor padded at the right and the bottom; logits are then at padded size."""
     if padded == image:
         return logits, features
-    axes = zip(image, features.shape[-2:], padded, strict=True)
+    return logits[..., : image[0], : image[1]], _crop_map(features, padded, image)
+
+
+def _crop_map(maps: Tensor, padded: Size, image: Size) -> Tensor:
+    """The same of maps of any stride: whatever a pixel of the image has a part in."""
+    axes = zip(image, maps.shape[-2:], padded, strict=True)
     rows, columns = (math.ceil(size * count / whole) for size, count, whole in axes)
-    return logits[..., : image[0], : image[1]], features[..., :rows, :columns]
+    return maps[..., :rows, :columns]

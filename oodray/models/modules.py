@@ -46,12 +46,13 @@ def of_torchvision(name: str, weights: str | Path, *, classes: int, device: str 
         ModelError: torchvision is not here, has no such network, or the weights do not fit.
     """
     try:
-        from torchvision.models import segmentation
+        from torchvision.models import get_model, list_models, segmentation
     except ImportError:
         raise ModelError("networks of torchvision need it: pip install torchvision") from None
-    if name not in segmentation.__all__ or not hasattr(segmentation, name):
-        raise ModelError(f"torchvision.models.segmentation has no network {name!r}")
-    network = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=classes, aux_loss=None)
+    known = list_models(module=segmentation)
+    if name not in known:
+        raise ModelError(f"torchvision.models.segmentation has no network {name!r}; it has {', '.join(known)}")
+    network = get_model(name, weights=None, weights_backbone=None, num_classes=classes)
     load_weights_from(network, Path(weights))
     return ModuleSegmenter(network, features="backbone", device=device)
 

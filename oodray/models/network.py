@@ -39,6 +39,13 @@ class Network:
         return self.source.name
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes, in the order of the logits; none where they are not known."""
+        from oodray.models.class_names import class_names_of
+
+        return class_names_of(self.source)
+
+    @property
     def tau(self) -> float | None:
         """The threshold on the confidence that is known for this network; None for weights of your own."""
         return self.source.tau

@@ -130,16 +130,28 @@ class ModelSource:
         return None if self.features is None else folder_sha256(self.features)
 
     def identity(self) -> dict[str, Any]:
-        """What tells this network, and which of its maps is clustered, from others."""
-        from oodray.models.weights.wrong_files import file_sha256
-
+        """What tells this network, which of its maps is clustered, and how often it sees an image, from others."""
         return {
             "model": self.name,
             "model_sha256": self.weights_sha256(),
-            "code_sha256": None if self.code is None else file_sha256(self.code),
+            "code_sha256": self.code_sha256(),
             "features_sha256": self.features_sha256(),
             "feature_stage": self.feature_stage,
+            "members_sha256": self.members_sha256(),
+            "flip": self.passes.flip,
+            "scales": list(self.passes.scales),
+            "mc_dropout": self.passes.dropout,
         }
+
+    def code_sha256(self) -> str | None:
+        """Of the file that makes the network; None where none does."""
+        from oodray.models.weights.wrong_files import file_sha256
+
+        return None if self.code is None else file_sha256(self.code)
+
+    def members_sha256(self) -> list[list[str | None]]:
+        """Of the weights and the code of each further network."""
+        return [[member.weights_sha256(), member.code_sha256()] for member in self.members]
 
 
 def resolve_model(

@@ -17,9 +17,9 @@ def misfit(mean_ood_fraction: float | None) -> str | None:
     if mean_ood_fraction is None or mean_ood_fraction <= TOO_MUCH:
         return None
     return (
-        f"{mean_ood_fraction:.0%} of an average image is OoD: the network or tau does not fit these images. Try a "
-        "smaller --tau, one from `oodray calibrate` on images that hold nothing unknown, or a network that was trained "
-        "on images like these (`oodray models`)."
+        f"{mean_ood_fraction:.0%} of an average image is OoD: the network or tau does not fit these images. Try --tau "
+        "auto --calibrate-on DIR with images that hold nothing unknown (`oodray calibrate` says more), a smaller "
+        "--tau, or a network that was trained on images like these (`oodray models`)."
     )
 
 

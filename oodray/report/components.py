@@ -26,8 +26,8 @@ def components_tables(report: Report, limits: Limits) -> list[RenderableType]:
     )
     if report.left_out:
         caption += (
-            f" Without {', '.join(report.left_out)}: a run keeps no maps of them. As score maps, "
-            "`oodray import-scores` takes them."
+            f" Without {', '.join(report.left_out)}: the run keeps no maps of them; `oodray run --keep-maps "
+            f"{','.join(report.left_out)}` does."
         )
     table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     table.add_column("score", overflow="fold")

@@ -31,7 +31,9 @@ _MOST_LISTED = 20
 
 def check_lines(report: CheckReport) -> list[str]:
     """What was found, the lists shortened to 20 each."""
-    published = "" if report.published is None else f" of {report.published} published"
+    published = "" if report.published is None else f" of {report.published:,} published"
+    if report.is_part:
+        published = f", a part that is evaluated alone, of {report.published:,} published"
     frequent = sorted(report.sizes.items(), key=lambda item: (-item[1], item[0]))
     sizes = [f"{_width_by_height(*size)}: {images:,}" for size, images in frequent]
     shares = [f"{name} {report.share(label):.2%}" for label, name in _LABEL_NAMES.items() if report.labels]

@@ -69,6 +69,8 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
     yield f"image\t{width}x{height}"
     for name, what in found.offers().items():
         yield f"{name}\t{what}"
+    if network.class_names:
+        yield f"class names\t{', '.join(network.class_names)}"
     yield f"seconds\t{found.seconds:.2f} for an image"
     yield f"memory\t{found.memory:.0f} MiB at most"
     yield f"tau\t{'not known, see oodray calibrate' if network.tau is None else network.tau}"

@@ -11,6 +11,7 @@ from oodray.analysis.labels import refuse_without_labels
 from oodray.datasets.layouts import get_layout
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule
+from oodray.report.maps import Maps, MapSource
 from oodray.report.panels import ImageResult, panels_of
 from oodray.report.sheet import compose
 from oodray.results.folder import ResultsFolder
@@ -53,6 +54,7 @@ def write_pictures(
     image_id: str | None = None,
     choice: Choice = EITHER_END,
     on_picture: Callable[[Place], None] = lambda _: None,
+    maps: MapSource | None = None,
 ) -> list[Place]:
     """Draw images of a run with their masks, labels, clusters and ratios: `OUT/pictures/IMAGE_ID.png` for each.
 
@@ -61,6 +63,7 @@ def write_pictures(
         image_id: the image to draw; None draws those of a choice.
         choice: which to draw without an `image_id`.
         on_picture: hears of each file.
+        maps: where the maps of confidence and classes come from; None for none.
 
     Returns:
         The files, highest image score first.
@@ -75,10 +78,10 @@ def write_pictures(
         chosen = [(facts.unit, facts.image_id) for facts in _chosen(folder, rule, choice)]
     else:
         chosen = [(read_image(folder, image_id, ["unit"])["unit"], image_id)]
-    model = folder.read_run().get("model")
     pictures = []
     for unit, chosen_id in chosen:
-        pictures.append(_write_picture(folder, rule, str(model or ""), unit, chosen_id))
+        stored = stored_image(folder, unit, chosen_id, rule)
+        pictures.append(_write_picture(folder, rule, stored, Maps() if maps is None else maps(stored)))
         on_picture(pictures[-1])
     return pictures
 
@@ -104,10 +107,10 @@ def _worst(folder: ResultsFolder, images: Sequence[ImageFacts]) -> list[ImageFac
     return [image for image in missed if image.missed] + [image for image in false if image.false]
 
 
-def _write_picture(folder: ResultsFolder, rule: Rule, model: str, unit: int, image_id: str) -> Place:
-    stored = stored_image(folder, unit, image_id, rule)
-    sheet = compose(image_id, _details(stored, model, rule), panels_of(_image_result(stored, rule)))
-    target = _picture(folder, image_id)
+def _write_picture(folder: ResultsFolder, rule: Rule, stored: StoredImage, maps: Maps) -> Place:
+    model = str(folder.read_run().get("model") or "")
+    sheet = compose(stored.image_id, _details(stored, model, rule), panels_of(_image_result(stored, rule, maps)))
+    target = _picture(folder, stored.image_id)
     with replacing(target) as temporary:
         sheet.save(temporary, format="PNG")
     return target
@@ -121,7 +124,7 @@ def _picture(folder: ResultsFolder, image_id: str) -> Place:
     return target
 
 
-def _image_result(stored: StoredImage, rule: Rule) -> ImageResult:
+def _image_result(stored: StoredImage, rule: Rule, maps: Maps) -> ImageResult:
     assert stored.clusters is not None, "a run with a rule has clusters"
     assert stored.mask is not None, "and masks"
     return ImageResult(
@@ -131,7 +134,9 @@ def _image_result(stored: StoredImage, rule: Rule) -> ImageResult:
         mask=stored.mask,
         ratios=dict(stored.ratios),
         ood=stored.ood,
+        tau=rule.tau,
         ood_ratio=rule.ood_ratio,
+        maps=maps,
     )
 
 

@@ -45,7 +45,7 @@ class Progress:
         self._clock = clock
         self._ok = self._failed = self._doubtful = self._warned = 0
         self._started = self._updated = self._first = clock()
-        self._in_first_unit = 0
+        self._in_first_unit, self._phase = 0, ""
         self._display: _LiveLine | _PlainLines = (
             _LiveLine(self, console) if console.is_interactive else _PlainLines(self, console, clock)
         )
@@ -85,6 +85,14 @@ class Progress:
             _print_line(self._console, f"warning: {one_line(text)}", style="yellow")
         self._display.refresh()
 
+    def phase_begins(self, name: str) -> None:
+        """Name a phase that comes after the last image; see `oodray.phases.PhaseListener`."""
+        self._phase = name
+
+    def phase_ends(self, name: str, seconds: float) -> None:  # noqa: ARG002 - the log has them
+        """See `oodray.phases.PhaseListener`."""
+        self._phase = ""
+
     def note(self, line: str) -> None:
         """Print a line above the progress."""
         _print_line(self._console, line)
@@ -100,17 +108,19 @@ class Progress:
             parts.append(f"{self._failed} failed")
         if self._doubtful:
             parts.append(f"{self._doubtful} with a warning")
-        return ", ".join([*parts, *self._speed()])
+        return ", ".join([*parts, *self._speed(), *([self._phase] if self._phase else [])])
 
     def _speed(self) -> list[str]:
         left = self.total - self.done
+        if left and not self._in_first_unit:
+            return [f"the workers start, {duration_text(self._clock() - self._started)}"]
         seconds = self._updated - self._first
         rate = (self._ok + self._failed - self._in_first_unit) / seconds if seconds > 0 else 0
         speed = [f"{rate_text(rate)} images/s"] if rate else []
         if not left:
             return [*speed, f"in {duration_text(self._updated - self._started)}"] if self._in_first_unit else []
         if not rate:
-            return ["time left unknown"]
+            return [f"the first after {duration_text(self._first - self._started)}"]
         # Between two units the time left runs down instead of standing still.
         seconds_left = left / rate - (self._clock() - self._updated)
         return [*speed, f"{duration_text(max(0, seconds_left))} left"]

@@ -18,6 +18,9 @@ Colour: TypeAlias = tuple[int, int, int]
 LARGEST_PANEL = 480
 """Pixels of the longer side of a picture; larger ones are scaled down."""
 
+SMALLER_PANEL = 366
+"""The same where four have to fit into a row."""
+
 WIDEST_SHEET = 1600
 """Pixels; panels that need more come in further rows."""
 
@@ -46,13 +49,13 @@ class Panel:
     legend: Image.Image
 
 
-def panel_size(height: int, width: int) -> tuple[int, int]:
-    """Width and height at which a picture is shown: its own, or scaled down to `LARGEST_PANEL`.
+def panel_size(height: int, width: int, side: int = LARGEST_PANEL) -> tuple[int, int]:
+    """Width and height at which a picture is shown: its own, or scaled down to a longer side.
 
     >>> panel_size(720, 1280), panel_size(100, 200)
     ((480, 270), (200, 100))
     """
-    scale = min(1.0, LARGEST_PANEL / max(height, width))
+    scale = min(1.0, side / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -129,20 +132,25 @@ def swatches(entries: Sequence[tuple[Colour | None, str]], picture_width: int) -
     return legend
 
 
-def colour_bar(colours: NDArray[np.uint8], threshold: float, picture_width: int) -> Image.Image:
-    """A legend: colours, uint8 `(n, 3)`, from 0 to 1, with a mark at the threshold T."""
+def colour_bar(
+    colours: NDArray[np.uint8], ends: tuple[str, str], mark: tuple[float, str] | None, picture_width: int
+) -> Image.Image:
+    """A legend: colours, uint8 `(n, 3)`, with a text at either end, and a mark at a share of the way, with its own."""
     width = max(NARROWEST_COLUMN, picture_width)
     texts_at = _BAR_HEIGHT + 8
     legend = Image.new("RGB", (width, texts_at + _line(LEGEND_SIZE)), BACKGROUND)
     legend.paste(Image.fromarray(colours[None]).resize((width, _BAR_HEIGHT), Image.Resampling.NEAREST), (0, 4))
-    marked = round(threshold * (width - 1))
-    ImageDraw.Draw(legend).rectangle((marked - 1, 0, marked + 1, texts_at - 1), fill=TEXT)
-    text, digit = f"T = {threshold}", _text_width("0", LEGEND_SIZE)
-    text_width = _text_width(text, LEGEND_SIZE)
-    # Below its mark, but beside the 0 and the 1.
-    left = min(max(marked - text_width // 2, 2 * digit), width - 2 * digit - text_width)
-    for at, what in ((0, "0"), (left, text), (width - digit, "1")):
-        _write(legend, (at, texts_at), what, LEGEND_SIZE, TEXT)
+    first, last = (_text_width(text, LEGEND_SIZE) for text in ends)
+    _write(legend, (0, texts_at), ends[0], LEGEND_SIZE, TEXT)
+    _write(legend, (width - last, texts_at), ends[1], LEGEND_SIZE, TEXT)
+    if mark is not None:
+        share, text = mark
+        marked = round(share * (width - 1))
+        ImageDraw.Draw(legend).rectangle((marked - 1, 0, marked + 1, texts_at - 1), fill=TEXT)
+        text_width, space = _text_width(text, LEGEND_SIZE), _text_width("0", LEGEND_SIZE)
+        # Below its mark, but beside the texts at the ends.
+        left = min(max(marked - text_width // 2, first + space), width - last - space - text_width)
+        _write(legend, (left, texts_at), text, LEGEND_SIZE, TEXT)
     return legend
 
 

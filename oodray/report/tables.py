@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from oodray.method.rule import Rule
     from oodray.metrics.evaluation import ScoreMetrics
     from oodray.metrics.further import Further
+    from oodray.metrics.id_quality import IdQuality
     from oodray.results.status import Speed, Status
     from oodray.storage.place import Place
 
 TOLD_TIE = 0.01
 """Ties that hold a larger share of the labelled pixels are told below a table of metrics."""
 
+
+_CLASSES_A_LINE = 4
 
 MOST_ANOMALOUS = 10
 """Images that are listed where nothing has a label."""
@@ -41,6 +45,8 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     tables: list[RenderableType] = [metrics_table(evaluation, convention) for convention in evaluation.conventions]
     if evaluation.further:
         tables.append(further_table(evaluation.further))
+    if evaluation.id_quality is not None:
+        tables += id_quality_tables(evaluation.id_quality)
     if evaluation.rule is not None:
         tables.append(mask_table(evaluation, evaluation.rule))
     return tables
@@ -99,6 +105,27 @@ def further_table(further: Mapping[str, Further]) -> Table:
         whole = map(percent, (found.image_auroc, found.image_ap))
         table.add_row(Text(score), *map(percent, shares), quartiles, *whole)
     return table
+
+
+def id_quality_tables(quality: IdQuality) -> list[RenderableType]:
+    """What the network is worth on its own classes, and the IoU of each class that occurs, in percent."""
+    caption = (
+        f"The network on its own classes, of {quality.pixels:,} in-distribution pixels. Kept: on the pixels that the "
+        "mask keeps. Open: with the mask as a class of its own. ECE of 15 bins of confidence; Brier is a mean over "
+        "pixels of the sum over classes of (p - y)^2, 0 to 2. Classes that neither label nor network names are left "
+        "out."
+    )
+    table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
+    _add_numbers(table, "mIoU %", "mIoU kept %", "open mIoU %", "ECE %", "Brier")
+    shares = (quality.miou, quality.miou_kept, quality.open_iou, quality.ece)
+    table.add_row(*map(percent, shares), "-" if math.isnan(quality.brier) else f"{quality.brier:.4f}")
+    present = [(number, iou) for number, iou in enumerate(quality.iou) if not math.isnan(iou)]
+    by_class = Table(caption="IoU by class, counted from 0.", caption_justify="left", min_width=60)
+    _add_numbers(by_class, *["class", "IoU %"] * _CLASSES_A_LINE)
+    for start in range(0, len(present), _CLASSES_A_LINE):
+        line = present[start : start + _CLASSES_A_LINE]
+        by_class.add_row(*(text for number, iou in line for text in (str(number), percent(iou))))
+    return [table, by_class]
 
 
 def mask_table(evaluation: Evaluation, rule: Rule) -> Table:

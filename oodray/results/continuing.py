@@ -167,16 +167,27 @@ def start_anew(folder: ResultsFolder) -> None:
             raise ResultsError(f"{folder.path} holds results without run.json, so they stay; choose another --out")
         return
     folder.read_run()  # refuses a file that is not ours
-    files = (folder.metrics, folder.metrics_json, folder.sweep, folder.manifest)
     try:
         # run.json goes last: as long as a result is there, it says what it belongs to.
         remove_waves(folder)
-        for path in (*folder.parts(), *files, folder.run):
+        remove_measured(folder)
+        for path in (*folder.parts(), folder.report, folder.manifest, folder.log, folder.run):
             path.unlink(missing_ok=True)
-        for own in (folder.pictures, folder.heat_maps, folder.totals):
-            remove_folder(own)
+        for made in (folder.pictures, folder.report_files, folder.reference, folder.totals):
+            remove_folder(made)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
+
+
+def remove_measured(folder: ResultsFolder) -> None:
+    """Remove the numbers of the images that a run had, before it computes further ones.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for table in (folder.metrics, folder.metrics_json, folder.components, folder.components_summary, folder.sweep):
+        table.unlink(missing_ok=True)
+    remove_folder(folder.heat_maps)
 
 
 def finish(folder: ResultsFolder, images: int, failed: int, seconds: float) -> None:
@@ -234,6 +245,7 @@ def _holds(path: Place, manifest: pa.Table) -> bool:
 
 _DIGESTS = {
     "manifest": "the dataset lists other images or labels (--append takes images that were added)",
+    "maps": "the score maps were written anew since, or others are there",
     "model_sha256": "the weights have another content",
     "features_sha256": "the network of the features has another content",
     "code_sha256": "the file that makes the network has another content",

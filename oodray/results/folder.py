@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +38,12 @@ class ResultsFolder:
         self.sweep = self.path / "sweep.parquet"
         self.heat_maps = self.path / "sweep"
         self.pictures = self.path / "pictures"
+        self.report = self.path / "report.html"
+        self.report_files = self.path / "report-files"
+        self.log = self.path / "log.jsonl"
+        self.calibration = self.path / "calibration"
         self.dataset = self.path / "dataset"
+        self.reference = self.path / "reference"
 
     def part(self, unit: int) -> Place:
         """The file of its own that a unit has until its wave is closed."""
@@ -155,6 +162,14 @@ class ResultsFolder:
         content = self.read_run()
         return list(content.get("scores", content["config"].get("scores", ())))
 
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the network's classes, by number; none where they are not known.
+
+        Raises:
+            ResultsError: if this is no results folder.
+        """
+        return tuple(self.read_run().get("class_names", ()))
+
     def clustering_rule(self) -> Rule:
         """The rule of a run that clustered.
 
@@ -169,6 +184,22 @@ class ResultsFolder:
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Replace run.json, whole."""
         write_json(self.run, content)
+
+
+def default_out(dataset: str, root: str | None, *, before: str = "") -> Path:
+    """Where the results of a run go that names no folder: below `runs/`, by its dataset and the name of its root.
+
+    >>> [str(default_out("folder", root)) for root in ("photos/", "summer/*.jpg", "a b.jpg", "s3://bucket/x")]
+    ['runs/folder-photos', 'runs/folder-summer', 'runs/folder-a-b', 'runs/folder-x']
+    >>> str(default_out("demo", None, before="calibrate-"))
+    'runs/calibrate-demo'
+    """
+    parts = [part for part in ("" if root is None else str(storage_path(root))).split("/") if part]
+    while len(parts) > 1 and any(character in parts[-1] for character in "*?["):
+        parts.pop()
+    name = re.sub(r"\.[A-Za-z]\w{1,6}$", "", parts[-1]) if parts else ""  # that of a file
+    name = "-".join(re.findall(r"[\w.-]+", name))
+    return Path("runs") / f"{before}{dataset}{f'-{name}' if name else ''}"
 
 
 def write_table(table: pa.Table, target: Place) -> None:

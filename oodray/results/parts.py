@@ -20,7 +20,12 @@ def write_part(folder: ResultsFolder, unit: int, rows: Sequence[ResultRow]) -> N
     Raises:
         RunError: they cannot be written.
     """
-    _write(folder, unit, table_of(ResultRow, rows))
+    try:
+        write_rows(table_of(ResultRow, rows), folder.part(unit))
+    except RunError:
+        # Below the name of a closed wave, which is a file, nothing can be written.
+        if not _is_closed(folder, unit):
+            raise
 
 
 def add_to_part(folder: ResultsFolder, unit: int, rows: Sequence[ResultRow]) -> None:
@@ -35,14 +40,20 @@ def add_to_part(folder: ResultsFolder, unit: int, rows: Sequence[ResultRow]) -> 
     kept = there.filter(pa.compute.invert(pa.compute.is_in(there["image_id"], computed)))
     # A manifest ascends by image.
     merged = pa.concat_tables([kept, table_of(ResultRow, rows)]).sort_by("image_id")
-    _write(folder, unit, merged.combine_chunks())
-
-
-def _write(folder: ResultsFolder, unit: int, table: pa.Table) -> None:
     try:
-        write_rows(table, folder.part(unit))
+        write_rows(merged.combine_chunks(), folder.part(unit))
     except RunError:
-        # Below the name of a closed wave, which is a file, nothing can be written.
-        wave = folder.wave_of(unit)
-        if wave is None or folder.is_open(wave):
+        # As in `write_part`, if a task was repeated; else rows would be lost.
+        if not _is_closed(folder, unit) or not _all_as(there, rows):
             raise
+
+
+def _is_closed(folder: ResultsFolder, unit: int) -> bool:
+    wave = folder.wave_of(unit)
+    return wave is not None and not folder.is_open(wave)
+
+
+def _all_as(there: pa.Table, rows: Sequence[ResultRow]) -> bool:
+    """Whether images are there with the outcome that rows of them have."""
+    outcome = dict(zip(there["image_id"].to_pylist(), there["status"].to_pylist(), strict=True))
+    return all(outcome.get(row.image_id) == row.status for row in rows)

@@ -18,6 +18,7 @@ from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of
+from oodray.results.earlier import KNOWN_SCHEMAS, as_today
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, unit_of
 from oodray.results.rows import RESULT_SCHEMA
@@ -224,7 +225,7 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
 def _read(path: Place | RowGroup, columns: list[str]) -> pa.Table:
     if isinstance(path, RowGroup):
         with _opened(path.path) as file:
-            return file.read_row_group(path.group, columns).select(columns)
+            return as_today(file.read_row_group(path.group, columns), columns)
     in_a_wave = is_remote(path) or Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
     for _ in range(_ATTEMPTS - 1 if in_a_wave else 0):
         # It may be closed, or opened, at this very moment.
@@ -243,13 +244,13 @@ def _rows_wherever(path: Place, columns: list[str]) -> pa.Table:
     if Wave.of(path.name) is not None and path.is_dir():
         return read_rows(sorted(path.glob("part-*")), columns)
     with _opened(path) as file:
-        return file.read(columns).select(columns)
+        return as_today(file.read(columns), columns)
 
 
 def _rows_in_store(path: Place, columns: list[str]) -> pa.Table:
     try:
         with _opened(path) as file:
-            return file.read(columns).select(columns)
+            return as_today(file.read(columns), columns)
     except ResultsError:
         there = [*path.parent.glob("part-*")]
         if path in there:
@@ -269,7 +270,7 @@ def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
     with _opened(path) as file:
         groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, unit)]
         table = file.read_row_groups(groups, [*dict.fromkeys(["unit", *columns])])
-    return table.filter(pa.array(table["unit"].to_numpy() == unit)).select(columns)
+    return as_today(table.filter(pa.array(table["unit"].to_numpy() == unit)), columns)
 
 
 def _may_hold(file: pq.ParquetFile, group: int, unit: int) -> bool:
@@ -284,7 +285,7 @@ def _opened(path: Place) -> Iterator[pq.ParquetFile]:
     try:
         with contextlib.closing(_source(path)) as source:
             file = pq.ParquetFile(source)
-            if file.schema_arrow.equals(RESULT_SCHEMA):
+            if any(file.schema_arrow.equals(schema) for schema in KNOWN_SCHEMAS):
                 yield file
                 return
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from oodray.datasets.manifest import ListedImage
+from oodray.metrics.id_quality import IdTally
 from oodray.metrics.scales import Keys
 from oodray.metrics.score_counts import count_keys
 from oodray.metrics.tally import Tally
-from oodray.records import Int8, Int16, Int32, Int64, Int64List, UInt8List, UInt16List, UInt32List, schema_of
+from oodray.records import (
+    Float64List,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Int64List,
+    UInt8List,
+    UInt16List,
+    UInt32List,
+    schema_of,
+)
 
 OK, ERROR = "ok", "error"
 
@@ -92,7 +106,56 @@ class KeptMap:
 
     name: str
     scale: str | None
-    data: bytes
+    data: Annotated[bytes, pa.large_binary()]  # those of a row group may exceed the 2 GiB that 32-bit offsets reach
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassCounts:
+    """What a network makes of the true classes of one image: an `oodray.metrics.id_quality.IdTally`.
+
+    Attributes:
+        count: of the network's classes, C.
+        inside: of each cell of the confusion that has a pixel, whether it is in the mask.
+        true: its true class; C for OoD pixels.
+        predicted: its predicted class.
+        counts: its pixels.
+        pixels: by bin of confidence.
+        correct: by bin of confidence.
+        confidence: by bin of confidence.
+        squares: their sum.
+    """
+
+    count: Int16
+    inside: UInt8List
+    true: UInt16List
+    predicted: UInt16List
+    counts: Int64List
+    pixels: Int64List
+    correct: Int64List
+    confidence: Float64List
+    squares: float
+
+    @classmethod
+    def of(cls, tally: IdTally) -> ClassCounts:
+        """The counts of an image."""
+        inside, true, predicted = np.nonzero(tally.confusion)
+        return cls(
+            count=tally.confusion.shape[2],
+            inside=inside.astype(np.uint8),
+            true=true.astype(np.uint16),
+            predicted=predicted.astype(np.uint16),
+            counts=tally.confusion[inside, true, predicted],
+            pixels=tally.pixels,
+            correct=tally.correct,
+            confidence=tally.confidence,
+            squares=tally.squares,
+        )
+
+    def tally(self) -> IdTally:
+        """The counts that these columns hold."""
+        confusion = np.zeros((2, self.count + 1, self.count), np.int64)
+        confusion[self.inside, self.true, self.predicted] = self.counts
+        return IdTally(confusion, self.pixels, self.correct, self.confidence, self.squares)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +176,7 @@ class ResultRow(ListedImage):
         clusters: of every K.
         tallies: of every pixel score.
         maps: that `--keep-maps` asked for.
+        classes: one where the run measures classes, of an image with a label.
         seconds_decode: that reading and decoding took, as the following for the other stages.
     """
 
@@ -129,6 +193,7 @@ class ResultRow(ListedImage):
     clusters: list[ClusterRow] | None = None
     tallies: list[ScoreTally] | None = None
     maps: list[KeptMap] | None = None
+    classes: list[ClassCounts] | None = None
     seconds_decode: float | None = None
     seconds_segment: float | None = None
     seconds_cluster: float | None = None

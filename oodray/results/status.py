@@ -69,6 +69,21 @@ class Status:
         """Until the last image, at this speed; None where nothing is left, or there is no speed."""
         return self.left / self.speed.images_per_second if self.left and self.speed else None
 
+    def as_plain(self) -> dict[str, Any]:
+        """The same as plain values for JSON, None where something is not known."""
+        speed = self.speed
+        return {
+            "finished": self.finished,
+            "images": self.total,
+            "ok": self.ok,
+            "failed": self.failed,
+            "left": self.left,
+            "images_per_second": None if speed is None else speed.images_per_second,
+            "speed_with_start_up": None if speed is None else speed.with_start_up,
+            "seconds_left": self.seconds_left,
+            "errors": [{"message": message, "images": images} for message, images in self.errors],
+        }
+
 
 def read_status(folder: ResultsFolder) -> Status:
     """The state of a run, now.

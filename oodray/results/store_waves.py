@@ -11,6 +11,8 @@ once the file of the wave is removed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pyarrow as pa
 
@@ -24,8 +26,8 @@ from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, concurrently
 
 
-def close_in_store(folder: ResultsFolder) -> None:
-    """Close every wave that has all its units, and remove the files of units in closed waves.
+def close_in_store(folder: ResultsFolder, but: Collection[int] = ()) -> None:
+    """Close every wave that has all its units, and none of some; remove the files of units in closed waves.
 
     Raises:
         ResultsError: the manifest, or a file of a unit, cannot be read.
@@ -33,7 +35,8 @@ def close_in_store(folder: ResultsFolder) -> None:
     """
     units = _units(folder)
     for wave in open_waves_of(folder):
-        if all(unit in units for unit in range(wave.first, wave.last + 1)):
+        whole = all(unit in units for unit in range(wave.first, wave.last + 1))
+        if whole and not any(unit in wave for unit in but):
             with replacing(folder.results / wave.name) as temporary:
                 join([units[unit] for unit in range(wave.first, wave.last + 1)], wave, temporary)
             # At once: until then, other programs see these rows twice.

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from oodray.datasets.images import decode_image, decode_label, decode_mask, read_bytes, read_label
-from oodray.datasets.layouts import get_layout
+from oodray.datasets.images import LabelCodes, decode_image, decode_label, decode_mask, read_bytes, read_label
+from oodray.datasets.layouts import get_layout, layout_of
 from oodray.datasets.orientation import AS_STORED, turned
 from oodray.errors import ImageError, ResultsError
 from oodray.method.rule import Rule
@@ -45,6 +45,7 @@ class StoredImage:
         clusters: ids, uint8 `(H, W)`.
         ratios: r_k of each cluster that has a pixel.
         ood: ids of the OoD clusters.
+        codes: what the codes in its label mean; None for those of its dataset.
     """
 
     image_id: str
@@ -60,6 +61,7 @@ class StoredImage:
     clusters: NDArray[np.uint8] | None = None
     ratios: Mapping[int, float] = field(default_factory=dict)
     ood: frozenset[int] = frozenset()
+    codes: LabelCodes | None = None
 
     def ratio_map(self) -> NDArray[np.float64]:
         """The ratio of the cluster of each pixel, `(H, W)`.
@@ -97,7 +99,7 @@ class StoredImage:
             data = read_label(self.label_uri)
             if data is None:
                 return "no label"
-            label = decode_label(data, get_layout(self.dataset).label_codes)
+            label = decode_label(data, self.codes or get_layout(self.dataset).label_codes)
         except ImageError:
             return "no label: file not readable"
         return label if label.shape == (self.height, self.width) else "no label: size has changed"
@@ -116,21 +118,32 @@ def stored_image(folder: ResultsFolder, unit: int, image_id: str, rule: Rule | N
         ResultsError: the file cannot be read.
     """
     table = read_unit(folder, unit, COLUMNS)
-    [found] = stored_images(table.filter(pc.equal(table["image_id"], pa.scalar(image_id))).slice(0, 1), rule)
+    codes = codes_of_run(folder)
+    [found] = stored_images(table.filter(pc.equal(table["image_id"], pa.scalar(image_id))).slice(0, 1), rule, codes)
     return found
 
 
-def stored_images(table: pa.Table, rule: Rule | None) -> Iterator[StoredImage]:
-    """The processed images of some rows, which have the columns `COLUMNS`; see `stored_image`."""
+def codes_of_run(folder: ResultsFolder) -> LabelCodes | None:
+    """What codes in label files meant to a run that was told so; None where they are those of its dataset.
+
+    Raises:
+        ResultsError: this is no results folder.
+    """
+    config = folder.read_run()["config"]
+    return layout_of(config).label_codes if config.get("label_codes") is not None else None
+
+
+def stored_images(table: pa.Table, rule: Rule | None, codes: LabelCodes | None = None) -> Iterator[StoredImage]:
+    """The processed images of some rows, which have the columns `COLUMNS`; see `stored_image` and `codes_of_run`."""
     for index, row in enumerate(table.select(_PLAIN).to_pylist()):
         masks = {name: row.pop(f"{name}_png") for name in ("mask", "clusters")}
         if row.pop("status") != OK:
             continue
         if rule is None:
-            yield StoredImage(**row)
+            yield StoredImage(**row, codes=codes)
             continue
         maps: dict[str, Any] = {name: decode_mask(data) for name, data in masks.items()}
-        yield StoredImage(**row, **maps, **_own_clusters(table["clusters"].slice(index, 1), rule))
+        yield StoredImage(**row, **maps, **_own_clusters(table["clusters"].slice(index, 1), rule), codes=codes)
 
 
 def _own_clusters(column: pa.ChunkedArray[Any], rule: Rule) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -61,20 +61,24 @@ def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) 
         _take_in(folder)
 
 
-def close_waves(folder: ResultsFolder) -> None:
-    """Close every open wave that has all its units.
+def close_waves(folder: ResultsFolder, but: Collection[int] = ()) -> None:
+    """Close every open wave that has all its units, and none of some.
 
     Their parts stay for now, out of sight, as somebody may be about to list them; see `remove_closed_parts`.
+
+    Args:
+        folder: of the results.
+        but: units whose files will be written again.
 
     Raises:
         ResultsError: a file of a unit cannot be read.
         RunError: the folder cannot be written to.
     """
     if is_remote(folder.path):
-        close_in_store(folder)
+        close_in_store(folder, but)
         return
     for wave in folder.waves():
-        if folder.is_open(wave):
+        if folder.is_open(wave) and not any(unit in wave for unit in but):
             parts = _parts(folder, wave)
             if len(parts) == len(wave):
                 _close(folder, wave, parts)
@@ -114,10 +118,12 @@ class Closing:
 
     Args:
         folder: of the results.
+        tried_again: units of which some images are computed again. They have files from the start, so their waves are
+            closed at the end alone.
     """
 
-    def __init__(self, folder: ResultsFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: ResultsFolder, tried_again: Collection[int] = ()) -> None:
+        self._folder, self._tried_again = folder, frozenset(tried_again)
         waves = open_waves_of(folder) if is_remote(folder.path) else folder.waves()
         self._until_next = max(map(len, waves), default=0)
         self._between = self._until_next
@@ -150,7 +156,7 @@ class Closing:
 
     def _close(self) -> None:
         remove_closed_parts(self._folder)  # those of the last time
-        close_waves(self._folder)
+        close_waves(self._folder, self._tried_again)
 
 
 def _parts(folder: ResultsFolder, wave: Wave) -> list[Place]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodray.errors import ImageError
+from oodray.metrics.tally import IGNORE
 from oodray.scores.queries import Queries
+from oodray.scores.refine import refined
 from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore, QueryMapScore
-from oodray.scores.strips import Strip, strips
+from oodray.scores.strips import Strip, strips, sum_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,15 @@ class PixelMaps:
         """
         values = self.scores[score.source.name]
         return values if regions is None else score.pool(values, regions)
+
+    def refined(self, image: NDArray[np.uint8], how: str | None) -> Self:
+        """The maps after all scores were refined along the edges of the image `(height, width, 3)`.
+
+        `how` is as in `oodray.scores.refine`. The confidence stays as it is.
+        """
+        if how is None:
+            return self
+        return replace(self, scores={name: refined(values, image, how) for name, values in self.scores.items()})
 
 
 @torch.no_grad()
@@ -116,6 +128,62 @@ def predicted_classes(logits: Tensor | Queries, height: int, width: int) -> NDAr
     """
     _check_arguments(logits, height, width)
     return torch.cat([strip.classes for strip in strips(logits, height, width)]).cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMaps:
+    """What a network makes of the true classes of an image, all `(height, width)`.
+
+    Attributes:
+        predicted: int16, the likeliest class, the first of equal ones.
+        confidence: float32, its probability.
+        squares: float64, the sum over classes of (p - y)^2; without a meaning where there is no true class.
+        count: of the network's classes.
+    """
+
+    predicted: NDArray[np.int16]
+    confidence: NDArray[np.float32]
+    squares: NDArray[np.float64]
+    count: int
+
+
+@torch.no_grad()
+def class_maps(logits: Tensor | Queries, true_classes: NDArray[np.uint8]) -> ClassMaps:
+    """Classes and probabilities of every pixel of an image, beside its true classes.
+
+    Args:
+        logits: `(C, h, w)`, or queries, as of `pixel_maps`.
+        true_classes: `(height, width)`, 255 where a pixel has none.
+
+    Raises:
+        ImageError: a true class is none of the network's.
+
+    >>> maps = class_maps(torch.tensor([[[0.0]], [[0.0]]]), np.array([[1, 255]], np.uint8))
+    >>> maps.predicted.tolist(), maps.confidence.tolist(), maps.squares[0, 0].item()
+    ([[0, 0]], [[0.5, 0.5]], 0.5)
+    """
+    height, width = true_classes.shape
+    _check_arguments(logits, height, width)
+    count = len(logits) if isinstance(logits, Tensor) else logits.classes
+    known = true_classes[true_classes != IGNORE]
+    if known.size and known.max() >= count:
+        raise ImageError(
+            f"the label names class {known.max()}, counted from 0, and the network has {count}: --id-quality needs a "
+            "network that was trained on the classes of these labels"
+        )
+    predicted, confidence, squares, top = [], [], [], 0
+    for strip in strips(logits, height, width):
+        # The softmax: weights over their sum, in units of the largest one.
+        shares = (strip.log_weights - strip.log_weights.amax(0)).exp() / (1 + strip.others)
+        rows = shares.shape[1]
+        truth = torch.from_numpy(true_classes[top : top + rows].astype(np.int64)).to(shares.device)
+        of_truth = shares.gather(0, truth.clamp(max=count - 1)[None])[0].double()
+        predicted.append(strip.classes)
+        confidence.append(shares.gather(0, strip.classes[None].long())[0].float())
+        squares.append(sum_classes(shares.square()) + 1 - 2 * of_truth)
+        top += rows
+    maps = (torch.cat(parts).cpu().numpy() for parts in (predicted, confidence, squares))
+    return ClassMaps(*maps, count)
 
 
 def _check_arguments(logits: Tensor | Queries, height: int, width: int) -> None:

@@ -1,24 +1,28 @@
 """Maskomaly, and which queries of a mask classifier it calls rejected.
 
 Ackermann, Sakaridis and Yu, "Maskomaly: zero-shot mask anomaly segmentation". Two things are ours. The authors chose
-the rejected queries of one checkpoint by hand, on images with anomalies; here they are found on images without: queries
-that are accepted nowhere there, and that respond to little. Their clearing of borders between masks, and of the ground,
-which goes by numbers of queries too, is left out.
+the rejected queries of one checkpoint by hand, on images with anomalies; here they are found on images without, by
+`oodray fit`: queries that are accepted nowhere there, and that respond to little. Their clearing of borders between
+masks, and of the ground, which goes by numbers of queries too, is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from oodray.metrics.scales import Real, Scale
-from oodray.scores.queries import Queries
 from oodray.scores.score import QueryMapScore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from oodray.scores.fitted.folder import Fit
+    from oodray.scores.queries import Queries
 
 ACCEPTED = 0.7
 """Queries whose class is likelier are accepted, where it is not "nothing"."""
@@ -28,6 +32,9 @@ SHARE_OF_ACCEPTED = 0.6
 LARGEST_RESPONSE = 0.05
 """Mean of s_q p_q over in-distribution pixels that a rejected query has at most."""
 
+SCALE = Real(centre=0.0, unit=2.0**-4)
+"""Of the keys: values lie within 0..1."""
+
 
 class Maskomaly(QueryMapScore):
     """.6 min over accepted queries of (1 - s_q p_q) + .4 max over rejected ones of s_q p_q, p_q being the largest.
@@ -35,6 +42,7 @@ class Maskomaly(QueryMapScore):
     Args:
         rejected: the numbers of the rejected queries, see `QueryUse`.
 
+    >>> import torch
     >>> classes = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
     >>> Maskomaly([1]).of_queries(classes, torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])).numpy().round(3).tolist()
     [[0.05999999865889549, 0.9200000166893005]]
@@ -42,19 +50,43 @@ class Maskomaly(QueryMapScore):
 
     name = "maskomaly"
     help = "pixels that no accepted query of a mask classifier holds, and that rejected ones do"
-    scale: Scale = Real(centre=0.0, unit=2.0**-4)
+    needs: ClassVar[frozenset[str]] = frozenset({"queries", "fit"})
+    scale: Scale = SCALE
 
     def __init__(self, rejected: Sequence[int]) -> None:
         self.rejected = tuple(rejected)
+
+    @classmethod
+    def of_fit(cls, fit: Fit) -> Self:
+        """The score with the queries that a fit found to be rejected.
+
+        Raises:
+            ConfigError: the fit does not hold it; the message says why.
+        """
+        return cls([int(query) for query in fit.parameters(cls.name).rejected])
 
     def of_queries(self, classes: Tensor, masks: Tensor) -> Tensor:
         """See `QueryMapScore`."""
         responses = masks * classes.amax(-1)[:, None, None]
         accepted = responses[accepted_queries(classes)]
         rejected = responses[list(self.rejected)]
-        held = accepted.amax(0) if len(accepted) else torch.zeros_like(masks[0])
-        unknown = rejected.amax(0) if len(rejected) else torch.zeros_like(masks[0])
+        nowhere = masks.new_zeros(masks.shape[1:])
+        held = accepted.amax(0) if len(accepted) else nowhere
+        unknown = rejected.amax(0) if len(rejected) else nowhere
         return SHARE_OF_ACCEPTED * (1 - held) + (1 - SHARE_OF_ACCEPTED) * unknown
+
+
+@dataclass(frozen=True, eq=False)
+class MaskomalyParameters:
+    """Which queries of a network are rejected.
+
+    Attributes:
+        rejected: their numbers, ascending, int64.
+        queries: how many the network has.
+    """
+
+    rejected: NDArray[np.int64]
+    queries: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +95,7 @@ class QueryUse:
 
     Attributes:
         accepted: `(Q,)` int64, images in which each query is accepted.
-        response: `(Q,)` float64, the sum of s_q p_q over pixels of the mask logits.
+        response: `(Q,)` float64, the sum of s_q p_q over pixels of the mask logits, all of them: ignored ones, too.
         pixels: how many those are.
     """
 
@@ -74,8 +106,13 @@ class QueryUse:
     @classmethod
     def of(cls, queries: Queries) -> QueryUse:
         """That of an image, at the size of its mask logits; windows count as images."""
+        import torch
+
         classes = queries.class_logits.double().softmax(-1)
-        response = queries.mask_logits.double().sigmoid().sum((-2, -1)) * classes.amax(-1)
+        # One query at a time: in float64 all of them would be the largest thing in memory.
+        masks = queries.mask_logits.flatten(0, 1)
+        sums = torch.stack([mask.double().sigmoid().sum() for mask in masks]).view(classes.shape[:2])
+        response = sums * classes.amax(-1)
         accepted = torch.stack([accepted_queries(window) for window in classes])
         windows, _, height, width = queries.mask_logits.shape
         counts = accepted.sum(0).cpu().numpy().astype(np.int64)
@@ -88,6 +125,26 @@ class QueryUse:
         """The numbers of the queries that are accepted nowhere and respond to little."""
         mean = self.response / max(self.pixels, 1)
         return [int(query) for query in np.flatnonzero((self.accepted == 0) & (mean <= LARGEST_RESPONSE))]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """As arrays by name, for a file."""
+        return {"accepted": self.accepted, "response": self.response, "pixels": np.asarray(self.pixels)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> QueryUse:
+        """From what `to_arrays` gave."""
+        return cls(arrays["accepted"], arrays["response"], int(arrays["pixels"]))
+
+
+def fit_maskomaly(use: QueryUse | None) -> MaskomalyParameters:
+    """The rejected queries.
+
+    Raises:
+        ValueError: the network has no queries.
+    """
+    if use is None:
+        raise ValueError("it needs a mask classifier: the network gives one map of logits, no queries")
+    return MaskomalyParameters(np.array(use.rejected(), np.int64), len(use.accepted))
 
 
 def accepted_queries(classes: Tensor) -> Tensor:

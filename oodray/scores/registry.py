@@ -7,16 +7,21 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from oodray.errors import ConfigError
 from oodray.scores.clusters import MaskThenLogit, Ratio
-from oodray.scores.fitted.folder import Fit
+from oodray.scores.fitted.folder import Fit, OwnReference
 from oodray.scores.fitted.scores import FITTED, scores_of_fit
 from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp, MutualInformation, PredictiveEntropy
 from oodray.scores.masks import QUERY_SCORES
 from oodray.scores.pooled import Pool, PooledScore
 from oodray.scores.score import ClusterScore, PixelScore, Score
 from oodray.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from oodray.scores.fitted.bank import Bank
+    from oodray.scores.fitted.novelty import LeftOut
 
 _CLASSES: tuple[type[Score], ...] = (
     *(Ratio, MaskThenLogit, MaxLogit, Msp, Entropy, Energy, Gen),
@@ -36,17 +41,20 @@ class FitChoice:
     """Which fit scores are made of, and how.
 
     Attributes:
-        path: of the fit.
+        path: of the fit, or `SELF`.
         knn_metric: the metric of `knn`.
-        without_own: leave out the bank's vectors of the image that is scored.
+        gap: of images before and after one in its sequence, how many are left out with it, where the fit is of the
+            run's own images.
+        bank: of the fit, where it has been read already.
     """
 
     path: str
     knn_metric: str = "euclidean"
-    without_own: bool = False
+    gap: int = 0
+    bank: Bank | None = None
 
 
-def check_names(names: Sequence[str], fit: Fit | None = None) -> tuple[str, ...]:
+def check_names(names: Sequence[str], fit: Fit | OwnReference | None = None) -> tuple[str, ...]:
     """The scores asked for, the known ones in their own order and then yours.
 
     Where none is asked for: the default ones, and those that a fit holds.
@@ -135,9 +143,14 @@ def source_files(scores: Iterable[str], search_path: str | None) -> list[Path]:
 
 
 def pixel_scores(
-    scores: Iterable[str], search_path: str | None = None, fit: FitChoice | None = None
+    scores: Iterable[str],
+    search_path: str | None = None,
+    fit: FitChoice | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[PixelScore]:
     """The scores among these that pixels have by themselves, or pooled over regions, ready to compute.
+
+    `left_out` gives, of an image by its id, the images whose vectors in a bank are left out.
 
     Raises:
         ConfigError: as `score_class`, or one of yours cannot be made without arguments, or the fit does not hold one.
@@ -152,7 +165,7 @@ def pixel_scores(
     made = {found.name: _made(score, found) for score, found in of_pixels if found not in fitted}
     if fitted:
         assert fit is not None, "scores that need a fit are refused where there is none"
-        of_fit = scores_of_fit(Fit(fit.path), fitted, knn_metric=fit.knn_metric, without_own=fit.without_own)
+        of_fit = scores_of_fit(Fit(fit.path, fit.bank), fitted, knn_metric=fit.knn_metric, left_out=left_out)
         made |= {score.name: score for score in of_fit}
     of_name = {score: made[found.name] for score, found in of_pixels}
     of_name |= {name: PooledScore(name, of_name[pool.of], pool) for name, pool in pools.items()}
@@ -169,6 +182,16 @@ def are_pixel_scores(scores: Sequence[str]) -> tuple[str, ...]:
     known = (score for score in scores if score in KNOWN and issubclass(KNOWN[score], PixelScore))
     chosen = {*pooled_or_own, *known}
     return tuple(score for score in scores if score in chosen)
+
+
+def without_fit(scores: Iterable[str]) -> tuple[str, ...]:
+    """The scores among these that need no fit, pooled ones included.
+
+    >>> without_fit(["ratio", "energy", "knn", "mean(novelty)"])
+    ('ratio', 'energy')
+    """
+    sources = {score: pool.of if (pool := Pool.named(score)) else score for score in scores}
+    return tuple(score for score, of in sources.items() if of not in KNOWN or "fit" not in KNOWN[of].needs)
 
 
 def cluster_scores(scores: Iterable[str]) -> list[ClusterScore]:

@@ -148,3 +148,33 @@ def test_limits_decide_what_counts(imported: tuple[ResultsFolder, dict[str, NDAr
     few = evaluate_components(folder, replace(LIMITS, alarm=500), read_map=maps).judged[0].metrics
     many = evaluate_components(folder, replace(LIMITS, alarm=1), read_map=maps).judged[0].metrics
     assert few.fp_mean < many.fp_mean
+
+
+def test_kept_maps_are_judged_as_the_maps_that_they_are(tiny_dataset: Path, tmp_path: Path) -> None:
+    import oodray
+
+    run = oodray.run(
+        dataset="ade-ood",
+        root=str(tiny_dataset),
+        model="internimage-n-demo",
+        scores="ratio,energy,msp",
+        keep_maps=("energy",),
+        executor="local",
+        out=tmp_path / "out",
+        progress=False,
+    )
+    folder = ResultsFolder(tmp_path / "out")
+    report = evaluate_components(folder, LIMITS, on_ray=False)
+    assert [judged.score for judged in report.judged] == ["mask", "ratio", "energy"]
+    assert report.left_out == ["msp"]
+    energy = report.judged[2]
+    assert energy.threshold is not None
+    labels = labels_of(tiny_dataset)
+    expected = [
+        component
+        for name in run.images["image_id"]
+        for component in find_components(
+            run.score_map(name, "energy").astype(np.float16) > np.float64(energy.threshold), labels[name], LIMITS
+        )
+    ]
+    assert energy.metrics == summarize(expected, 10)

@@ -22,10 +22,11 @@ from oodray.errors import ConfigError, DatasetError, OodrayError, ResultsError, 
 from oodray.job import finisher
 from oodray.job.executors.local import LocalExecutor
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import finished_units
+from oodray.results.reading import finished_units, read_rows
 from oodray.scores.fitted import parts
 from oodray.scores.fitted.bank import priorities_of
 from oodray.scores.fitted.folder import FitFolder
+from oodray.scores.maskomaly import Maskomaly
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -127,7 +128,18 @@ def test_the_bank_holds_the_least_priorities(start: Start, known_root: Path) -> 
 def test_a_fit_holds_every_score_and_nothing_else(start: Start, tmp_path: Path) -> None:
     fit = start(scores=())
     assert sorted(path.name for path in (tmp_path / "FIT").iterdir()) == FILES
-    assert fit.names == ("sml", "sml-smoothed", "mahalanobis", "mahalanobis++", "knn", "cdnp", "vim", "neco", "gmm")
+    assert fit.names == (
+        "sml",
+        "sml-smoothed",
+        "mahalanobis",
+        "mahalanobis++",
+        "knn",
+        "cdnp",
+        "novelty",
+        "vim",
+        "neco",
+        "gmm",
+    )
     identity = fit.content["identity"]
     assert identity["dataset"] == "folder"
     assert identity["labels"] == "predicted"
@@ -230,6 +242,7 @@ def test_scores_that_a_fit_lacks_are_fitted_from_its_statistics(
         ({"seed": 1}, "seed was 0, is 1"),
         ({"images": 3}, "the dataset lists other images or labels"),
         ({"model": "fakes:flat"}, "model was 'fakes:colours', is 'fakes:flat'"),
+        ({"quantile": 0.3}, "tau is of the quantile 0.05, not of 0.3: pass --quantile 0.05"),
     ],
 )
 def test_another_fit_is_refused(changed: dict[str, Any], message: str, start: Start, tmp_path: Path) -> None:
@@ -237,7 +250,7 @@ def test_another_fit_is_refused(changed: dict[str, Any], message: str, start: St
     with pytest.raises(ResultsError, match=message):
         start(**changed)
     start(overwrite=True, **({"bank": 50} if "model" in changed else changed))
-    with pytest.raises(ResultsError, match="with other settings"):
+    with pytest.raises(ResultsError, match=r"with other settings|tau is of the quantile 0\.3"):
         start()
 
 
@@ -331,6 +344,7 @@ def test_a_network_that_offers_its_last_layer_has_all_scores(start: Start, monke
     monkeypatch.setattr(fakes, "colours", WithHead)
     fit = start(scores=())
     assert fit.names[-3:] == ("react", "ash", "scale")
+    assert "maskomaly" not in {*fit.names, *fit.content["refused"]}
     assert fit.bank.head_inputs is not None
     assert fit.bank.head_inputs.shape == (100, 3)
     assert fit.parameters("react").limit == pytest.approx(np.quantile(fit.bank.head_inputs, 0.9))
@@ -339,6 +353,48 @@ def test_a_network_that_offers_its_last_layer_has_all_scores(start: Start, monke
 def test_other_networks_have_no_such_score(start: Start, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"react, scale cannot be fitted: the network offers no head\(features\)"):
         start(scores="scale, react")
+    assert not (tmp_path / "FIT/fit.json").exists()
+
+
+class WithQueries(fakes.Colours):
+    """A mask classifier: a query for each class, one for nothing, and one that no image uses."""
+
+    def segment_one(self, image: NDArray[np.uint8]) -> Segmentation:
+        found = super().segment_one(image)
+        classes = 9 * torch.eye(5)[[0, 1, 2, 3, 4, 4]]
+        everywhere, nowhere = torch.full((2, 1, *found.logits.shape[1:]), 9.0) * torch.tensor([1, -1]).view(2, 1, 1, 1)
+        return Segmentation.of_queries(classes, torch.cat([found.logits, everywhere, nowhere]), found.features)
+
+
+def test_rejected_queries_are_found_by_a_fit(start: Start, known_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fakes, "colours", WithQueries)
+    fit = start(scores=())
+    assert fit.names[-1] == "maskomaly"
+    # The query of nothing lies on everything, which no rejected one may.
+    assert fit.parameters("maskomaly").rejected.tolist() == [5]
+    image = np.full((32, 48, 3), 90, np.uint8)
+    found = oodray.detect(image, WithQueries(), tau=fakes.TAU, fit=fit.folder.path)
+    by_hand = oodray.detect(image, WithQueries(), tau=fakes.TAU, scores=[Maskomaly([5])])
+    assert np.array_equal(found.scores["maskomaly"], by_hand.scores["maskomaly"])
+    run = oodray.run(
+        dataset="folder",
+        root=known_root,
+        model="fakes:colours",
+        tau=fakes.TAU,
+        fit=str(fit.folder.path),
+        scores="energy,maskomaly",
+        out=fit.folder.path.parent / "out",
+        executor="local",
+        progress=False,
+    )
+    assert (run.images["status"] == "ok").all()
+    tallies = read_rows(ResultsFolder(run.out).parts()).to_pylist()[0]["tallies"]
+    assert [tally["score"] for tally in tallies] == ["energy", "maskomaly"]
+
+
+def test_networks_without_queries_have_no_rejected_ones(start: Start, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="maskomaly cannot be fitted: it needs a mask classifier"):
+        start(scores="maskomaly")
     assert not (tmp_path / "FIT/fit.json").exists()
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -160,7 +161,7 @@ class TestSettings:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         oodray.run(progress=False, **settings | {"model": "internimage-n-demo"})
-        assert [job.folder.path for job in begun] == [tmp_path / "runs" / "ade-ood"]
+        assert [job.folder.path for job in begun] == [tmp_path / "runs" / "ade-ood-tiny"]
 
     @pytest.mark.parametrize(
         ("given", "error", "problem"),
@@ -252,3 +253,38 @@ class TestFolder:
         for retry in (False, True):
             oodray.run(out=on_disk(folder.path), progress=False, retry_errors=retry, **settings)
         assert [job.left.images["image_id"].to_pylist() for job in begun] == [[], ["images/03"]]
+
+
+class TestTauThatIsEstimated:
+    def test_on_images_of_a_folder_then_on_the_runs_own(
+        self, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        photos = Path(settings["root"]) / "images"
+        own = settings | {"dataset": "folder", "root": str(photos), "tau": "auto"}
+        out = tmp_path / "out"
+        done = oodray.run(out=out, progress=False, calibrate_on=str(photos), **own)
+        confidences = np.concatenate(
+            [oodray.detect(path, fakes.colours(), tau=0.0).confidence.ravel() for path in sorted(photos.iterdir())]
+        )
+        tau = json.loads((out / "run.json").read_text())["config"]["tau"]
+        # The largest float16 with at most 5 % of the pixels below it.
+        assert np.mean(confidences < tau) <= 0.05 < np.mean(confidences < np.nextafter(np.float16(tau), np.float16(9)))
+        assert len(done.images) == len(list(photos.iterdir()))
+        again = oodray.run(out=out, progress=False, **own)  # nothing is computed, and the run is the same
+        assert json.loads((out / "run.json").read_text())["identity"]["tau"] == tau
+        assert len(again.images) == len(done.images)
+
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({"calibrate_on": "x"}, "--calibrate-on DIR belongs to --tau auto"),
+            ({"tau": "auto"}, "ade-ood is there to measure on: pass --calibrate-on DIR"),
+            ({"tau": "auto", "calibrate_on": "/nowhere"}, "the folder /nowhere does not exist"),
+        ],
+    )
+    def test_what_is_wrong_computes_nothing(
+        self, given: dict[str, str], problem: str, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises((ConfigError, DatasetError), match=problem):
+            oodray.run(out=tmp_path / "out", progress=False, **settings | given)
+        assert not (tmp_path / "out").exists()

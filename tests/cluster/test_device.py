@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from oodray.cluster import device
-from oodray.cluster.device import Device, choose_device
+from oodray.cluster.device import Device, choose_device, refuse_absent_gpu
 from oodray.cluster.nodes import Node
 from oodray.cluster.shares import may_have_gpu
 from oodray.config import RunConfig
@@ -80,6 +80,17 @@ def test_a_machine_without_a_device_of_a_gpu_needs_no_torch_to_know(monkeypatch:
     monkeypatch.setattr(device, "may_have_gpu", lambda: True)
     assert choose_device(RunConfig("demo", executor="local", kmeans_backend="torch")) == Device("cuda", "torch")
     assert asked == ["torch"]
+
+
+@pytest.mark.parametrize("executor", ["ray", "local"])
+def test_a_gpu_that_is_not_here_is_refused_at_once(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(device, "may_have_gpu", lambda: False)
+    monkeypatch.setattr(device, "is_running", lambda: False)
+    with pytest.raises(ConfigError, match=r"--gpus-per-worker 1 asks for a GPU, and torch finds none on this machine"):
+        refuse_absent_gpu(RunConfig("demo", executor=executor, gpus_per_worker=1.0))
+    refuse_absent_gpu(RunConfig("demo", executor=executor, gpus_per_worker=0.0))
+    refuse_absent_gpu(RunConfig("demo", gpus_per_worker=1.0, ray_address="10.0.0.1:6379"))  # whose nodes may have one
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

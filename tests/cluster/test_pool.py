@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from oodray.cluster import pool as pool_module
 from oodray.cluster.nodes import Node
-from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
+from oodray.cluster.pool import Pool, choose_pool, crowding, describe, local_cpus
 from oodray.cluster.shares import usable_cores
 from oodray.config import RunConfig
 from oodray.errors import ConfigError
@@ -99,10 +100,33 @@ def test_tasks_of_a_local_ray_are_no_more_than_there_are_cores(monkeypatch: pyte
 
 def test_the_schedule_in_one_line() -> None:
     machines = [Node("a", 8, 4), Node("b", 8, 0)]
-    assert describe(Pool(2, 16, 1, 0.5), 75, machines, batch_size=2, weights_bytes=3 * 2**20) == (
-        "2 nodes with 16 CPUs and 4 GPUs; 2 to 16 workers of 0.5 GPU, each at least 3 MiB for its weights; "
+    assert describe(Pool(2, 16, 1, 0.5), 75, machines, batch_size=2, weights_bytes=3 * 2**20, of_its_own=False) == (
+        "2 nodes with 16 CPUs and 4 GPUs; 2 to 16 workers of 0.5 GPUs, each at least 3 MiB for its weights; "
         "batches of 2; 75 units of images left"
     )
+
+
+def test_of_a_ray_of_our_own_the_cores_are_named_and_not_what_ray_counts() -> None:
+    line = describe(Pool(1, 1, 2, 0), 8, [Node("a", 20, 0)], batch_size=1, weights_bytes=None, of_its_own=True)
+    cores = f"{CORES} core{'' if CORES == 1 else 's'}"
+    assert line == f"this machine with {cores} and 0 GPUs; 1 worker of 2 CPUs; batches of 1; 8 units of images left"
+
+
+def test_more_threads_than_cores_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(pool_module, "usable_cores", lambda: 2)
+    asked = RunConfig("demo", workers=9)
+    assert crowding(asked, "cpu") == (
+        "9 workers of 2 threads share 2 cores, and each holds a network: --workers 1 is about as fast, and needs less "
+        "memory"
+    )
+    for config, device in (
+        (asked, "cuda"),
+        (RunConfig("demo", threads=9), "cpu"),  # one worker, and its user's own choice
+        (RunConfig("demo", workers=2, threads=1), "cpu"),
+        (replace(asked, ray_address="10.0.0.0:6379"), "cpu"),
+    ):
+        assert crowding(config, device) is None
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_its_numbers_are_on_rays_metrics_page(machines: TwoMachines, tiny_root: 
     stop.touch()
     page, errors = watching.communicate(timeout=120)
     assert submitted.returncode == 0, submitted.stderr
-    assert "2 nodes with 4 CPUs and 1 GPUs; 2 workers of 1 CPUs" in submitted.stderr
+    assert "2 nodes with 4 CPUs and 1 GPU; 2 workers of 1 CPU" in submitted.stderr
     # The job before this one had no error. What a process counts in its last second may not be reported.
     assert counted(page, "error") == 1, page + errors
     assert counted(page, "ok") >= 5, page

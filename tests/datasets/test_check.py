@@ -15,6 +15,7 @@ from oodray.datasets.findings import (
     Finding,
     HiddenLabels,
     MixedRepackings,
+    Noticed,
     Oddity,
     OddShare,
     OddSizes,
@@ -207,7 +208,10 @@ class TestOddities:
             (tmp_path / folders[0] / f"{index}.jpg").write_bytes(encode_png(np.zeros((1, 2, 3), np.uint8)))
             (tmp_path / folders[1] / f"{index}.png").write_bytes(encode_png(label(row)))
         report = check_dataset(ROAD, tmp_path)
-        assert report.oddities == [OddSizes(len(codes), (720, 1280)), *expected, OddShare(50.0, 9.85)]
+        told, *rest = report.oddities
+        assert isinstance(told, Noticed)
+        assert "a repacking" in told.text
+        assert rest == [OddSizes(len(codes), (720, 1280)), *expected, OddShare(50.0, 9.85)]
 
     def test_how_images_are_stored(self, tmp_path: Path) -> None:
         rgb, rgba = Image.new("RGB", (2, 2)), Image.new("RGBA", (2, 2))

@@ -206,7 +206,8 @@ def test_names_are_the_keys() -> None:
         ),
         *("fishyscapes-lost-and-found", "lost-and-found", "street-hazards"),
         *("issu-static", "issu-temporal", "issu-obstacle-static", "issu-obstacle-temporal", "small-obstacle"),
-        *("camvid", "camvid-held-out", "camvid-held-out-validation", "cityscapes", "ade20k"),
+        *("muad-ood", "bdd-anomaly", "bravo-synobjs", "bravo-outofcontext", "bravo-synrain", "bravo-synflare"),
+        *("camvid", "camvid-held-out", "camvid-held-out-validation", "cityscapes", "ade20k", "bdd100k"),
     }
     assert all(get_layout(name).name == name for name in LAYOUTS)
 
@@ -257,15 +258,22 @@ PUBLIC = {
     "camvid": ("val/0016E5_07959.jpg", "valannot/0016E5_07959.png"),
     "camvid-held-out-validation": ("val/0016E5_07959.jpg", "valannot/0016E5_07959.png"),
     "camvid-held-out": ("test/Seq05VD_f00000.jpg", "testannot/Seq05VD_f00000.png"),
+    "bdd100k": ("seg/images/val/0a0a0b1a-7c39d841.jpg", "seg/labels/val/0a0a0b1a-7c39d841_train_id.png"),
+    "muad-ood": ("ood/leftImg8bit/000000_leftImg8bit.png", "ood/leftLabel/000000_leftLabel.png"),
+    "bravo-synobjs": ("armchair/100.png", "armchair/100_mask.png"),
+    "bravo-outofcontext": (
+        "lindau/lindau_000000_000019_leftImg8bit.png",
+        "lindau/lindau_000000_000019_gt_invIds.png",
+    ),
 }
 
 # Meanings by code: in-distribution, OoD, ignored; what is not named is unknown.
 CODES: dict[str, tuple[set[int], set[int], set[int]]] = {
-    "road-anomaly": ({0}, {1, 2}, set()),
-    "road-anomaly-21": ({0}, {1}, {255}),
-    "road-obstacle-21": ({0}, {1}, {255}),
-    "fishyscapes-lost-and-found": ({0}, {1}, {255}),
-    "fishyscapes-static": ({0}, {1}, {255}),
+    "road-anomaly": ({0}, {1, 2}, {255}),
+    "road-anomaly-21": ({0}, {1, 2}, {255}),
+    "road-obstacle-21": ({0}, {1, 2}, {255}),
+    "fishyscapes-lost-and-found": ({0}, {1, 2}, {255}),
+    "fishyscapes-static": ({0}, {1, 2}, {255}),
     "lost-and-found": ({1}, {2}, {0, 255}),
     "street-hazards": (set(range(1, 14)), {14}, set()),
     "cityscapes": (set(range(19)), set(), {255}),
@@ -273,6 +281,11 @@ CODES: dict[str, tuple[set[int], set[int], set[int]]] = {
     "camvid": (set(range(11)), set(), {11}),
     "camvid-held-out": (set(range(8)), {8, 9, 10}, {11}),
     "camvid-held-out-validation": (set(range(8)), set(), {8, 9, 10, 11}),
+    "bdd100k": (set(range(19)), set(), {255}),
+    "bdd-anomaly": ({*range(16), 18}, {16, 17}, {255}),
+    "muad-ood": (set(range(15)), set(range(15, 255)), {255}),
+    "bravo-synobjs": ({0}, set(range(1, 256)), set()),
+    "bravo-outofcontext": ({0}, set(range(1, 256)), set()),
 }
 
 

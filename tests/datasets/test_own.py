@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from oodray.datasets.findings import Noticed, WhiteMasks
 from oodray.datasets.layouts import get_layout
 from oodray.datasets.remarks import Remark, remarks
 from oodray.datasets.white_masks import white_masks_warning
+from oodray.errors import DatasetError
 from oodray.report.dataset_check import check_lines
 
 FOLDER, WHITE = get_layout("folder"), get_layout("folder-255")
@@ -189,3 +191,46 @@ def test_a_locale_is_blamed_and_not_the_file(tmp_path: Path, environment: dict[s
     assert "this process reads file names as ascii" in done.stderr
     assert "set PYTHONUTF8=1, or LC_ALL=C.UTF-8" in done.stderr
     assert "rename" not in done.stderr
+
+
+def photographs(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(root / name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a.jpg", ["a"]),
+        ("*.jpg", ["a", "b"]),
+        ("?.png", ["c"]),
+        ("2024-*/*.jpg", ["2024-05/d", "2024-06/d"]),
+        ("**/d.jpg", ["2024-05/d", "2024-06/d"]),
+        ("*", ["a", "b", "c"]),  # what is no image is left out
+        ("odd[1].jpg", ["odd[1]"]),  # a name with the characters of a pattern is a name
+    ],
+)
+def test_an_image_and_a_pattern_are_roots(pattern: str, expected: list[str], tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.png", "2024-05/d.jpg", "2024-06/d.jpg")
+    (tmp_path / "notes.txt").write_text("x")
+    if "odd" in pattern:
+        photographs(tmp_path, "odd[1].jpg")
+    samples = get_layout("folder").find(tmp_path / pattern)
+    assert [sample.image_id for sample in samples] == expected
+    assert all(Path(sample.image_uri).is_file() and sample.label_uri is None for sample in samples)
+
+
+def test_a_pattern_of_nothing_says_so(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg")
+    for pattern in ("*.webp", "no/*.jpg"):
+        with pytest.raises(DatasetError, match=rf"no image file is called {re.escape(str(tmp_path / pattern))}"):
+            get_layout("folder").find(tmp_path / pattern)
+
+
+def test_a_pattern_does_not_lead_outside_of_its_folder(tmp_path: Path) -> None:
+    photographs(tmp_path, "secret/s.jpg", "photos/a.jpg")
+    (tmp_path / "photos/b.jpg").symlink_to(tmp_path / "secret/s.jpg")
+    with pytest.raises(DatasetError, match="leads outside"):
+        get_layout("folder").find(tmp_path / "photos/*.jpg")
+    assert len(get_layout("folder").find(tmp_path / "photos/*.jpg", allow_outside=True)) == 2

@@ -40,6 +40,42 @@ def test_several_methods_are_offered(tmp_path: Path) -> None:
     assert find_score_files(tmp_path / "RbA", ["images/00"]) == {"images/00": tmp_path / "RbA" / "val" / "00.npy"}
 
 
+def touched(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_the_map_of_one_image_is_not_that_of_another_of_the_same_name(tmp_path: Path) -> None:
+    touched(tmp_path, "t5/1.npy", "t7/1.npy")
+    assert find_score_files(tmp_path, ["t5/1", "t6/1"]) == {"t5/1": tmp_path / "t5/1.npy"}
+
+
+def test_a_name_of_two_images_is_refused(tmp_path: Path) -> None:
+    touched(tmp_path, "1.npy")
+    with pytest.raises(DatasetError, match=r"1\.npy may be of a/1 as well as of b/1: .*a/1\.npy or b/1\.npy"):
+        find_score_files(tmp_path, ["a/1", "b/1"])
+
+
+def test_a_file_that_two_images_would_get_is_refused(tmp_path: Path) -> None:
+    touched(tmp_path, "x/a_score.npy")
+    with pytest.raises(DatasetError, match=r"a_score\.npy may be of a as well as of a_score"):
+        find_score_files(tmp_path, ["a", "a_score"])
+
+
+@pytest.mark.parametrize("above", ["", "mine/val/"])
+def test_folders_tell_images_of_one_name_apart(above: str, tmp_path: Path) -> None:
+    ids = ["img/t5/1_leftImg8bit", "img/t6/1_leftImg8bit"]
+    touched(tmp_path, f"{above}t5/1.npy", f"{above}t6/1_leftImg8bit_conf.png")
+    found = find_score_files(tmp_path, ids)
+    assert [found[image_id].parent.name for image_id in ids] == ["t5", "t6"]
+
+
+def test_what_is_called_as_a_whole_id_is_of_that_image_alone(tmp_path: Path) -> None:
+    touched(tmp_path, "1.npy", "a/1.npy")
+    assert find_score_files(tmp_path, ["1", "a/1"]) == {"1": tmp_path / "1.npy", "a/1": tmp_path / "a/1.npy"}
+
+
 @pytest.mark.parametrize(
     ("folder", "dataset", "name"),
     [
@@ -49,6 +85,8 @@ def test_several_methods_are_offered(tmp_path: Path) -> None:
         ("/out/road_anomaly/mine", "road-anomaly", "mine"),
         ("/out/mine/scores", "ade-ood", "mine"),
         ("/scores", "ade-ood", "scores"),
+        ("/run-maps/mine.v2.tar.xz", "ade-ood", "mine.v2"),
+        ("/run-maps/mine.tgz", "ade-ood", "mine"),
     ],
 )
 def test_the_name_of_the_score_is_that_of_the_method(folder: str, dataset: str, name: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -186,3 +187,32 @@ def test_tiff_of_64_bits(tmp_path: Path) -> None:
     directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
     (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + values.nbytes) + values.tobytes() + directory)
     np.testing.assert_allclose(read_scores(tmp_path / "a.tif"), SCORES, rtol=1e-6)
+
+
+def test_an_hdf5_file_is_read_while_another_program_holds_a_lock_on_it(tmp_path: Path) -> None:
+    """As on a file server that gives no locks, where HDF5 refuses to read."""
+    path = tmp_path / "a.hdf5"
+    save_hdf5(path, SCORES)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        np.testing.assert_array_equal(read_scores(path), SCORES.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("way", ["link", "virtual", "raw"])
+def test_hdf5_scores_in_another_file_are_not_followed(way: str, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py reads HDF5; it is an extra")
+    save_hdf5(tmp_path / "other.hdf5", SCORES)
+    SCORES.tofile(tmp_path / "raw")
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        if way == "link":
+            file["value"] = h5py.ExternalLink("other.hdf5", "value")
+        elif way == "virtual":
+            layout = h5py.VirtualLayout(SCORES.shape, np.float16)
+            layout[:] = h5py.VirtualSource(tmp_path / "other.hdf5", "value", SCORES.shape, np.float16)
+            file.create_virtual_dataset("value", layout)
+        else:
+            external = [(str(tmp_path / "raw"), 0, SCORES.nbytes)]
+            file.create_dataset("value", SCORES.shape, np.float32, external=external)
+    with pytest.raises(ImageError, match=r"holds 0 arrays|takes its scores from other files"):
+        read_scores(path)

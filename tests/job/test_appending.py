@@ -113,7 +113,7 @@ def test_it_is_killed_while_it_appends_and_continued_with_or_without_being_told_
 ) -> None:
     run = add(begun)
     command = [sys.executable, "-c", KILLED, str(run.plan.root), str(run.folder.path), "2"]
-    done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, check=False, cwd=TESTS, env=environment, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert 6 < len(finished_units(run.folder)) < 10
     assert "finished" not in run.folder.read_run()

@@ -123,6 +123,21 @@ def test_an_image_without_a_map_is_an_error_row(maps: Maps, tiny_dataset: Path, 
     assert (evaluate_run(folder).images, evaluate_run(folder).failed) == (8, 2)
 
 
+def test_maps_that_were_written_anew_are_refused(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    folder, _ = imported(request(tiny_dataset, tmp_path), tmp_path / "out")
+    assert imported(request(tiny_dataset, tmp_path), tmp_path / "out")[1] == []
+    np.save(tmp_path / "mine" / "00.npy", -maps["00"])  # of the same size
+    with pytest.raises(ResultsError, match=r"the score maps were written anew since.*--overwrite"):
+        imported(request(tiny_dataset, tmp_path), tmp_path / "out")
+    # Results of before there was a digest are read, and not continued.
+    run = folder.read_run()
+    del run["identity"]["maps"]
+    folder.write_run(run)
+    assert evaluate_run(folder).images == 10
+    with pytest.raises(ResultsError, match="--overwrite"):
+        imported(request(tiny_dataset, tmp_path), tmp_path / "out")
+
+
 def test_it_continues_and_refuses_another_import(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
     asked = request(tiny_dataset, tmp_path)
     folder, _ = imported(asked, tmp_path / "out")
@@ -154,6 +169,29 @@ def test_nan_where_pixels_are_ignored_is_ignored(maps: Maps, tiny_dataset: Path,
     assert "NaN or infinity at" in done[0].errors[0]
 
 
+@pytest.mark.parametrize(
+    ("reading", "step"), [(Reading(blur=True), 1), (Reading(resize="bilinear"), 2), (Reading("bilinear", blur=True), 2)]
+)
+def test_nan_does_not_spread_to_pixels_that_count(
+    reading: Reading, step: int, maps: Maps, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """A map is 1 left of where nothing counts: whatever is done with it, it stays 1 there."""
+    codes = label_codes(tiny_dataset)["00"]
+    left = np.arange(codes.shape[1]) < codes.shape[1] // 2 // step * step
+    scores = np.broadcast_to(np.where(left, 1.0, np.nan), codes.shape)
+    np.save(tmp_path / "mine" / "00.npy", scores[::step, ::step])
+    asked = make_import("ade-ood", tiny_dataset, tmp_path / "mine", score=None, reading=reading)
+    found = asked.maps("images/00", (codes.shape[0], codes.shape[1]))
+    np.testing.assert_allclose(found[:, left], 1, rtol=1e-6)
+    assert np.isnan(found[:, ~left]).all(), "a pixel that counts and has no score stays an error"
+
+
+def test_confidences_are_not_turned_twice(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "00.npy").rename(tmp_path / "mine" / "00_conf.npy")
+    with pytest.raises(ConfigError, match=r"--negate does not go with .*00_conf\.npy: .*turned twice"):
+        make_import("ade-ood", tiny_dataset, tmp_path / "mine", score=None, reading=Reading(negate=True))
+
+
 def test_bravos_confidences_are_turned_and_8_bits_are_told(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "bravo").mkdir()
     for name, scores in maps.items():
@@ -168,15 +206,35 @@ def test_bravos_confidences_are_turned_and_8_bits_are_told(maps: Maps, tiny_data
     assert turned.ap == pytest.approx(own.ap, abs=0.02)
 
 
-def test_a_tar_is_unpacked(maps: Maps, tmp_path: Path) -> None:
-    archive = tmp_path / "submission.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(tmp_path / "mine", "bravo_smiyc/mine")
-    folder = unpacked(archive, tmp_path / "unpacked")
-    assert {path.name for path in folder.rglob("*.npy")} == {f"{name}.npy" for name in maps}
-    archive.write_bytes(b"not a tar")
-    with pytest.raises(DatasetError, match="cannot unpack"):
-        unpacked(archive, tmp_path / "again")
+def tar_of(folder: Path, archive: Path, mode: Any = "w") -> Path:
+    with tarfile.open(archive, mode) as tar:
+        tar.add(folder, "bravo_smiyc/mine")
+    return archive
+
+
+def test_a_tar_is_unpacked_into_a_fresh_folder_of_its_name(maps: Maps, tmp_path: Path) -> None:
+    first = unpacked(tar_of(tmp_path / "mine", tmp_path / "mine.v1.tar"), tmp_path / "maps")
+    assert {path.name for path in first.rglob("*.npy")} == {f"{name}.npy" for name in maps}
+    (tmp_path / "mine" / "00.npy").unlink()
+    second = unpacked(tar_of(tmp_path / "mine", tmp_path / "mine.v2.tar"), tmp_path / "maps")
+    assert (first.name, second.name) == ("mine.v1.tar", "mine.v2.tar")
+    again = unpacked(tar_of(tmp_path / "mine", tmp_path / "mine.v1.tar"), tmp_path / "maps")
+    for folder in (second, again):
+        assert {path.name for path in folder.rglob("*.npy")} == {f"{name}.npy" for name in maps if name != "00"}
+    assert sorted((tmp_path / "maps").iterdir()) == [first, second]
+
+
+@pytest.mark.parametrize("form", ["", "gz", "bz2", "xz"])
+def test_a_damaged_tar_is_told(form: str, maps: Maps, tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "mine", tmp_path / f"mine.tar.{form}", f"w:{form}")
+    good = archive.read_bytes()
+    middle = len(good) // 2
+    noise = bytes(255 - byte for byte in good[middle : middle + 600])
+    for content in (b"not a tar", good[:middle], *([good[:middle] + noise + good[middle + 600 :]] if form else [])):
+        archive.write_bytes(content)
+        with pytest.raises(DatasetError, match=r"cannot unpack .*mine\.tar"):
+            unpacked(archive, tmp_path / "maps")
+    assert not [*(tmp_path / "maps").glob("*"), *(tmp_path / "maps").glob(".*")]
 
 
 def test_an_unknown_rule_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from test_evaluation import SCORES, Part, pixels
 
+from oodray.metrics import bootstrap
 from oodray.metrics.bootstrap import ImageCounts, resampled, with_intervals
 from oodray.metrics.by_image import evaluate_images, seen
-from oodray.metrics.conventions import DEFAULT, Convention
+from oodray.metrics.conventions import DEFAULT, Convention, measure_curve
+from oodray.metrics.curve import Curve
+from oodray.metrics.frames import Frame
 
 PARTS = [Part(seed) for seed in range(8)]
 IMAGES = [part.totals for part in PARTS]
@@ -52,3 +55,23 @@ def test_intervals_hold_the_value_and_repeat(pooling: str) -> None:
 def test_one_image_has_no_interval() -> None:
     [metrics] = evaluate_images(IMAGES[:1], ["energy"], DEFAULT)
     assert with_intervals(metrics, IMAGES[:1], DEFAULT, 50) == metrics
+
+
+def test_ranks_beyond_the_most_are_joined_by_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OoD pixels are rare, and all scores distinct, as in a float32 map."""
+    most = 500
+    monkeypatch.setattr(bootstrap, "MOST_RANKS", most)
+    random = np.random.default_rng(0)
+    scores = random.normal(size=30_000)
+    is_ood = random.random(30_000) < 0.01
+    scores[is_ood] += 1.5
+    frame = Frame(scores, is_ood.astype(np.int64), (~is_ood).astype(np.int64))
+    counts = ImageCounts.of([frame])
+    ood, ind = (totals[0] for totals in counts.pooled(np.ones((1, 1))))
+    assert (ood.sum(), ind.sum()) == (is_ood.sum(), (~is_ood).sum())
+    assert len(ood) <= most
+    assert ood.max() / is_ood.sum() <= 2 / most + 1 / is_ood.sum()
+    assert ind.max() / (~is_ood).sum() <= 2 / most + 1 / is_ood.sum()
+    measures = measure_curve(Curve.of(ood, ind), DEFAULT)
+    assert measures.ap == pytest.approx(average_precision_score(is_ood, scores), abs=0.01)
+    assert measures.auroc == pytest.approx(roc_auc_score(is_ood, scores), abs=1e-3)

@@ -60,3 +60,14 @@ def test_a_run_from_images_to_masks(data: Path, cgnet: tuple[Path, Path], tmp_pa
     assert list(run.images["status"]) == ["ok", "ok"]
     assert run.images["ood_fraction"].between(0, 1).all()
     assert (run.images["ood_fraction"] > 0).any()
+
+
+def test_its_classifier_can_be_asked_again(data: Path, cgnet: tuple[Path, Path]) -> None:
+    network = load(cgnet[0], checkpoint=cgnet[1], device="cpu")
+    [path] = frames(data, 1)
+    found = oodray.detect(path, network, tau=4.4, scores="energy,ash,scale")
+    assert {"energy", "ash", "scale"} == {*found.scores}
+    ranks = {name: np.argsort(np.argsort(values.ravel())) for name, values in found.scores.items()}
+    for name in ("ash", "scale"):
+        agreement = np.corrcoef(ranks["energy"], ranks[name])[0, 1]
+        assert 0.2 < agreement < 0.9999, name

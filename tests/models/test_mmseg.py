@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import oodray.models.mmseg  # noqa: F401
 
 # isort: split
-from mmseg.models import EncoderDecoder, UPerHead
+from mmseg.models import EncoderDecoder, FCNHead, UPerHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
@@ -506,3 +506,46 @@ def test_a_backbone_may_give_one_map(tmp_path: Path) -> None:
     [found] = MMSegSegmenter(network).segment(images_of(1, 64, 96))
     assert found.logits.shape == (5, 8, 12)
     assert found.features.shape == (32, 8, 12)
+
+
+@MODELS.register_module()
+class DoublingHead(FCNHead):
+    """A head that does something behind its last layer."""
+
+    def forward(self, inputs: Any) -> Tensor:
+        doubled: Tensor = 2 * super().forward(inputs)
+        return doubled
+
+
+class TestClassifier:
+    """`head`, for scores that change what the classifier sees."""
+
+    @pytest.mark.parametrize("head", [{}, CONV_HEAD | {"in_channels": 64, "in_index": 3}], ids=["upernet", "fcn"])
+    def test_it_gives_the_logits_of_what_it_saw(self, tmp_path: Path, head: Config) -> None:
+        segmenter = MMSegSegmenter(network_of(tmp_path, decode_head=head))
+        assert segmenter.head is None  # as long as no image has shown what it is
+        for found in segmenter.segment(images_of(2, 64, 96)):
+            assert found.head_input is not None
+            assert segmenter.head is not None
+            torch.testing.assert_close(segmenter.head(found.head_input), found.logits, rtol=0, atol=1e-5)
+            weight = segmenter.network.decode_head.conv_seg.weight.detach()
+            moved = segmenter.head(found.head_input + 1) - found.logits
+            torch.testing.assert_close(moved, weight.sum((1, 2, 3))[:, None, None].expand_as(moved), rtol=0, atol=1e-4)
+
+    def test_what_it_saw_covers_an_image_that_was_padded(self, tmp_path: Path) -> None:
+        padding = {"test_cfg": {"size_divisor": 64}}
+        segmenter = MMSegSegmenter(network_of(tmp_path, data_preprocessor=padding))
+        (found,) = segmenter.segment(images_of(1, 64, 96))
+        assert found.head_input is not None
+        assert found.head_input.shape == (8, 16, 24)
+
+    @pytest.mark.parametrize(
+        "model",
+        [{"decode_head": CONV_HEAD | {"type": "DoublingHead", "in_channels": 64, "in_index": 3}}, {"test_cfg": SLIDE}],
+        ids=["more-behind-it", "windows"],
+    )
+    def test_where_the_classifier_is_not_all_there_is_none(self, tmp_path: Path, model: Config) -> None:
+        segmenter = MMSegSegmenter(network_of(tmp_path, **model))
+        (found,) = segmenter.segment(images_of(1, 64, 96))
+        assert found.head_input is None
+        assert segmenter.head is None

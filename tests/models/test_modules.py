@@ -66,6 +66,18 @@ def test_torchvision(tmp_path: Path) -> None:
         of_torchvision("unet", tmp_path / "net.pth", classes=5)
 
 
+def test_an_auxiliary_head_of_torchvision_is_not_used(tmp_path: Path) -> None:
+    """Every published checkpoint of FCN and DeepLabV3 has one."""
+    models: Any = pytest.importorskip("torchvision.models", reason="torchvision is not a dependency")
+    named = {"weights": None, "weights_backbone": None, "num_classes": 5, "aux_loss": True}
+    network = models.get_model("deeplabv3_mobilenet_v3_large", **named).eval()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    [found, _] = of_torchvision("deeplabv3_mobilenet_v3_large", tmp_path / "net.pth", classes=5).segment(IMAGES)
+    with torch.no_grad():
+        expected = network(normalised(IMAGES, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))["out"]
+    torch.testing.assert_close(found.logits, expected[0])
+
+
 def test_segmentation_models_pytorch(tmp_path: Path) -> None:
     smp: Any = pytest.importorskip("segmentation_models_pytorch", reason="it is not a dependency")
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ from places import on_disk
 from small_run import SmallRun, marked_label
 
 from oodray.errors import DatasetError, ResultsError, RunError
+from oodray.report.maps import Maps
 from oodray.report.outline import LINE
 from oodray.report.palette import colours as cluster_colours
 from oodray.report.panels import (
@@ -31,6 +32,7 @@ from oodray.report.sheet import (
     LARGEST_PANEL,
     MARGIN,
     NARROWEST_COLUMN,
+    SMALLER_PANEL,
     WIDEST_SHEET,
     Panel,
     compose,
@@ -75,6 +77,7 @@ def image_result(height: int = 30, width: int = 40, **changed: Any) -> ImageResu
         "mask": 255 * marked,
         "ratios": {0: 0.1, 1: 0.9},
         "ood": frozenset({1}),
+        "tau": 2.0,
         "ood_ratio": 0.25,
     }
     return ImageResult(**(content | changed))
@@ -342,3 +345,37 @@ def test_panel_size_fits_and_keeps_the_shape(height: int, width: int) -> None:
         scale = LARGEST_PANEL / max(height, width)
         assert abs(shown_width - max(1, width * scale)) <= 0.5
         assert abs(shown_height - max(1, height * scale)) <= 0.5
+
+
+def test_confidence_and_classes_are_drawn_where_they_are_known() -> None:
+    result = image_result()
+    confidence = np.where(result.label == 1, -1.5, 6.5).astype(np.float16)
+    classes = np.where(result.label == 1, 200, 1).astype(np.int16)
+    alike: tuple[dict[str, Any], ...] = ({}, {"label": "no label"})
+    for changed in alike:
+        maps = Maps(confidence=confidence, classes=classes, class_names=("road", "sky"))
+        panels = {panel.caption: panel for panel in panels_of(image_result(maps=maps, **changed))}
+        assert len(panels) == 7 - len(changed)
+        shown = np.asarray(panels["confidence: largest logit"].picture).astype(int).sum(axis=2)
+        assert shown[0, 0] > 600, "unsure is bright"
+        assert shown[-1, -1] < 60
+        ids = np.asarray(panels["classes that the network sees"].picture)
+        assert (ids[0, 0] == cluster_colours(256)[200]).all()
+        assert (ids[-1, -1] == cluster_colours(256)[1]).all()
+
+
+def test_seven_panels_come_in_two_rows_of_their_own_width(small_run: SmallRun) -> None:
+    full = image_result(600, 900, maps=Maps(confidence=np.ones((600, 900)), classes=np.zeros((600, 900), int)))
+    sheet = compose("a", "b", panels_of(full))
+    assert sheet.width <= WIDEST_SHEET
+    assert {panel.picture.width for panel in panels_of(full)} == {SMALLER_PANEL}
+    assert {panel.picture.width for panel in panels_of(image_result(600, 900))} == {LARGEST_PANEL}
+
+
+def test_colours_differ_for_those_who_see_no_green() -> None:
+    """The eight first colours, as people with deuteranopia see them: the matrix of Machado et al. (2009)."""
+    linear = (cluster_colours(8) / 255) ** 2.2
+    seen = linear @ np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]).T
+    shown = 255 * np.clip(seen, 0, 1) ** (1 / 2.2)
+    apart = np.linalg.norm(shown[:, None] - shown[None], axis=2)[np.triu_indices(8, 1)]
+    assert apart.min() > 30

@@ -42,7 +42,7 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end() -> None:
             clock.now += 4
             progress.update(done(20))
     assert output(console).splitlines() == [
-        "120/600 images, time left unknown",
+        "120/600 images, the first after 0:04",
         "180/600 images, 5.0 images/s, 1:24 left",
         "200/600 images, 5.0 images/s, 1:20 left",
     ]
@@ -85,9 +85,11 @@ def test_time_left_runs_down_between_units_but_not_below_zero() -> None:
 def test_before_the_first_image_the_time_left_is_unknown() -> None:
     clock = Clock()
     progress = Progress(5, console=plain(), clock=clock)
-    assert progress.summary() == "0/5 images, time left unknown"
+    assert progress.summary() == "0/5 images, the workers start, 0:00"
+    clock.now += 12
+    assert progress.summary() == "0/5 images, the workers start, 0:12"
     progress.update(done(1))  # no time has passed
-    assert progress.summary() == "1/5 images, time left unknown"
+    assert progress.summary() == "1/5 images, the first after 0:12"
 
 
 def test_nothing_left_to_do() -> None:
@@ -104,7 +106,7 @@ def test_the_last_line_says_how_long_it_took_and_comes_once() -> None:
         progress.update(done(1))
         clock.now += 80
         progress.update(done(4))
-    assert output(console).splitlines() == ["1/5 images, time left unknown", "5/5 images, 0.05 images/s, in 1:40"]
+    assert output(console).splitlines() == ["1/5 images, the first after 0:20", "5/5 images, 0.05 images/s, in 1:40"]
 
 
 def test_a_session_of_one_unit_has_a_duration_but_no_speed() -> None:
@@ -171,7 +173,7 @@ def test_in_a_terminal_one_line_with_a_bar() -> None:
         clock.now += 8
         progress.update(done(7, "frames/012: broken"))
     shown = output(console)
-    assert "5/20 images, time left unknown" in shown
+    assert "5/20 images, the workers start, " in shown
     assert "warning: frames/012: broken" in shown
     last = shown.splitlines()[-2]
     assert "━" in last

@@ -171,6 +171,15 @@ def test_to_start_anew_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     on_disk(folder.path / "notes.txt").write_text("mine")
     on_disk(folder.results / "mine.txt").write_text("mine")
     evaluate_run(folder)
+    for name in (
+        "components.parquet",
+        "components_summary.parquet",
+        "report.html",
+        "report-files/0.webp",
+        "sweep/k-5.png",
+    ):
+        (on_disk(folder.path) / name).parent.mkdir(exist_ok=True)
+        (on_disk(folder.path) / name).write_text("of the run")
     start_anew(folder)
     left = sorted(str(path_inside(path, folder.path)) for path in on_disk(folder.path).rglob("*") if path.is_file())
     assert left == ["notes.txt", "results/mine.txt"]

@@ -171,3 +171,19 @@ def test_a_damaged_file_is_named(small_run: SmallRun) -> None:
     on_disk(folder.part(0)).write_bytes(b"PAR1 and no more")
     with pytest.raises(ResultsError, match=r"part-000000\.parquet"):
         read_status(folder)
+
+
+def test_plain_values_for_other_programs(small_run: SmallRun) -> None:
+    small_run.add("a")
+    small_run.fail("b", "broken")
+    found = read_status(small_run.write()).as_plain()
+    assert found.pop("images_per_second") is None or found.pop("speed_with_start_up") is False
+    assert {name: found[name] for name in ("finished", "images", "ok", "failed", "left", "seconds_left", "errors")} == {
+        "finished": False,
+        "images": 2,
+        "ok": 1,
+        "failed": 1,
+        "left": 0,
+        "seconds_left": None,
+        "errors": [{"message": "broken", "images": 1}],
+    }

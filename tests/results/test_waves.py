@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,34 @@ class TestBesideARun:
             assert all(map(folder.is_open, folder.waves()))
             closing.unit_done()
         assert not any(map(folder.is_open, folder.waves()))
+
+    def test_units_that_are_tried_again_keep_their_wave_open(self, folder: ResultsFolder) -> None:
+        """They have files from the start; a wave that closes would be no place for what is computed anew."""
+        closed(folder)
+        open_waves(folder, read_manifest(folder.manifest), [UNITS - 1, 1])
+        again = from_arrow(ResultRow, read_unit(folder, UNITS - 1).to_struct_array().combine_chunks())
+        with Closing(folder, {UNITS - 1, 1}) as closing:
+            for _ in range(2 * IN_WAVE):
+                closing.unit_done()
+            assert closing._closing is not None
+            closing._closing.result()
+            assert [folder.is_open(wave) for wave in folder.waves()] == [True, False, True]
+            add_to_part(folder, UNITS - 1, [replace(row, error=None, status="ok") for row in again])
+        assert not any(map(folder.is_open, folder.waves()))
+        assert {*read_rows(folder.parts(), ["status"])["status"].to_pylist()} == {"ok"}
+
+    def test_what_cannot_be_added_to_a_closed_wave_is_no_secret(self, folder: ResultsFolder) -> None:
+        closed(folder)
+        rows = from_arrow(ResultRow, read_unit(folder, 1).to_struct_array().combine_chunks())
+        add_to_part(folder, 1, rows)  # a task that was repeated
+        with pytest.raises(RunError):
+            add_to_part(folder, 1, [replace(row, status="error", error="dark") for row in rows])
+
+    def test_row_groups_of_large_maps_are_small(self, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(joining, "BYTES_OF_A_GROUP", 1)
+        closed(folder)
+        sizes = [pq.ParquetFile(str(path)).metadata.num_row_groups for path in folder.parts()]
+        assert sizes == [IN_WAVE, IN_WAVE, UNITS % IN_WAVE]
 
     def test_nothing_is_begun_after_an_error(self, folder: ResultsFolder) -> None:
         opened(folder)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 import torch
 
 import oodray
 from oodray.models.segmenter import Segmentation
-from oodray.scores.maskomaly import Maskomaly, QueryUse
+from oodray.scores.maskomaly import Maskomaly, QueryUse, fit_maskomaly
 from oodray.scores.queries import Queries
 
 
@@ -49,6 +51,31 @@ def test_rejected_are_queries_that_no_image_accepts_and_that_respond_to_little()
     assert use.pixels == 32
     # The third is never accepted either, but lies on everything.
     assert use.rejected() == [1]
+
+
+def test_use_is_that_of_each_image_however_it_is_added() -> None:
+    generator = torch.Generator().manual_seed(2)
+    images = [
+        Queries(4 * torch.randn(2, 7, 5, generator=generator), 4 * torch.randn(2, 7, 6, 8, generator=generator))
+        for _ in range(3)
+    ]
+    found = reduce(QueryUse.__add__, map(QueryUse.of, images))
+    accepted, response = np.zeros(7, np.int64), np.zeros(7)
+    for image, window, q in np.ndindex(3, 2, 7):
+        weights = np.exp(images[image].class_logits[window, q].double().numpy())
+        p = weights / weights.sum()
+        accepted[q] += p[:4].max() == p.max() > 0.7
+        response[q] += p.max() * (1 / (1 + np.exp(-images[image].mask_logits[window, q].double().numpy()))).sum()
+    assert found.accepted.tolist() == accepted.tolist()
+    np.testing.assert_allclose(found.response, response, rtol=1e-12)
+    assert found.pixels == 3 * 2 * 48
+
+
+def test_no_rejected_query_is_said() -> None:
+    use = QueryUse(np.array([1, 0]), np.array([0.0, 9.0]), 10)
+    assert fit_maskomaly(use).rejected.tolist() == []
+    with pytest.raises(ValueError, match="needs a mask classifier"):
+        fit_maskomaly(None)
 
 
 def test_where_nothing_is_accepted_all_is_unknown() -> None:

@@ -15,11 +15,13 @@ from typing import Self
 
 from oodray.cluster.shares import usable_cores
 from oodray.job.attempts import AttemptLog
+from oodray.job.passes import worker_of
 from oodray.job.pipeline import Job, Result, Stages, stages_of
 from oodray.job.plan import LoadNetwork
 from oodray.job.units import DecodedImage, UnitDone
-from oodray.job.worker import Pending, Worker
+from oodray.job.worker import Pending
 from oodray.models.segmenter import Segmenter
+from oodray.phases import phase
 
 MOST_THREADS = 4
 """Threads that decode, and that finish, at most: four do more than a network takes, and each holds a unit in memory."""
@@ -51,7 +53,7 @@ class LocalExecutor:
 
     def expect(self, load: LoadNetwork) -> None:
         """Load the network while the images are drawn; what keeps it from starting is raised where it is needed."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), phase("loading the network"):
             self._network = load()
 
     def stream(self, job: Job, on_start: Callable[[str], None]) -> Iterator[UnitDone]:
@@ -81,7 +83,7 @@ def _stream(job: Job, stages: Stages, network: Segmenter) -> Iterator[UnitDone]:
         ThreadPoolExecutor(1, "cluster") as clusterer,
         ThreadPoolExecutor(cores, "finish") as finishers,
     ):
-        worker = Worker(network, stages.settings, stages.guard, stages.gathering, beside=clusterer)
+        worker = worker_of(network, stages.settings, stages.guard, stages.gathering, beside=clusterer)
         try:
             for images in _decoded(job, stages, decoders, cores + UNITS_AHEAD):
                 finishing.append(finishers.submit(finish, worker.begin(images)))

@@ -6,7 +6,8 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextvars import copy_context
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow as pa
 from oodray.cluster.failures import next_step
 from oodray.cluster.nodes import nodes
 from oodray.cluster.pool import Pool, choose_pool, describe, local_cpus
-from oodray.cluster.session import Session
+from oodray.cluster.session import Session, cluster_address
 from oodray.cluster.shared_storage import check_shared_storage
 from oodray.config import RunConfig
 from oodray.datasets.manifest import LARGEST_UNIT, ListedImage
@@ -23,6 +24,7 @@ from oodray.job.attempts import ATTEMPTS, Guard, RemoteAttemptLog
 from oodray.job.decoder import Decoder
 from oodray.job.finisher import Finisher
 from oodray.job.gathering import Gathering
+from oodray.job.passes import FirstPass, SecondPass, worker_of
 from oodray.job.pipeline import Job, Result, Stages, stages_of
 from oodray.job.plan import LoadNetwork
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
@@ -40,10 +42,13 @@ from oodray.job.units import (
 from oodray.job.worker import Worker
 from oodray.method.settings import MethodSettings
 from oodray.models.segmenter import Segmenter
+from oodray.scores.fitted.folder import Fit
 
 if TYPE_CHECKING:
     import ray.data
     from ray.exceptions import RayError
+
+    from oodray.scores.fitted.bank import Bank
 
 NO_PROGRESS_SECONDS = 1800
 """Seconds without a finished unit after which a run ends, beside the time that its images may hang."""
@@ -87,7 +92,7 @@ class RayExecutor:
             return work()
         # Linux ends the processes of a Ray with the thread that started them, so this one starts it.
         with ThreadPoolExecutor(1, "beside Ray's start") as thread:
-            result = thread.submit(work)
+            result = thread.submit(copy_context().run, work)
             self._session.begin()
             return result.result()
 
@@ -104,8 +109,9 @@ class RayExecutor:
         pool = _scheduled(job, on_start)
         try:
             stages = stages_of(job, RemoteAttemptLog.start(), job.plan.config.image_timeout)
+            bank = shared_bank(stages.settings, job.gathering)
             for images in job.tables(UNITS_OF_A_GRAPH):
-                graph = _graph(images, stages, job.plan.config, pool)
+                graph = _graph(images, stages, job.plan.config, pool, bank)
                 for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
                     yield from unpack_done(cast("pa.Table", batch))
         except RayError as error:
@@ -130,13 +136,14 @@ class DecodeTask:
 class WorkerActor:
     """The second stage as an actor of Ray's, which loads the network when it starts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - Ray hands over positional arguments
         self,
         load: Callable[[], Segmenter],
         threads: int,
         settings: MethodSettings,
         guard: Guard,
-        gathering: Gathering | None = None,
+        gathering: Gathering | FirstPass | SecondPass | None = None,
+        bank: ray.ObjectRef[Bank] | None = None,
     ) -> None:
         set_up_process()
         import torch
@@ -147,7 +154,7 @@ class WorkerActor:
         self.worker: Worker | None = None
         self.failure: Exception | None = None
         try:
-            self.worker = Worker(load(), settings, guard, gathering)
+            self.worker = worker_of(load(), with_bank(settings, bank), guard, gathering)
         except Exception as error:
             # Ray makes a text with a traceback of an error here, and hands over one of a call as it is.
             self.failure = error
@@ -174,8 +181,8 @@ class WholeActor:
     What its process loses, where an image ends it, is computed again: units that were written already are the same.
     """
 
-    def __init__(self, stages: Stages) -> None:
-        worker = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering)
+    def __init__(self, stages: Stages, bank: ray.ObjectRef[Bank] | None = None) -> None:
+        worker = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering, bank)
         self._decoder, self._worker, self._finisher = stages.decoder, WorkerActor(*worker), stages.finisher
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -195,6 +202,23 @@ class FinishTask:
     def __call__(self, table: pa.Table) -> pa.Table:
         """A unit of `SegmentedImage` to what the driver hears of it."""
         return pack_done(self.finisher(unpack(table, SegmentedImage)))
+
+
+def shared_bank(settings: MethodSettings, gathering: Gathering | FirstPass | SecondPass | None) -> Any:
+    """The bank of a fit in Ray's object store, which every node holds once for all its workers; None without a fit."""
+    import ray
+
+    needed = settings.fit is not None and not isinstance(gathering, FirstPass)
+    return ray.put(Fit(settings.fit.path).bank) if needed and settings.fit is not None else None
+
+
+def with_bank(settings: MethodSettings, bank: Any) -> MethodSettings:
+    """Settings whose fit has its bank, from the object store of this node: it is not copied."""
+    import ray
+
+    if bank is None or settings.fit is None:
+        return settings
+    return replace(settings, fit=replace(settings.fit, bank=ray.get(bank)))
 
 
 def actors(pool: Pool) -> ray.data.ActorPoolStrategy:
@@ -221,11 +245,14 @@ def _scheduled(job: Job, on_start: Callable[[str], None]) -> Pool:
     pool = choose_pool(plan.config, plan.device, units, machines)
     check_shared_storage(plan.places(), job.folder.path, job.folder.run, machines)
     batch_size, weights_bytes = plan.config.batch_size, plan.weights_bytes()
-    on_start(describe(pool, units, machines, batch_size=batch_size, weights_bytes=weights_bytes))
+    of_its_own = len(machines) == 1 and cluster_address(plan.config.ray_address) is None
+    on_start(describe(pool, units, machines, batch_size=batch_size, weights_bytes=weights_bytes, of_its_own=of_its_own))
     return pool
 
 
-def _graph(images: pa.Table, stages: Stages, config: RunConfig, pool: Pool) -> ray.data.Dataset:
+def _graph(
+    images: pa.Table, stages: Stages, config: RunConfig, pool: Pool, bank: ray.ObjectRef[Bank] | None
+) -> ray.data.Dataset:
     import ray.data
 
     _configure(ray.data.DataContext.get_current(), config)
@@ -240,13 +267,13 @@ def _graph(images: pa.Table, stages: Stages, config: RunConfig, pool: Pool) -> r
     if pool.whole:
         return source.map_batches(
             WholeActor,
-            fn_constructor_args=(stages,),
+            fn_constructor_args=(stages, bank),
             compute=actors(pool),
             batch_size=None,
             batch_format="pyarrow",
             **resources,
         )
-    of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering)
+    of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering, bank)
     graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
         .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **one_each, **resources)

@@ -91,6 +91,20 @@ def read_checkpoint(path: Path) -> Chosen:
     return chosen(content, path)
 
 
+def read_class_names(path: Path) -> object:
+    """What a checkpoint says its classes are called, as mmengine writes it, or mmsegmentation 0.x did; else None.
+
+    Raises:
+        ModelError: see `read_state_dict`.
+    """
+    content = _read(path)
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if not isinstance(meta, dict):
+        return None
+    of_dataset = meta.get("dataset_meta")
+    return of_dataset.get("classes") if isinstance(of_dataset, dict) else meta.get("CLASSES")
+
+
 def is_mapped(path: Path) -> bool:
     """Whether `read_state_dict` gives views of this file: torch's format before 1.6 is read into memory as a whole."""
     return zipfile.is_zipfile(path) or _is_safetensors(path)

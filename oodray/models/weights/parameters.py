@@ -13,8 +13,8 @@ from oodray.errors import ModelError
 from oodray.models.weights.checkpoints import is_mapped, read_state_dict
 from oodray.models.weights.state_dicts import StateDict, name_some
 
-# Training only, and not part of the networks built here.
-UNUSED_PREFIX = "auxiliary_head."
+# Training only, and not part of the networks built here: of mmsegmentation, of torchvision.
+UNUSED_PREFIXES = ("auxiliary_head.", "aux_classifier.")
 # Weights of a loss, and the mean and deviation that a config has, too.
 NOT_OF_A_NETWORK = re.compile(r"^data_preprocessor\.|(^|\.)loss_\w+\.")
 # Official files may lack layer scales, which then are 1, or hold a counter that overflowed in float16.
@@ -127,7 +127,7 @@ def _copy(network: nn.Module, state: StateDict, keys: Iterable[str]) -> None:
 
 
 def _is_not_used(key: str) -> bool:
-    return key.startswith(UNUSED_PREFIX) or NOT_OF_A_NETWORK.search(key) is not None
+    return key.startswith(UNUSED_PREFIXES) or NOT_OF_A_NETWORK.search(key) is not None
 
 
 def _is_counter(key: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oodray.models.internimage.segmenter import empty_network, match_outputs
 from oodray.models.weights.checkpoints import read_state_dict
-from oodray.models.weights.parameters import UNUSED_PREFIX, check_fit
+from oodray.models.weights.parameters import UNUSED_PREFIXES, check_fit
 from oodray.models.weights.state_dicts import StateDict
 from oodray.models.weights.wrong_files import file_sha256
 from oodray.models.weights.zoo import ZooModel
@@ -70,7 +70,7 @@ def verify(path: Path, model: ZooModel) -> Verdict:
     network = empty_network(model.architecture)
     match_outputs(network, state, model.classes)
     check_fit(network, state, source=path)
-    used = {key: value for key, value in state.items() if not key.startswith(UNUSED_PREFIX)}
+    used = {key: value for key, value in state.items() if not key.startswith(UNUSED_PREFIXES)}
     return Verdict(
         path=path,
         model=model,

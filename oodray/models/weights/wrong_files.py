@@ -31,8 +31,10 @@ def describe_wrong_file(path: Path) -> str | None:
         return "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it lies, or download it"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_MARKUP):
         return "it is a web page saved under this name: download the file itself, not the page that shows it"
-    if head.startswith(_ZIP) and not _is_zip(path):
-        return f"it is truncated: it begins as a checkpoint and ends after {size:,} bytes without its index"
+    if head.startswith(_ZIP) and _zip_names(path) is None:
+        return (
+            f"it is truncated or damaged: it begins as a checkpoint and ends after {size:,} bytes without a sound index"
+        )
     missing = _safetensors_bytes(head) - size
     if is_safetensors(head) and missing > 0:
         return f"it is truncated: at least {missing:,} of its bytes are missing"
@@ -55,10 +57,9 @@ def _archive(path: Path, head: bytes) -> str | None:
         return f"it is compressed by gzip: `gunzip {path.name}` gives the file itself"
     if head[257:262] == b"ustar":
         return f"it is a tar archive: `tar -xf {path.name}` gives the files in it"
-    if not head.startswith(_ZIP):
+    names = (_zip_names(path) or []) if head.startswith(_ZIP) else []
+    if not names:
         return None
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
         return "it is a network compiled by TorchScript, which is code: a factory may load it, see docs/models.md"
     if not any(name.endswith("data.pkl") for name in names):
@@ -66,11 +67,15 @@ def _archive(path: Path, head: bytes) -> str | None:
     return None
 
 
-def _is_zip(path: Path) -> bool:
+def _zip_names(path: Path) -> list[str] | None:
+    """The names in the index of a zip archive; None where there is no sound index."""
     try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # it has an index that cannot be one
-        return False
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except OSError:
+        raise
+    except Exception:  # hostile bytes: BadZipFile, UnicodeDecodeError, struct.error, ValueError, NotImplementedError
+        return None
 
 
 def is_safetensors(head: bytes) -> bool:

@@ -41,7 +41,7 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
         return [*words, "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():
-        value = config.get(name)
+        value = "auto" if name == "tau" and config.get("tau_auto") else config.get(name)
         if value is None or value == setting.default or not setting.about.commands or _is_default(name, value):
             continue
         if isinstance(value, bool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,14 +14,12 @@ from oodray.analysis.images import ImageFacts
 from oodray.cluster.shares import usable_cores
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule
-from oodray.report.page.pictures import Maps, data_uri, id_map, photo, score_picture, thumbnail
+from oodray.report.maps import Maps, MapSource
+from oodray.report.page.pictures import data_uri, id_map, photo, score_picture, thumbnail
 from oodray.report.page.regions import Region, wrong_regions
 from oodray.report.palette import places_for_numbers
 from oodray.results.folder import ResultsFolder
 from oodray.results.stored_image import StoredImage, stored_image
-
-MapSource = Callable[[StoredImage], Maps]
-"""Where the maps of an image come from that a run does not store."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +126,7 @@ def _further(maps: Maps) -> dict[str, Any]:
             "known": [
                 {
                     "id": int(number),
-                    "name": maps.class_names[number] if number < len(maps.class_names) else "no name known",
+                    "name": maps.class_name(number),
                     "share": int(count) / maps.classes.size,
                     "at": places.get(number),
                 }

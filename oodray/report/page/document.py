@@ -21,8 +21,9 @@ from oodray.datasets.manifest import read_manifest
 from oodray.errors import DatasetError
 from oodray.metrics.conventions import DEFAULT
 from oodray.report.advice import misfit, next_commands
+from oodray.report.maps import MapSource
 from oodray.report.page.account import command_of, machine_rows, shell_lines, stage_rows
-from oodray.report.page.cards import Card, MapSource, card_numbers, described, make_cards
+from oodray.report.page.cards import Card, card_numbers, described, make_cards
 from oodray.report.page.charts import legend_line
 from oodray.report.page.numbers import Numbers, numbers_of
 from oodray.report.page.pictures import data_uri

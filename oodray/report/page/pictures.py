@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,21 +24,6 @@ PHOTO_BYTES, THUMBNAIL_BYTES = 120_000, 24_000
 
 _QUALITIES = (80, 65, 50, 35, 20)
 _LEVELS = 255
-
-
-@dataclass(frozen=True, eq=False)
-class Maps:
-    """Maps of an image that not every run stores; H and W are its size.
-
-    Attributes:
-        scores: by score, `(H, W)`, higher is more out of distribution.
-        classes: `(H, W)`, the likeliest class of each pixel.
-        class_names: by class.
-    """
-
-    scores: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    classes: NDArray[Any] | None = None
-    class_names: tuple[str, ...] = ()
 
 
 def shown_size(height: int, width: int, side: int) -> tuple[int, int]:

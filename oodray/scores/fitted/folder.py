@@ -1,7 +1,7 @@
 """FIT/: what a fit leaves behind, as JSON and safetensors, which run no code when they are read.
 
 FIT/fit.json                 network, dataset and settings that it is of; scores that were refused, remarks
-FIT/statistics.safetensors   the sums
+FIT/statistics.safetensors   the sums, and what is counted of queries
 FIT/bank.safetensors         the bank
 FIT/scores.safetensors       the parameters of each score, NAME/FIELD
 FIT/parts/                   while images are left to do: what each unit gave
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from oodray.errors import ConfigError, ResultsError
 from oodray.metrics.scales import Scale, scale_named
 from oodray.scores.fitted.bank import Bank
-from oodray.scores.fitted.settings import FitSettings
+from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.maskomaly import QueryUse
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place, storage_path
 
@@ -76,9 +77,11 @@ class FitFolder:
         self,
         identity: Mapping[str, Any],
         settings: FitSettings,
-        sums: Sums,
+        sums: Sums | None,
         bank: Bank,
         parameters: Mapping[str, Any],
+        *,
+        queries: QueryUse | None = None,
         **about: Any,
     ) -> None:
         """Write a fit; fit.json comes last, and with it the fit is whole.
@@ -86,9 +89,10 @@ class FitFolder:
         Args:
             identity: the network, the dataset and the settings that decide a number.
             settings: of the fit.
-            sums: over all images.
+            sums: over all images; None where there are none.
             bank: of all images.
             parameters: of each score, dataclasses by name.
+            queries: what all images make of the queries of a mask classifier.
             about: what else fit.json says.
 
         Raises:
@@ -104,7 +108,10 @@ class FitFolder:
                     arrays[f"{name}/{field.name}"] = value
                 else:
                     scalars[name][field.name] = value
-        write_arrays(self.statistics, sums.to_arrays())
+        of_queries = {} if queries is None else queries.to_arrays()
+        if sums is not None:
+            named = {f"queries/{name}": of_queries[name] for name in of_queries}
+            write_arrays(self.statistics, sums.to_arrays() | named)
         write_arrays(self.bank, bank.to_arrays())
         write_arrays(self.scores, arrays)
         content = {
@@ -121,25 +128,61 @@ class FitFolder:
             temporary.write_text(text + "\n", encoding="utf-8")
 
 
+class OwnReference:
+    """What a run's own images will give, before they have: for names of scores alone."""
+
+    names = ("novelty",)
+
+    def require(self, name: str) -> None:
+        """Refuse a score that the images of a run do not give.
+
+        Raises:
+            ConfigError: naming it.
+        """
+        if name not in OF_SELF:
+            raise ConfigError(
+                f"--fit self gives {' and '.join(OF_SELF)}; {name} needs statistics of in-distribution images: "
+                "`oodray fit` makes them, then pass --fit FIT"
+            )
+
+
 class Fit:
     """A fit, read as far as it is asked for.
 
     Args:
         path: of its folder.
 
+        bank: its bank, where it has been read already.
+
     Raises:
         ResultsError: there is no fit.
     """
 
-    def __init__(self, path: str | Place) -> None:
+    def __init__(self, path: str | Place, bank: Bank | None = None) -> None:
         self.folder = FitFolder(path)
         self.content = self.folder.read()
         self.settings = FitSettings(**self.content["settings"])
+        if bank is not None:
+            self.bank = bank
 
     @property
     def tau(self) -> float:
-        """The threshold below which a pixel is unsure, a low quantile of in-distribution confidences."""
+        """The threshold below which a pixel is unsure, a low quantile of in-distribution confidences.
+
+        Raises:
+            ConfigError: it is the reference of a run, which has none.
+        """
+        if "calibration" not in self.content:
+            raise ConfigError(
+                f"{self.folder.path} is the reference of a run, which has no tau: pass --tau X, or a fit of "
+                "in-distribution images"
+            )
         return float(self.content["calibration"]["tau"])
+
+    @property
+    def of_run(self) -> bool:
+        """Whether it is the reference that a run made of its own images: no image is compared with itself."""
+        return "reference" in self.content
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,7 +196,8 @@ class Fit:
             ResultsError: a file is not there.
         """
         digest = hashlib.sha256()
-        for path in (self.folder.fit, self.folder.statistics, self.folder.bank, self.folder.scores):
+        statistics = () if self.of_run else (self.folder.statistics,)
+        for path in (self.folder.fit, *statistics, self.folder.bank, self.folder.scores):
             try:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
             except OSError as error:
@@ -163,7 +207,13 @@ class Fit:
     @cached_property
     def sums(self) -> Sums:
         """The sums over all images."""
-        return Sums.from_arrays(read_arrays(self.folder.statistics))
+        return Sums.from_arrays(self._statistics)
+
+    @property
+    def queries(self) -> QueryUse | None:
+        """What the images make of the queries of a mask classifier; None for other networks."""
+        arrays = {name.partition("/")[2]: values for name, values in self._statistics.items() if "/" in name}
+        return QueryUse.from_arrays(arrays) if arrays else None
 
     @cached_property
     def bank(self) -> Bank:
@@ -228,7 +278,7 @@ class Fit:
             raise ConfigError(f"the fit {self.folder.path} has no {name}: {reason}")
         raise ConfigError(
             f"the fit {self.folder.path} has no {name}, it holds {', '.join(self.names)}: "
-            f"run `oodray fit` with --scores {name} and another --out"
+            f"the same `oodray fit` with --scores {name} adds it, without another pass over the images"
         )
 
     def require_network(self, network: Mapping[str, Any]) -> None:
@@ -242,15 +292,19 @@ class Fit:
         """
         ours = self.content["identity"]
         differences = [
-            f"{_NETWORK[name]} was {ours.get(name)!r}, is {value!r}"
+            f"{_NETWORK[name]} was {ours.get(name, _ONE_PASS.get(name))!r}, is {value!r}"
             for name, value in network.items()
-            if name in _NETWORK and ours.get(name) != value
+            if name in _NETWORK and ours.get(name, _ONE_PASS.get(name)) != value
         ]
         if differences:
             raise ConfigError(
                 f"the fit {self.folder.path} is of another network: {'; '.join(differences)}. Pass the network that it "
                 "was made with, or make one for this network with `oodray fit --model M --out ANOTHER`"
             )
+
+    @cached_property
+    def _statistics(self) -> Arrays:
+        return read_arrays(self.folder.statistics)
 
     @cached_property
     def _arrays(self) -> Arrays:
@@ -263,7 +317,14 @@ _NETWORK = {
     "code_sha256": "the sha256 of the file that makes it",
     "features_sha256": "the sha256 of the network of the features",
     "feature_stage": "the feature stage",
+    "members_sha256": "the sha256 of the further networks",
+    "flip": "--flip",
+    "scales": "--scales",
+    "mc_dropout": "--mc-dropout",
 }
+
+_ONE_PASS: dict[str, Any] = {"members_sha256": [], "flip": False, "scales": [], "mc_dropout": 0}
+"""What a network is asked by itself, once for an image."""
 
 
 def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,7 +333,7 @@ def network_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     A network without a file has its name alone.
     """
     named = identity["model_sha256"] is None and identity["code_sha256"] is None
-    return {name: identity[name] for name in _NETWORK if named or name != "model"}
+    return {name: (_ONE_PASS | dict(identity))[name] for name in _NETWORK if named or name != "model"}
 
 
 def write_arrays(target: Place, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from oodray.metrics.scales import Positive, Real, Scale
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.maskomaly import SCALE as MASKOMALY_SCALE
 
 MEASURED = 2000
 """Vectors of the bank, the first ones, on which a score is tried that has no unit of its own."""
@@ -33,12 +34,25 @@ def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
     if name.startswith("mahalanobis"):
         return Positive(float(len(sums.feature_products)))  # the mean of squared distances to the own class
     if name == "knn":
-        return Positive(_rounded(math.sqrt(max(float(np.trace(sums.covariance())), 1e-30))))
+        return _of_spread(float(np.trace(sums.covariance())))
     if name == "gmm":
         return _measured_mixture(bank, parameters)
-    if name in ("sml", "sml-smoothed", "neco", "cdnp"):
+    if name == "maskomaly":
+        return MASKOMALY_SCALE
+    if name in ("sml", "sml-smoothed", "neco", "cdnp", "novelty"):
         return Real(0.0, 1.0)
     return Real(0.0, _rounded(max(sums.m.deviation, 1e-6)))
+
+
+def scales_of_self(bank: Bank) -> dict[str, Scale]:
+    """The scales of the scores that a bank of the run's own images gives."""
+    spread = float(bank.features.var(0, dtype=np.float64).sum())
+    return {"knn": _of_spread(spread), "novelty": Real(0.0, 1.0)}
+
+
+def _of_spread(variance: float) -> Scale:
+    """That of distances between features, from the sum of their variances."""
+    return Positive(_rounded(math.sqrt(max(variance, 1e-30))))
 
 
 def _measured_mixture(bank: Bank, parameters: Any) -> Scale:

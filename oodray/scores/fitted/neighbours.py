@@ -11,7 +11,10 @@ Galesso et al., Far Away in the Deep Space: Dense Nearest-Neighbor-Based Out-of-
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -116,25 +119,28 @@ class Neighbours:
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
         rows = parameters.rows if len(parameters.rows) else slice(None)
-        vectors = torch.from_numpy(bank.features[rows]).to(device)
+        with warnings.catch_warnings():
+            # Vectors may lie in memory that several processes share; nothing writes to them.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            vectors = torch.from_numpy(bank.features[rows]).to(device)
+            images = torch.from_numpy(bank.images[rows]).to(device)
         basis = parameters.direction_basis if metric == "cosine" else parameters.basis
         onto = torch.from_numpy(basis).to(device, torch.float32) if len(basis) else None
-        images = torch.from_numpy(bank.images[rows]).to(device)
         return cls(Index.of(_prepared(vectors, metric, onto)), images, bank.image_ids, metric, onto)
 
-    def distance(self, rows: Tensor, *, without: str | None = None, k: int = K) -> Tensor:
+    def distance(self, rows: Tensor, *, excluded: Tensor | None = None, k: int = K) -> Tensor:
         """Mean distance of features `(Q, D)` to their k nearest vectors, `(Q,)` float32.
 
         Args:
             rows: features, on the device of the index.
-            without: image whose own vectors are left out.
+            excluded: vectors that are left out, `(N,)` bool, see `of_images`.
             k: how many vectors; where fewer are left, all of them.
 
         Raises:
             ValueError: no vector is left.
         """
         queries = _prepared(rows, self.metric, self.projection)
-        distances, _ = nearest(queries, self.index, k, excluded=self._of(without))
+        distances, _ = nearest(queries, self.index, k, excluded=excluded)
         return self._as_metric(distances).mean(1)
 
     def greatest(self, k: int = K) -> float:
@@ -158,10 +164,15 @@ class Neighbours:
         # Of vectors of length 1, |a - b|^2 = 2 (1 - cos).
         return distances.square() / 2 if self.metric == "cosine" else distances
 
-    def _of(self, image_id: str | None) -> Tensor | None:
-        if image_id is None or image_id not in self.image_ids:
-            return None
-        return self.images == self.image_ids.index(image_id)
+    def of_images(self, image_ids: Collection[str]) -> Tensor:
+        """Which vectors are of one of some images, `(N,)` bool."""
+        chosen = torch.zeros(len(self.image_ids), dtype=torch.bool, device=self.images.device)
+        chosen[[self._places[name] for name in image_ids if name in self._places]] = True
+        return chosen[self.images.long()]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.image_ids)}
 
 
 @dataclass(frozen=True)
@@ -193,9 +204,9 @@ def fit_cdnp(sums: Sums, neighbours: Neighbours) -> CdnpParameters:
     return CdnpParameters(sums.lse.least, sums.lse.greatest, d_max)
 
 
-def knn(features: Tensor, neighbours: Neighbours, *, without: str | None = None) -> Tensor:
+def knn(features: Tensor, neighbours: Neighbours, *, excluded: Tensor | None = None) -> Tensor:
     """The score `knn` on the grid, `(h, w)` float32, of features `(D, h, w)`; see `Neighbours.distance`."""
-    return neighbours.distance(rows_of(features), without=without).view(features.shape[1:])
+    return neighbours.distance(rows_of(features), excluded=excluded).view(features.shape[1:])
 
 
 def cdnp(distance: Tensor, lse: Tensor, parameters: CdnpParameters) -> Tensor:

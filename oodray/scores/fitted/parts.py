@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from oodray.errors import ResultsError
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.folder import Arrays, read_arrays, write_arrays
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.maskomaly import QueryUse
 from oodray.storage.atomic import remove_leftovers, replacing
 from oodray.storage.place import Place, remove_folder
 
@@ -32,17 +34,27 @@ UNITS_PER_FILE = 16
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """Sums and bank of some images; both None where no image could be processed."""
+    """What some images gave. All is None where no image could be processed.
+
+    Attributes:
+        sums: over them.
+        bank: of them.
+        queries: what they make of the queries of a mask classifier; None for other networks.
+    """
 
     sums: Sums | None = None
     bank: Bank | None = None
+    queries: QueryUse | None = None
 
     @classmethod
     def total(cls, parts: Sequence[Gathered]) -> Gathered:
         """All parts, added in their order."""
         banks = [part.bank for part in parts if part.bank is not None]
+        queries = [part.queries for part in parts if part.queries is not None]
         return cls(
-            Sums.total(part.sums for part in parts if part.sums is not None), Bank.merged(banks) if banks else None
+            Sums.total(part.sums for part in parts if part.sums is not None),
+            Bank.merged(banks) if banks else None,
+            reduce(QueryUse.__add__, queries) if queries else None,
         )
 
     def write(self, target: Place, **about: Any) -> None:
@@ -57,6 +69,8 @@ class Gathered:
         if self.bank is not None:
             arrays |= {f"bank/{name}": values for name, values in self.bank.to_arrays().items()}
             about |= {"size": self.bank.size, "image_ids": self.bank.image_ids}
+        if self.queries is not None:
+            arrays |= {f"queries/{name}": values for name, values in self.queries.to_arrays().items()}
         # Beside the arrays, so that one file is all of it.
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         write_arrays(target, arrays)
@@ -71,10 +85,11 @@ class Gathered:
         arrays = read_arrays(path)
         try:
             about = json.loads(arrays["about"].tobytes())
-            sums, bank = _of("sums", arrays), _of("bank", arrays)
+            sums, bank, queries = (_of(kind, arrays) for kind in ("sums", "bank", "queries"))
             return cls(
                 Sums.from_arrays(sums) if sums else None,
                 Bank.from_arrays(bank, size=about["size"], image_ids=about["image_ids"]) if bank else None,
+                QueryUse.from_arrays(queries) if queries else None,
             ), about
         except (KeyError, ValueError) as error:
             raise ResultsError(f"{path} is damaged ({error}): fit again with --overwrite") from error

@@ -5,11 +5,13 @@ Heavy modules are imported where they compute: the names and lines of help of sc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from oodray.errors import ConfigError
+from oodray.errors import ConfigError, ImageError
 from oodray.metrics.scales import Real, Scale
+from oodray.scores.maskomaly import Maskomaly
 from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from oodray.scores.fitted.folder import Fit
     from oodray.scores.fitted.neighbours import Neighbours
+    from oodray.scores.fitted.novelty import LeftOut
     from oodray.scores.strips import Strip
 
 _OF_LOGITS = frozenset({"logits", "fit"})
@@ -104,14 +107,14 @@ class Knn(FeatureScore):
         self.search, self.scale = search, scale
 
     @classmethod
-    def of_fit(cls, fit: Fit, *, metric: str, without_own: bool) -> Self:
+    def of_fit(cls, fit: Fit, *, metric: str, left_out: LeftOut) -> Self:
         """The score with the bank of a fit.
 
         Raises:
             ConfigError: the fit does not hold it; the message says why.
         """
         fit.require(cls.name)
-        return cls(Search(fit, metric, without_own=without_own), fit.scale(cls.name, metric))
+        return cls(Search(fit, metric, left_out=left_out), fit.scale(cls.name, metric))
 
     def planes(self, image: ImageFeatures) -> Tensor:
         """See `FeatureScore`."""
@@ -146,6 +149,36 @@ class Cdnp(FeatureScore):
         from oodray.scores.fitted.neighbours import cdnp
 
         return cdnp(planes[0], strip.lse, self.parameters)
+
+
+class Novelty(FeatureScore):
+    """z(-m) + z(d), d being `knn`."""
+
+    name = "novelty"
+    help = "how unsure the network is, plus the distance to the nearest features of other images"
+    needs: ClassVar[frozenset[str]] = _OF_BOTH
+
+    def __init__(self, search: Search, parameters: Any, scale: Scale) -> None:
+        self.search, self.parameters, self.scale = search, parameters, scale
+
+    @classmethod
+    def of_fit(cls, fit: Fit, search: Search) -> Self:
+        """The score with the bank of a fit; its metric is always Euclidean.
+
+        Raises:
+            ConfigError: the fit does not hold it; the message says why.
+        """
+        return cls(search, fit.parameters(cls.name), fit.scale(cls.name))
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        return self.search.distance(image)[None]
+
+    def combine(self, planes: Tensor, strip: Strip) -> Tensor:
+        """See `FeatureScore`."""
+        from oodray.scores.fitted.novelty import novelty
+
+        return novelty(planes[0], strip.confidence, self.parameters)
 
 
 class Vim(OfFit, FeatureScore):
@@ -253,23 +286,40 @@ class Search:
     Args:
         fit: that holds the bank.
         metric: of `oodray.scores.fitted.neighbours.METRICS`.
-        without_own: leave out the vectors of the image itself.
+        left_out: of an image, by its id, the images whose vectors are left out.
     """
 
-    def __init__(self, fit: Fit, metric: str = "euclidean", *, without_own: bool = False) -> None:
-        self.fit, self.metric, self.without_own = fit, metric, without_own
+    def __init__(self, fit: Fit, metric: str = "euclidean", *, left_out: LeftOut) -> None:
+        self.fit, self.metric, self.left_out = fit, metric, left_out
         self._last: tuple[Tensor, Tensor] | None = None
         self._device: str | None = None
 
     def distance(self, image: ImageFeatures) -> Tensor:
-        """Mean distance to the nearest vectors, `(h, w)` float32."""
-        from oodray.scores.fitted.neighbours import knn
+        """Mean distance to the nearest vectors, `(h, w)` float32.
 
+        Raises:
+            ImageError: fewer than three vectors are left for an image of the run that the bank is of.
+        """
         if self._last is None or self._last[0] is not image.features:
             self._device = self._device or str(image.features.device)
-            without = image.image_id if self.without_own else None
-            self._last = image.features, knn(image.features, self._neighbours, without=without)
+            self._last = image.features, self._measured(image)
         return self._last[1]
+
+    def _measured(self, image: ImageFeatures) -> Tensor:
+        from oodray.scores.fitted.neighbours import K, knn
+
+        features, neighbours = image.features, self._neighbours
+        lost = neighbours.of_images(self.left_out(image.image_id))
+        left = len(neighbours.images) - int(lost.sum())
+        if not self.fit.of_run:
+            return knn(features, neighbours, excluded=lost)
+        if left < K:
+            raise ImageError(
+                f"the run's own reference has {left} feature vectors of other images, and it takes {K}: give the run "
+                "more images, a larger --reference-images, or a smaller --reference-gap"
+            )
+        # As they are kept between the two passes of such a run.
+        return knn(features.half().float(), neighbours, excluded=lost)
 
     @cached_property
     def _neighbours(self) -> Neighbours:
@@ -284,40 +334,76 @@ FITTED: tuple[type[PixelScore], ...] = (
     MahalanobisOfDirections,
     Knn,
     Cdnp,
+    Novelty,
     Vim,
     Neco,
     Gmm,
     React,
     Ash,
     ScaleActivations,
+    Maskomaly,
 )
-"""In the order of tables."""
+"""Scores that a fit can hold, in the order of tables."""
+
+FITTED_SCORES = tuple(score.name for score in FITTED)
 
 
-def scores_of_fit(fit: Fit, classes: list[type[PixelScore]], *, knn_metric: str, without_own: bool) -> list[PixelScore]:
+def scores_with(names: Sequence[str]) -> tuple[str, ...]:
+    """Scores in the order of `FITTED_SCORES`, with those that they are made of.
+
+    >>> scores_with(["cdnp", "sml"])
+    ('sml', 'knn', 'cdnp')
+    """
+    wanted = {*names} | ({"knn"} if {"cdnp", "novelty"} & {*names} else set())
+    return tuple(name for name in FITTED_SCORES if name in wanted)
+
+
+def scores_needing(what: str) -> tuple[str, ...]:
+    """Those that need `what` of the network, of `oodray.scores.score.NEEDS`.
+
+    >>> scores_needing("head"), scores_needing("queries")
+    (('react', 'ash', 'scale'), ('maskomaly',))
+    """
+    return tuple(score.name for score in FITTED if what in score.needs)
+
+
+def scores_of_fit(
+    fit: Fit, classes: list[type[PixelScore]], *, knn_metric: str, left_out: LeftOut | None = None
+) -> list[PixelScore]:
     """Scores that need a fit, made of one.
 
     Args:
         fit: that holds them.
         classes: of the scores.
         knn_metric: the metric of `knn`; that of `cdnp` is always Euclidean.
-        without_own: leave out the bank's vectors of the image that is scored.
+        left_out: of an image, by its id, the images whose vectors in the bank are left out. None leaves out those of
+            the image itself where the bank is of the images of the run, and none where it is not.
 
     Raises:
         ConfigError: the fit does not hold one of them; the message says why.
     """
-    euclidean = Search(fit, without_own=without_own)
+    if left_out is None:
+        left_out = _itself if fit.of_run else _nobody
+    euclidean = Search(fit, left_out=left_out)
     made: list[PixelScore] = []
     for score in classes:
-        if score is Cdnp:
-            made.append(Cdnp.of_fit(fit, euclidean))
+        if score is Cdnp or score is Novelty:
+            made.append(score.of_fit(fit, euclidean))
         elif score is Knn:
-            knn = Knn.of_fit(fit, metric=knn_metric, without_own=without_own)
+            knn = Knn.of_fit(fit, metric=knn_metric, left_out=left_out)
             if knn_metric == euclidean.metric:
                 knn.search = euclidean
             made.append(knn)
-        elif issubclass(score, OfFit):
+        elif issubclass(score, OfFit | Maskomaly):
             made.append(score.of_fit(fit))
         else:
             raise ConfigError(f"the score {score.name} cannot be made of a fit")
     return made
+
+
+def _itself(image_id: str) -> tuple[str, ...]:
+    return (image_id,)
+
+
+def _nobody(image_id: str) -> tuple[str, ...]:  # noqa: ARG001
+    return ()

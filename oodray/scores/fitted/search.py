@@ -1,5 +1,7 @@
 """The nearest of many vectors, exactly: block by block, one matrix product and a running best few.
 
+On a CPU `oodray.scores.fitted.scan` does that, elsewhere torch.
+
 Distances are compared as |b - c|^2 - 2 (q - c) . b, with c the mean of all vectors: for one query this is the squared
 distance but for a constant, and rounds less than without c. The few that are found are measured again by differences.
 So only vectors whose distances agree within the rounding of float32 products can take each other's place.
@@ -13,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CPU_BLOCKS = (4096, 1024)
-"""Vectors and queries of a product: its 16 MiB stay in a CPU's last cache."""
+from oodray.scores.fitted.scan import scanned
 
-GPU_BLOCKS = (16384, 8192)
+BLOCKS = (16384, 8192)
+"""Vectors and queries of a product of torch."""
 
 GROUP = 32
 """Rows of which the least is found first. The k nearest lie in the k groups with the least ones, so that no more than
@@ -46,7 +48,7 @@ class Index:
         """
         if vectors.ndim != 2 or not vectors.numel() or vectors.dtype != torch.float32:
             raise ValueError(f"vectors must be float32 (N, D), not {vectors.dtype} {tuple(vectors.shape)}")
-        blocks = torch.split(vectors, _blocks(vectors)[0])
+        blocks = torch.split(vectors, 4096)
         centre = (torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(vectors)).float()
         norms = torch.cat([(block - centre).square().sum(1) for block in blocks])
         return cls(vectors, centre, norms)
@@ -76,17 +78,28 @@ def nearest(queries: Tensor, index: Index, k: int, *, excluded: Tensor | None = 
     if not left:
         raise ValueError("no vector is left to be near to")
     norms = index.norms if excluded is None else index.norms.masked_fill(excluded, math.inf)
-    rows, columns = _blocks(queries)
-    found = [_nearest_of(block, index, norms, min(k, left), rows) for block in torch.split(queries, columns)]
-    return torch.cat([distances for distances, _ in found]), torch.cat([places for _, places in found])
+    places = _places(queries, index, norms, min(k, left))
+    distances, order = _measured(queries, index.vectors, places).sort(dim=1, stable=True)
+    return distances, places.gather(1, order)
 
 
-def _blocks(like: Tensor) -> tuple[int, int]:
-    return CPU_BLOCKS if like.device.type == "cpu" else GPU_BLOCKS
+def _places(queries: Tensor, index: Index, norms: Tensor, k: int) -> Tensor:
+    """Rows of the k nearest vectors, `(Q, k)`, ascending but for rounding."""
+    if queries.device.type == "cpu":
+        given = (map_.detach().numpy() for map_ in (queries, index.centre, index.vectors, norms))
+        return torch.from_numpy(scanned(*given, k, torch.get_num_threads()))
+    return tabled(queries, index, norms, k)
 
 
-def _nearest_of(queries: Tensor, index: Index, norms: Tensor, k: int, rows: int) -> tuple[Tensor, Tensor]:
-    """See `nearest`; of as many queries as fit a product with `rows` vectors."""
+def tabled(queries: Tensor, index: Index, norms: Tensor, k: int) -> Tensor:
+    """See `nearest`; by torch alone, on any device."""
+    rows, columns = BLOCKS
+    places = torch.cat([_nearest_of(block, index, norms, k, rows) for block in torch.split(queries, columns)])
+    return places.clamp_(max=len(norms) - 1)  # of a query that is NaN, rows behind the last vector are as good
+
+
+def _nearest_of(queries: Tensor, index: Index, norms: Tensor, k: int, rows: int) -> Tensor:
+    """See `tabled`; of as many queries as fit a product with `rows` vectors."""
     centred = (queries - index.centre).T
     best = queries.new_full((k, len(queries)), math.inf)
     places = torch.zeros((k, len(queries)), dtype=torch.int64, device=queries.device)
@@ -97,9 +110,7 @@ def _nearest_of(queries: Tensor, index: Index, norms: Tensor, k: int, rows: int)
         values, at = _least(table, k)
         best, chosen = torch.cat([best, values]).topk(k, dim=0, largest=False)
         places = torch.cat([places, at + first]).gather(0, chosen)
-    distances = _measured(queries, index.vectors, places.T)
-    distances, order = distances.sort(dim=1, stable=True)
-    return distances, places.T.gather(1, order)
+    return places.T
 
 
 def _compare(vectors: Tensor, norms: Tensor, centred: Tensor, table: Tensor) -> None:

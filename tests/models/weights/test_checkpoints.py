@@ -31,6 +31,12 @@ size 511514591
 """
 
 
+def _marked_utf8(index: bytes) -> bytes:
+    """The index of a zip archive whose first name is said to be in UTF-8."""
+    flags = int.from_bytes(index[8:10], "little") | 0x800
+    return index[:8] + flags.to_bytes(2, "little") + index[10:]
+
+
 def save(folder: Path, content: Any, **options: Any) -> Path:
     path = folder / "weights.pth"
     torch.save(content, path, **options)
@@ -269,6 +275,19 @@ class TestRefusedFiles:
             read_state_dict(path)
         assert str(path) in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [(b"PK\x01\x02", b"PK\x01\x03"), (b"archive/data.pkl", b"archive/data.\xff\xfel")],
+        ids=["a-magic-number", "a-name-that-is-no-utf-8"],
+    )
+    def test_a_damaged_index(self, tmp_path: Path, old: bytes, new: bytes) -> None:
+        path = save(tmp_path, {"a": torch.randn(500)})
+        data = path.read_bytes().replace(b"weights/data.pkl", b"archive/data.pkl")
+        index = data.index(b"PK\x01\x02")
+        path.write_bytes(data[:index] + _marked_utf8(data[index:]).replace(old, new, 1))
+        with pytest.raises(ModelError, match="truncated or damaged"):
+            read_state_dict(path)
+
     @pytest.mark.parametrize("kept", [20, 0.5, -1])
     def test_truncated_safetensors(self, tmp_path: Path, kept: float) -> None:
         path = tmp_path / "weights.safetensors"
@@ -341,5 +360,5 @@ def test_a_zip_that_claims_further_disks_is_refused(tmp_path: Path) -> None:
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, 0, 0, 0)
     locator = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 2)
     (tmp_path / "a.pth").write_bytes(b"PK\3\4" + bytes(60) + locator + end)
-    with pytest.raises(ModelError, match="ends after 106 bytes without its index"):
+    with pytest.raises(ModelError, match="ends after 106 bytes without a sound index"):
         read_state_dict(tmp_path / "a.pth")

@@ -15,7 +15,9 @@ from oodray.errors import ConfigError, ResultsError
 from oodray.scores.fitted.fitting import fit_scores
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
 from oodray.scores.fitted.neighbours import knn
-from oodray.scores.fitted.settings import FITTED_SCORES, NEED_HEAD, FitSettings
+from oodray.scores.fitted.scores import FITTED_SCORES, scores_needing
+from oodray.scores.fitted.settings import FitSettings
+from oodray.scores.maskomaly import Maskomaly, QueryUse
 
 IDENTITY = {
     "model": "internimage-l",
@@ -26,6 +28,8 @@ IDENTITY = {
     "dataset": "cityscapes",
     "seed": 0,
 }
+LACKING = {*scores_needing("head"), *scores_needing("queries")}
+"""Scores that the images here cannot have."""
 
 
 def written(path: Path, settings: FitSettings | None = None, names: tuple[str, ...] = FITTED_SCORES) -> FitFolder:
@@ -53,8 +57,8 @@ def test_every_number_is_read_as_it_was(tmp_path: Path) -> None:
     expected = fit_scores(FITTED_SCORES, sums, bank, settings)
     fit = Fit(folder.path)
     assert fit.settings == settings
-    assert fit.names == tuple(name for name in FITTED_SCORES if name not in NEED_HEAD)
-    assert set(expected.refused) == set(NEED_HEAD)
+    assert fit.names == tuple(name for name in FITTED_SCORES if name not in LACKING)
+    assert set(expected.refused) == LACKING
     for name, parameters in expected.parameters.items():
         again = fit.parameters(name)
         assert type(again) is type(parameters)
@@ -64,6 +68,32 @@ def test_every_number_is_read_as_it_was(tmp_path: Path) -> None:
         np.testing.assert_array_equal(fit.bank.to_arrays()[name], values)
     assert fit.bank.image_ids == bank.image_ids
     np.testing.assert_array_equal(fit.sums.feature_products, sums.feature_products)
+
+
+def test_what_is_counted_of_queries_is_read_as_it_was(tmp_path: Path) -> None:
+    sums, bank = fitted(images(), size=300)
+    use = QueryUse(np.array([3, 0, 0, 1]), np.array([9.0, 0.5, 7.0, 0.1]), 12)
+    of_scores = fit_scores(["maskomaly"], sums, bank, FitSettings(bank=300), use)
+    folder = FitFolder(tmp_path / "FIT")
+    folder.write(
+        IDENTITY,
+        FitSettings(bank=300),
+        sums,
+        bank,
+        of_scores.parameters,
+        queries=use,
+        fitted=of_scores.names,
+        refused={},
+        remarks={},
+    )
+    fit = Fit(folder.path)
+    assert fit.queries is not None
+    assert_equal(fit.queries.accepted, use.accepted)
+    assert_equal(fit.queries.response, use.response)
+    assert fit.queries.pixels == 12
+    assert Maskomaly.of_fit(fit).rejected == (1,)
+    np.testing.assert_array_equal(fit.sums.feature_products, sums.feature_products)
+    assert Fit(written(tmp_path / "without").path).queries is None
 
 
 def assert_equal(found: Any, expected: Any) -> None:
@@ -103,6 +133,25 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         fit.require_network(network_identity(IDENTITY | {"feature_stage": 3}))
 
 
+@pytest.mark.parametrize(
+    ("passes", "message"),
+    [
+        ({"flip": True}, "--flip was False, is True"),
+        ({"scales": [0.75, 1.0]}, r"--scales was \[\], is \[0.75, 1.0\]"),
+        ({"mc_dropout": 8}, "--mc-dropout was 0, is 8"),
+        ({"members_sha256": [["cd34", None]]}, "the sha256 of the further networks was"),
+    ],
+    ids=["flip", "scales", "dropout", "members"],
+)
+def test_a_network_that_is_asked_in_another_way_is_refused(
+    passes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """Its logits are logarithms of mean probabilities."""
+    fit = Fit(written(tmp_path).path)
+    with pytest.raises(ConfigError, match=message):
+        fit.require_network(network_identity(IDENTITY | passes))
+
+
 def test_a_network_without_files_has_its_name() -> None:
     nameless = IDENTITY | {"model_sha256": None}
     assert network_identity(nameless)["model"] == "internimage-l"
@@ -113,7 +162,7 @@ def test_what_a_fit_lacks_is_refused_by_name(tmp_path: Path) -> None:
     fit = Fit(written(tmp_path, names=("sml", "react")).path)
     with pytest.raises(ConfigError, match=r"has no react: .*offers no head\(features\)"):
         fit.parameters("react")
-    with pytest.raises(ConfigError, match="has no vim, it holds sml: run `oodray fit` with --scores vim"):
+    with pytest.raises(ConfigError, match="has no vim, it holds sml: the same `oodray fit` with --scores vim adds it"):
         fit.parameters("vim")
 
 

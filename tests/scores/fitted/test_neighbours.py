@@ -41,12 +41,12 @@ def test_an_image_is_scored_without_its_own_vectors() -> None:
     one = found[4]
     neighbours = searched(bank)
     with_its_own = knn(one.features, neighbours)
-    without = knn(one.features, neighbours, without=one.image_id)
+    without = knn(one.features, neighbours, excluded=neighbours.of_images([one.image_id]))
     others = bank.features[~bank.of_image(one.image_id)].astype(np.float64)
     expected = NearestNeighbors(n_neighbors=3, algorithm="brute").fit(others).kneighbors(rows(one.features))[0].mean(1)
     np.testing.assert_allclose(without.numpy().ravel(), expected, rtol=2e-5)
     assert (with_its_own < without).all()
-    torch.testing.assert_close(knn(one.features, neighbours, without="another"), with_its_own)
+    torch.testing.assert_close(knn(one.features, neighbours, excluded=neighbours.of_images(["another"])), with_its_own)
 
 
 def test_d_max_is_over_other_vectors() -> None:
@@ -128,4 +128,4 @@ def test_what_cannot_be_searched_is_refused() -> None:
     with pytest.raises(ValueError, match="one vector"):
         searched(single).greatest()
     with pytest.raises(ValueError, match="no vector is left"):
-        knn(queries(), searched(single), without=images(1)[0].image_id)
+        knn(queries(), searched(single), excluded=searched(single).of_images([images(1)[0].image_id]))

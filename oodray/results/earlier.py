@@ -1,0 +1,68 @@
+"""Rows as earlier versions of oodray wrote them, read as those of today."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from oodray.metrics.scales import Float16
+from oodray.results.rows import RESULT_SCHEMA
+
+_TALLY = pa.struct(
+    [
+        ("score", pa.string()),
+        ("keys", pa.list_(pa.uint16())),
+        ("labels", pa.list_(pa.uint8())),
+        ("counts", pa.list_(pa.int64())),
+    ]
+)
+
+_LATER = ("maps", "classes")
+"""Columns that are new since."""
+
+BEFORE_SCALES = pa.schema(
+    [
+        pa.field("tallies", pa.list_(_TALLY)) if field.name == "tallies" else field
+        for field in RESULT_SCHEMA
+        if field.name not in _LATER
+    ]
+)
+"""Up to version 0.1.0: the keys of every score were those of its float16; a run kept no maps and no classes."""
+
+KNOWN_SCHEMAS = (RESULT_SCHEMA, BEFORE_SCALES)
+"""Of the files that can be read, today's first."""
+
+
+def as_today(table: pa.Table, columns: list[str]) -> pa.Table:
+    """Some columns of rows that have one of `KNOWN_SCHEMAS`, as they would be written today.
+
+    Args:
+        table: those of the columns that its file has.
+        columns: the names, in the order that is asked for.
+    """
+    schema = pa.schema([RESULT_SCHEMA.field(name) for name in columns])
+    return pa.Table.from_arrays([_column(table, name) for name in columns], schema=schema)
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
+    target = RESULT_SCHEMA.field(name).type
+    if name not in table.column_names:
+        return pa.nulls(table.num_rows, target)
+    column = table[name]
+    if column.type.equals(target):
+        return column
+    return _with_scales(cast("pa.ListArray[Any]", column.combine_chunks()), cast("pa.ListType[Any]", target))
+
+
+def _with_scales(tallies: pa.ListArray[Any], target: pa.ListType[Any]) -> pa.ListArray[Any]:
+    """Tallies of float16, with the scale that today's name."""
+    values = cast("pa.StructArray", tallies.flatten())
+    parts = {name: values.field(name) for name in ("score", "keys", "labels", "counts")}
+    parts["scale"] = pa.array([Float16().name] * len(values), pa.string())
+    fields = list(cast("pa.StructType", target.value_type))
+    struct = pa.StructArray.from_arrays([parts[field.name].cast(field.type) for field in fields], fields=fields)
+    lengths = [length or 0 for length in tallies.value_lengths().to_pylist()]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, struct, type=target, mask=tallies.is_null())

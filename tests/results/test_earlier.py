@@ -1,0 +1,75 @@
+"""A run of two images that version 0.1.0 made, see `run-0.1.0/run.json`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import oodray
+from oodray.errors import ResultsError
+from oodray.results.earlier import BEFORE_SCALES, as_today
+from oodray.results.rows import RESULT_SCHEMA
+
+MADE = Path(__file__).with_name("run-0.1.0")
+NUMBERS = ["ap", "fpr95", "auroc", "pixels_ood", "pixels_id"]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(MADE, tmp_path / "out"))
+
+
+def test_the_file_is_of_another_schema() -> None:
+    schema = pq.read_schema(MADE / "results/part-000000.parquet")
+    assert schema.equals(BEFORE_SCALES)
+    assert not schema.equals(RESULT_SCHEMA)
+
+
+def test_it_is_evaluated_to_the_same_numbers(out: Path) -> None:
+    then = pd.read_parquet(out / "metrics.parquet").set_index("score")
+    (out / "metrics.parquet").unlink()
+    now = oodray.open_run(out).metrics.set_index("score")
+    columns = [name for name in NUMBERS if name in then]
+    assert {"ap", "fpr95", "auroc"} <= {*columns}
+    pd.testing.assert_frame_equal(now.loc[then.index, columns], then[columns], rtol=1e-12)
+
+
+def test_it_is_opened(out: Path) -> None:
+    run = oodray.open_run(out)
+    assert run.images["image_id"].tolist() == ["images/0", "images/1"]
+    assert run.images["maps"].isna().all()
+    assert {*run.clusters["k"]} == {4, 5}
+    assert run.mask("images/0").shape == (48, 64)
+    assert len(run.sweep(tau="3:4:0.5", ood_ratio="0.2:0.4:0.1")) == 2 * 3 * 3
+    assert {"smiyc", "fishyscapes"} <= {*run.evaluate(like=["smiyc", "fishyscapes"])["like"]}
+
+
+def test_it_is_not_continued(out: Path) -> None:
+    """Its keys are of another scale than those that would be added."""
+    root = out / "photos/images"
+    root.mkdir(parents=True)
+    for name in ("0.png", "1.png"):
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(root / name)
+    with pytest.raises(ResultsError, match="holds a run with other settings"):
+        oodray.run(
+            dataset="folder", root=root.parent, model="internimage-n-demo", executor="local", out=out, progress=False
+        )
+
+
+def test_images_that_failed_have_no_tallies() -> None:
+    earlier = BEFORE_SCALES.field("tallies").type
+    tally = {"score": "energy", "keys": [1, 65535], "labels": [0, 1], "counts": [3, 4]}
+    table = pa.table({"tallies": pa.array([None, [tally], [], [tally, tally]], earlier)})
+    today = as_today(table.slice(1), ["tallies", "maps"])
+    assert today.schema.field("tallies").type.equals(RESULT_SCHEMA.field("tallies").type)
+    with_scale = tally | {"scale": "float16"}
+    assert as_today(table, ["tallies"])["tallies"].to_pylist() == [None, [with_scale], [], [with_scale, with_scale]]
+    assert today["tallies"].to_pylist() == [[with_scale], [], [with_scale, with_scale]]
+    assert today["maps"].null_count == 3
