@@ -77,7 +77,7 @@ def of_network(root: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.fl
 def test_novelty_is_its_definition(start: Start, tiny_root: Path) -> None:
     """Against all features of the other images, measured in float64; the run finds what `oodray.detect` does."""
     run = start()
-    assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty", "novelty-mutual"]
+    assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty"]
     reference = Fit(Path(run.out) / "reference")
     parameters = reference.parameters("novelty")
     of_images = of_network(tiny_root)
