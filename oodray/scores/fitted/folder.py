@@ -131,7 +131,7 @@ class FitFolder:
 class OwnReference:
     """What a run's own images will give, before they have: for names of scores alone."""
 
-    names = ("novelty",)
+    names = ("novelty", "novelty-half")
     """What is computed where nobody asks for anything."""
 
     def require(self, name: str) -> None:
