@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,8 @@ class Kept:
 
     def features(self, layer: str = "features") -> NDArray[np.float16]:
         """Of a layer, `(images, D, h, w)`."""
-        return self._of[layer]
+        found: NDArray[np.float16] = self._of[layer]
+        return found
 
     @cached_property
     def unsure(self) -> Maps:
@@ -123,11 +125,11 @@ class Kept:
         ]
         return np.stack([logits.argmax(0).numpy() for logits in found])
 
-    def search(self, layer: str = "features", gap: int | None = None, **options: object) -> Searched:
+    def search(self, layer: str = "features", gap: int | None = None, **options: Any) -> Searched:
         """The nearest features of other images; see `benchmarks.research.neighbours.search`."""
         return search(
             self.features(layer), self._bank, self._gap if gap is None else gap, groups=self._groups, **options
-        )  # type: ignore[arg-type]
+        )
 
 
 def z(maps: Maps | NDArray[np.floating]) -> Maps:

@@ -74,11 +74,11 @@ def of_network(root: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.fl
     return found
 
 
-def test_novelty_is_its_definition(start: Start, tiny_root: Path) -> None:
+def test_novelty_is_its_definition(start: Start, tiny_root: Path, tmp_path: Path) -> None:
     """Against all features of the other images, measured in float64; the run finds what `oodray.detect` does."""
     run = start()
     assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty", "novelty-half"]
-    reference = Fit(Path(run.out) / "reference")
+    reference = Fit(tmp_path / "out/reference")
     parameters = reference.parameters("novelty")
     of_images = of_network(tiny_root)
     assert len(reference.bank) == sum(len(features) for features, _ in of_images.values())
@@ -93,7 +93,12 @@ def test_novelty_is_its_definition(start: Start, tiny_root: Path) -> None:
     [row] = [row for row in read_rows(ResultsFolder(run.out).parts()).to_pylist() if row["image_id"].endswith("04")]
     photo = tiny_root / "images/04.png"
     found = oodray.detect(
-        photo, fakes.colours(), image_id=row["image_id"], fit=reference.folder.path, tau=fakes.TAU, scores="novelty"
+        photo,
+        fakes.colours(),
+        image_id=row["image_id"],
+        fit=tmp_path / "out/reference",
+        tau=fakes.TAU,
+        scores="novelty",
     )
     # The confidence is that of float32 logits: at a few pixels it rounds to the neighbouring float16.
     np.testing.assert_allclose(found.scores["novelty"], expected, atol=6e-3)
@@ -290,8 +295,8 @@ def test_images_that_are_appended_are_compared_with_the_first_bank(
             (tiny_root / path).rename(later / path)
     start()
     before = (tmp_path / "out/reference/bank.safetensors").read_bytes()
-    for path in later.rglob("*.png"):
-        path.rename(tiny_root / path.relative_to(later))
+    for added in later.rglob("*.png"):
+        added.rename(tiny_root / added.relative_to(later))
     seen.clear()
     run = start(append=True)
     assert len(seen) == 2
