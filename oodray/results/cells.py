@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -70,8 +71,9 @@ def score_counts(column: pa.ChunkedArray[Any]) -> dict[str, ScoreCounts]:
     scores, scales = _texts(structs, "score"), _texts(structs, "scale")
     running: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
     for score, scale in dict.fromkeys(zip(scores, scales, strict=True)):
-        chosen = ((scores == score) & (scales == scale))[cells.owner]
-        running[score].add(_counts(scale, cells.where(chosen)))
+        chosen = (scores == score) & (scales == scale)
+        for part in _by_image(cells, chosen) if scale == Float32().name else [cells.where(chosen[cells.owner])]:
+            running[score].add(_counts(scale, part))
     return {score: counts.total() for score, counts in running.items()}
 
 
@@ -83,6 +85,14 @@ def score_counts_by_row(column: pa.ChunkedArray[Any]) -> list[dict[str, ScoreCou
     """
     rows = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return [score_counts(pa.chunked_array([rows.slice(row, 1)])) for row in range(len(rows))]
+
+
+def _by_image(cells: Cells, chosen: NDArray[np.bool_]) -> Iterator[Cells]:
+    """The cells of each of some tallies, which follow one another: those of scores that all differ are many."""
+    for tally in np.flatnonzero(chosen).tolist():
+        first, end = np.searchsorted(cells.owner, (tally, tally + 1)).tolist()
+        part = slice(first, end)
+        yield Cells(cells.owners, cells.owner[part], cells.keys[part], cells.labels[part], cells.counts[part])
 
 
 def _counts(scale_name: str | None, cells: Cells) -> ScoreCounts:

@@ -213,13 +213,16 @@ def _join(parts: list[Place], wave: Wave, target: Path) -> None:
     times = [part.stat().st_mtime for part in parts]
     rows_of_parts = []
     group: list[pa.Table] = []
+    rows = size = 0
     with rows_writer(target) as writer:
         for part in parts:
-            group.append(read_rows([part]))
-            rows_of_parts.append(group[-1].num_rows)
-            rows, size = sum(table.num_rows for table in group), sum(table.nbytes for table in group)
+            table = read_rows([part])
+            group.append(table)
+            rows_of_parts.append(table.num_rows)
+            rows, size = rows + table.num_rows, size + table.nbytes
             if (rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP) or size >= MOST_BYTES_OF_A_GROUP:
                 _write_group(writer, group)
+                rows = size = 0
         _write_group(writer, group)
         first = times.index(min(times))
         closed = ClosedWave(wave.first, wave.last, min(times), max(times), rows_of_parts[first])
