@@ -24,7 +24,7 @@ from oodray.results.earlier import KNOWN_SCHEMAS, as_today
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, unit_of
 from oodray.results.rows import RESULT_SCHEMA
-from oodray.storage.place import Place
+from oodray.storage.place import Place, open_seekable
 from oodray.storage.remote import is_remote
 
 if TYPE_CHECKING:
@@ -218,6 +218,18 @@ def closed_wave(path: Place) -> ClosedWave | None:
         raise ResultsError(f"cannot read {path}: its footer does not say which units it holds. {_REMAKE}") from error
 
 
+def footer_of(path: Place) -> bytes:
+    """What the footer of a file says, byte by byte: where each column lies, its statistics, and which wave it is.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    with _opened(path) as file:
+        target = pa.BufferOutputStream()
+        file.metadata.write_metadata_file(target)
+    return target.getvalue().to_pybytes()
+
+
 def finished_units(folder: ResultsFolder) -> frozenset[int]:
     """The units that have rows: of closed waves as their footers say, of others by the names of their files.
 
@@ -262,7 +274,7 @@ def _read(path: Place | RowGroup, columns: list[str]) -> pa.Table:
     if isinstance(path, RowGroup):
         with _opened(path.path) as file:
             return as_today(file.read_row_group(path.group, columns), columns)
-    in_a_wave = Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
+    in_a_wave = is_remote(path) or Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
     for _ in range(_ATTEMPTS - 1 if in_a_wave else 0):
         # It may be closed, or opened, at this very moment.
         with contextlib.suppress(ResultsError):
@@ -275,10 +287,30 @@ def _rows_wherever(path: Place, columns: list[str]) -> pa.Table:
     unit = unit_of(path.name)
     if unit is not None and Wave.of(path.parent.name) is not None and path.parent.is_file():
         return _rows_of_unit(path.parent, unit, columns)
+    if is_remote(path):
+        return _rows_in_store(path, columns)
     if Wave.of(path.name) is not None and path.is_dir():
         return read_rows(sorted(path.glob("part-*")), columns)
     with _opened(path) as file:
         return as_today(file.read(columns), columns)
+
+
+def _rows_in_store(path: Place, columns: list[str]) -> pa.Table:
+    try:
+        with _opened(path) as file:
+            return as_today(file.read(columns), columns)
+    except ResultsError:
+        there = [*path.parent.glob("part-*")]
+        if path in there:
+            raise
+        unit, own_wave = unit_of(path.name), Wave.of(path.name)
+        for other in there:
+            if unit is not None and (wave := Wave.of(other.name)) is not None and unit in wave:
+                return _rows_of_unit(other, unit, columns)
+        units = {found: other for other in there if (found := unit_of(other.name)) is not None}
+        if own_wave is None or not any(unit in own_wave for unit in units):
+            raise
+        return read_rows([units[unit] for unit in sorted(units) if unit in own_wave], columns)
 
 
 def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
@@ -303,7 +335,7 @@ def _units_in(file: pq.ParquetFile, group: int) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(path: Place, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     try:
-        with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path), "r")) as source:
+        with contextlib.closing(_source(path)) as source:
             file = pq.ParquetFile(source, buffer_size=buffer_size)
             if any(file.schema_arrow.equals(schema) for schema in KNOWN_SCHEMAS):
                 yield file
@@ -315,6 +347,13 @@ def _opened(path: Place, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ResultsError(f"cannot read {path}: {reason}. {_REMAKE}") from error
     raise ResultsError(f"{path} was written by another version of oodray; start a new run elsewhere")
+
+
+def _source(path: Place) -> Any:
+    """A file to read from: of a large one in an object store only what is read, a small one in one request."""
+    if not is_remote(path):
+        return pa.OSFile(str(path), "r")
+    return path.open("rb") if Wave.of(path.name) is None else open_seekable(path)
 
 
 def _cluster_columns(files: list[Place | RowGroup], rule: Rule) -> dict[str, NDArray[Any]]:

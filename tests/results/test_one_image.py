@@ -13,6 +13,7 @@ import oodray.results.one_image
 import oodray.results.waves
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
+from oodray.results import joining
 from oodray.results.folder import ResultsFolder
 from oodray.results.kept_maps import encode_map
 from oodray.results.maps import score_map
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ResultsFolder:
     folder = run.write(config={"k": 3, "tau": 1.5, "ood_ratio": 0.25, "scores": ["msp"], "keep_maps": ["msp"]})
     open_waves(folder, read_manifest(folder.manifest), [])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(oodray.results.waves, "MOST_BYTES_OF_A_GROUP", 2**21)
+        patched.setattr(joining, "BYTES_OF_A_GROUP", 2**21)
         close_waves(folder)
     assert len(folder.parts()) == 1
     assert len(pieces(folder.parts())) == 11

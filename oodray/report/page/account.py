@@ -35,12 +35,17 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
 
     >>> command_of({"config": {"dataset": "folder", "root": "my photos", "k": 6, "seed": 0}}, "out")
     ['oodray', 'run', '--dataset', 'folder', '--root', 'my photos', '--k', '6', '--out', 'out']
+    >>> command_of({"config": {"dataset": "demo", "model": "a", "members": ["b"], "scales": []}}, "out")
+    ['oodray', 'run', '--dataset', 'demo', '--model', 'a', '--model', 'b', '--out', 'out']
     """
     config = run["config"]
     if "imported" in run:
         return [*_import_command(run), "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():
+        if setting.about.repeated:
+            words += [word for one in _several(name, config) for word in (setting.option, one)]
+            continue
         value = "auto" if name == "tau" and config.get("tau_auto") else config.get(name)
         further = config.get(_FURTHER.get(name, ""))
         if further:
@@ -121,6 +126,12 @@ def stage_rows(images: Sequence[ImageFacts]) -> list[dict[str, Any]]:
     ]
 
 
+def _several(name: str, config: Mapping[str, Any]) -> list[str]:
+    """The values of an option that may be given several times: the first, and those of the further networks."""
+    values = (config.get(name), *(config.get("members" if name == "model" else "member_checkpoints") or ()))
+    return [str(one or NO_CHECKPOINT) for one in values] if any(values) else []
+
+
 def _is_default(name: str, value: Any) -> bool:
     """Whether a resolved setting says no more than its default."""
-    return (name == "scores" and list(value) == list(DEFAULT_SCORES)) or (name == "sweep_k" and not value)
+    return value in ([], ()) or (name == "scores" and list(value) == list(DEFAULT_SCORES))
