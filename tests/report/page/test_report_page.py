@@ -187,12 +187,13 @@ def test_the_name_of_a_score_is_text(labelled: bool, clean: Run, tmp_path: Path)
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_no_script_runs_but_the_own_one(
-    inside: bool, clean: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inside: bool, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not inside:
         monkeypatch.setattr(document, "MOST_INSIDE", 1)
-    write_report(clean.folder, tmp_path / "report.html", resamples=0)
-    page = Page(tmp_path / "report.html")
+        run = SmallRun(tmp_path)
+        run.add("a")
+        page = small_page(run)
     [policy] = [str(meta["content"]) for meta in page.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     [script] = re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)
