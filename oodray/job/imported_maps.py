@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.manifest import image_ids, read_manifest
 from oodray.datasets.score_files import SUFFIXES, find_score_files
-from oodray.datasets.score_maps import read_scores
+from oodray.datasets.score_maps import filled, read_scores
 from oodray.errors import ConfigError, DatasetError, ImageError
 from oodray.results.folder import ResultsFolder
 from oodray.scores.blur import blurred, filled
