@@ -22,7 +22,7 @@ from oodray.datasets.score_files import SUFFIXES, find_score_files
 from oodray.datasets.score_maps import filled, read_scores
 from oodray.errors import ConfigError, DatasetError, ImageError
 from oodray.results.folder import ResultsFolder
-from oodray.scores.blur import blurred, filled
+from oodray.scores.blur import blurred
 
 RESIZES = ("nearest", "bilinear")
 """How a score map of another size than its label is brought to it; without one of them it is an error."""

@@ -25,17 +25,3 @@ def blurred(scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     weights /= weights.sum()
     across = ndimage.correlate1d(scores.astype(np.float64), weights, axis=1, mode="mirror")
     return np.asarray(ndimage.correlate1d(across, weights, axis=0, mode="mirror").astype(scores.dtype))
-
-
-def filled(scores: NDArray[np.floating[Any]], finite: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
-    """A score map in which a pixel without a number has that of the nearest one that has: of these there must be one.
-
-    In a mean of neighbours it then spreads no NaN.
-
-    >>> filled(np.array([[1, np.nan, np.nan, np.nan, 5]]), np.array([[True, False, False, False, True]])).tolist()
-    [[1.0, 1.0, 1.0, 5.0, 5.0]]
-    """
-    from scipy import ndimage
-
-    at = ndimage.distance_transform_edt(~finite, return_distances=False, return_indices=True)
-    return np.asarray(scores[tuple(at)])
