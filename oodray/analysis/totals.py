@@ -53,7 +53,7 @@ def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = 
     for wave, chunk in [] if by_tasks else left:
         running.add(_total_of(chunk, rule, wave if keep else None))
     if by_tasks:
-        running.add(_total_by_tasks([(wave if keep else None, chunk) for wave, chunk in left], rule))
+        running.add(_total_by_tasks(left, rule, keep=keep))
     return running.total()
 
 
@@ -77,20 +77,18 @@ def image_totals(files: CountedFiles, rule: Rule | None) -> Iterator[Totals]:
             yield _totals(table.slice(int(row), 1), rule)
 
 
-def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None) -> Totals:
+def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None, *, keep: bool) -> Totals:
     """A wave, or `FILES_PER_TASK` files of units, a task; then `MERGED_AT_ONCE` of what they found, until it is one."""
     import ray
 
     from oodray.cluster.session import tasks
 
-    task, of_units, merge = ray.remote(_total_of), ray.remote(total_here), ray.remote(_merged)
+    task, merge = ray.remote(_total_of), ray.remote(_merged)
     with tasks():
         found = []
         for wave, chunk in left:
-            if wave is not None:
-                found.append(task.remote(chunk, rule, wave))
-            else:
-                found += [of_units.remote(part, rule) for part in chunk.chunks(FILES_PER_TASK)]
+            parts = [chunk] if keep and wave is not None else chunk.chunks(FILES_PER_TASK)
+            found += [task.remote(part, rule, wave if keep else None) for part in parts]
         while len(found) > 1:
             groups = [found[start : start + MERGED_AT_ONCE] for start in range(0, len(found), MERGED_AT_ONCE)]
             found = [merge.remote(*group) for group in groups]
