@@ -65,10 +65,13 @@ def _measured(story: dict[str, Any]) -> str:
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""
-`python -m benchmarks.scale {story["images"]}`: {story["images"]:,} procedural images of 64x64 pixels in tar shards, without labels,
-`oodray run {options}`, killed at 70 % ({story["killed_at"]:,} images) and started again by the same command.
-{story["machine"]}. The machine had other work all the time: a load of {load:.0f} on its cores, this run at nice 10. So images a
-second and all times are what was left over; CPU times and memory say more.
+`python -m benchmarks.scale {story["images"]}`: {story["images"]:,} procedural images of 64x64 pixels in tar shards, without
+labels, killed at 70 % ({story["killed_at"]:,} images) and started again by the same command:
+
+    oodray run {options}
+
+{story["machine"]}. The load was {load:.0f} on these cores, this run at nice 10. Where it is more than the three or
+four of the run itself, images a second and all times are what others left over; CPU times and memory say more.
 
 | | |
 |---|---|

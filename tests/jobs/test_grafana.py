@@ -49,12 +49,11 @@ def test_prometheus_finds_every_number_that_the_dashboard_asks_for(ray_session: 
 
     def work() -> None:
         import time
+        from dataclasses import replace
 
         from pixel_oracles import failed_row
 
         from oodray.job.telemetry import BusyShare, count_images
-
-        from dataclasses import replace
 
         count_images([replace(failed_row("a"), seconds_decode=0.02)], "/runs/a")
         with BusyShare({"run": "/runs/a", "dataset": "folder"}):
