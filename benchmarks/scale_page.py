@@ -65,8 +65,8 @@ def _measured(story: dict[str, Any]) -> str:
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""
-`python -m benchmarks.scale {story["images"]}`: {story["images"]:,} procedural images of 64x64 pixels in tar shards, without
-labels, killed at 70 % ({story["killed_at"]:,} images) and started again by the same command:
+`python -m benchmarks.scale {story["images"]}`: {story["images"]:,} procedural images of 64x64 pixels in tar
+shards, without labels, killed at 70 % ({story["killed_at"]:,} images) and started again by the same command:
 
     oodray run {options}
 
