@@ -162,9 +162,21 @@ def _column(values: list[Any], hint: Any) -> pa.Array[Any]:
         offsets = [None if value is None else start for value, start in zip(values, starts, strict=False)]
         inner = to_arrow(item, [entry for value in values if value is not None for entry in value])
         return pa.ListArray.from_arrays(pa.array([*offsets, starts[-1]], pa.int32()), inner)
+    if get_origin(hint) is Annotated and pa.types.is_list(_arrow_type(hint)):
+        return _lists(values, cast("pa.ListType[Any]", _arrow_type(hint)))
     if _marker(hint, Pixels):
         values = [None if value is None else np.ascontiguousarray(value).data.cast("B") for value in values]
     return pa.array(values, _arrow_type(hint))
+
+
+def _lists(values: list[Any], kind: pa.ListType[Any]) -> pa.Array[Any]:
+    """Arrays of numbers as lists. One alone is not copied, others once."""
+    given = [np.asarray(value, kind.value_type.to_pandas_dtype()) for value in values if value is not None]
+    ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64).tolist()
+    offsets = [None if value is None else start for value, start in zip(values, ends, strict=False)]
+    joined = given[0] if len(given) == 1 else np.concatenate(given) if given else np.empty(0)
+    entries = pa.array(joined, kind.value_type)
+    return pa.ListArray.from_arrays(pa.array([*offsets, ends[-1]], pa.int32()), entries)
 
 
 def _values(column: pa.Array[Any], hint: Any) -> list[Any]:

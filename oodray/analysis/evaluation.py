@@ -228,7 +228,7 @@ class _Measured:
         self._resamples = resamples
         self._pooled = {score: RankedPixels.of(totals, score) for score in scores}
         self._by_image = {
-            (convention, score): ByImage(score, convention, totals)
+            (convention, score): ByImage(score, convention, totals, self._pooled[score])
             for convention, score in self._rows
             if convention.by_image
         }

@@ -181,7 +181,7 @@ def for_one_machine() -> Iterator[None]:
     """Have `ray.init` start what a Ray of one machine needs, for which Ray has no switch.
 
     Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster. And it
-    starts processes of which nobody asks anything there, and waits for the last of them: a third of its start.
+    starts processes that a single machine does not use, and waits for the last of them: a third of its start.
     """
     from ray._private import ray_constants
     from ray._private.node import Node

@@ -93,11 +93,14 @@ class LabelCodes:
         Raises:
             ImageError: a code is unknown.
         """
-        known = (codes >= 0) & (codes < _CODE_COUNT)
-        labels = self._table()[np.where(known, codes, 0)]
-        labels[~known] = _UNKNOWN
-        unknown = np.unique(codes[labels == _UNKNOWN])
-        if unknown.size:
+        if codes.dtype in (np.uint8, np.uint16):
+            labels = self._table()[codes]
+        else:
+            known = (codes >= 0) & (codes < _CODE_COUNT)
+            labels = self._table()[np.where(known, codes, 0)]
+            labels[~known] = _UNKNOWN
+        if (labels == _UNKNOWN).any():
+            unknown = np.unique(codes[labels == _UNKNOWN])
             raise ImageError(
                 f"the label holds unknown codes: {_listed(unknown.tolist())}; known are {self}. "
                 "Is it the right file, and the right dataset?"

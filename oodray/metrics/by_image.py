@@ -6,6 +6,7 @@ Images are taken one at a time. What is kept of each is what its convention need
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,10 +24,13 @@ class ByImage:
         score: its name.
         convention: to measure under.
         totals: the counts of all images together.
+        pooled: the curve of all of them, where it is known.
     """
 
-    def __init__(self, score: str, convention: Convention, totals: Totals) -> None:
+    def __init__(self, score: str, convention: Convention, totals: Totals, pooled: RankedPixels | None = None) -> None:
         self.score, self.convention = score, convention
+        self._whole, self._pooled = totals, pooled
+        self._left_out: list[Totals] = []
         self._by_number = totals.ranking(score).by_number
         self._levels = within_unit(totals, score)
         self._lacking = 0
@@ -40,12 +44,14 @@ class ByImage:
         pixels = image.labelled(self.score)
         self._lacking += not all(pixels)
         if not is_measured(pixels, self.convention):
+            self._left_out.append(image)
             return
         self._pixels.append(pixels)
         if self.convention.pooling == "image":
             self._measures.append(measure(*image.counts(self.score), self.convention))
         elif self.convention.bins == "none" and self.convention.image_pixels is None:
-            self._totals.add(image)
+            # The counts of scores follow from those of all images, less those that are left out.
+            self._totals.add(replace(image, scores={}))
         else:
             self._frames.append(seen(image, self.score, self.convention, levels=self._levels))
 
@@ -67,7 +73,17 @@ class ByImage:
         if not self._pixels:
             nothing = np.zeros(0, np.int64)
             return score_metrics(self.score, measure(nothing, nothing), self.convention, pixels=(0, 0))
-        return RankedPixels.of(self._totals.total(), self.score).metrics(self.convention)
+        if not self._left_out and self._pooled is not None:
+            return self._pooled.metrics(self.convention)
+        return RankedPixels.of(self._measured(), self.score).metrics(self.convention)
+
+    def _measured(self) -> Totals:
+        """The counts of the images that are measured."""
+        totals = self._totals.total()
+        if self.score not in self._whole.scores:
+            return totals
+        less = [image.scores[self.score] for image in self._left_out if self.score in image.scores]
+        return replace(totals, scores={self.score: self._whole.scores[self.score].without(less)})
 
     def _mean(self) -> ScoreMetrics:
         weights = [sum(pixels) for pixels in self._pixels] if self.convention.weigh_pixels else None

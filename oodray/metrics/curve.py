@@ -170,7 +170,12 @@ class Curve:
 
 def _kept(ood: Weights, ind: Weights, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Of some scores, those whose step on the ROC curve differs from the next one's; the first and last one, too."""
-    occupied = np.flatnonzero((ood > 0) | (ind > 0)) if len(rows) < len(ood) else rows
+    is_occupied = (ood > 0) | (ind > 0)
+    if is_occupied.all():  # as of a tally: its scores are those that a pixel has
+        following = np.minimum(rows + 1, len(ood) - 1)
+        ends = (rows == 0) | (rows == len(ood) - 1)
+        return np.asarray(ends | (ood[following] != ood[rows]) | (ind[following] != ind[rows]))
+    occupied = np.flatnonzero(is_occupied)
     place = np.searchsorted(occupied, rows)
     following = occupied[np.minimum(place + 1, len(occupied) - 1)] if len(rows) else rows
     ends = (place == 0) | (place == len(occupied) - 1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,14 +174,14 @@ class RankedPixels:
     Attributes:
         score: its name.
         curve: of the pixels.
-        values: the distinct scores, most anomalous first; nan where they are more than one number.
+        value: gives one of the distinct scores, most anomalous first; nan where they are more than one number.
         pixels: OoD and in-distribution pixels.
         largest_tie: see `ScoreMetrics`.
     """
 
     score: str
     curve: Curve
-    values: NDArray[np.float64]
+    value: Callable[[int], float]
     pixels: tuple[int, int]
     largest_tie: float | None = None
 
@@ -190,12 +191,13 @@ class RankedPixels:
         ranking = totals.ranking(score)
         ood, ind = ranking.counts(totals)
         pixels = int(ood.sum()), int(ind.sum())
-        return cls(score, Curve.of(ood, ind), ranking.values(totals), pixels, ranking.largest_tie(totals))
+        value = partial(ranking.value, totals)
+        return cls(score, Curve.of(ood, ind), value, pixels, ranking.largest_tie(totals))
 
     def metrics(self, convention: Convention) -> ScoreMetrics:
         """The metrics under a convention that does not need the images one by one."""
         measures = measure_curve(self.curve, convention)
-        threshold = math.nan if measures.best < 0 else float(self.values[measures.best])
+        threshold = math.nan if measures.best < 0 else self.value(measures.best)
         return score_metrics(
             self.score,
             measures,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.metrics.curve import Weights
+from oodray.metrics.score_counts import range_edges
 
 QUANTILES_OF_A_CLASS = 384
 """Quantiles that SegmentMeIfYouCan and ISSU take of the OoD and of the in-distribution pixels of each frame."""
@@ -83,7 +84,41 @@ def weighing_at_most(frame: Frame, pixels: int) -> Frame:
 
 
 def pooled(frames: Sequence[Frame]) -> Frame:
-    """All frames as one."""
+    """All frames as one.
+
+    Where they are long, a range of scores is sorted at a time, and of scores next to each other that no OoD pixel has
+    the lowest stands for all: nothing that is read from a curve tells them apart.
+    """
+    edges = range_edges([frame.scores for frame in frames])
+    if not edges:
+        return _sorted_together(frames)
+    places = [[0, *np.searchsorted(frame.scores, edges).tolist(), len(frame.scores)] for frame in frames]
+    parts = [
+        _without_runs(
+            _sorted_together(
+                [_between(frame, *place[index : index + 2]) for frame, place in zip(frames, places, strict=True)]
+            )
+        )
+        for index in range(len(edges) + 1)
+    ]
+    joined: list[Any] = [np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "ood", "ind")]
+    return Frame(*joined)
+
+
+def _between(frame: Frame, first: int, end: int) -> Frame:
+    return Frame(frame.scores[first:end], frame.ood[first:end], frame.ind[first:end])
+
+
+def _without_runs(frame: Frame) -> Frame:
+    """A frame in which one score stands for each run of scores that no OoD pixel has."""
+    has_ood = frame.ood > 0
+    starts = np.flatnonzero(has_ood | np.concatenate([[True], has_ood[:-1]]))
+    if not len(frame.scores) or len(starts) == len(frame.scores):
+        return frame
+    return Frame(frame.scores[starts], np.add.reduceat(frame.ood, starts), np.add.reduceat(frame.ind, starts))
+
+
+def _sorted_together(frames: Sequence[Frame]) -> Frame:
     columns: list[Any] = [
         np.concatenate([getattr(frame, name) for frame in frames]) if frames else np.empty(0)
         for name in ("scores", "ood", "ind")

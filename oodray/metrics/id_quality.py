@@ -39,7 +39,7 @@ class ConfidenceTally:
 
         >>> found = ConfidenceTally.of(np.array([0.9, 1.0]), np.array([True, False]), np.array([0.02, 2.0]))
         >>> found.pixels.tolist()[-3:], found.correct.tolist()[-3:], found.squares
-        ([0, 1, 1], [0, 1, 0], 2.02)
+        ([1, 0, 1], [1, 0, 0], 2.02)
         """
         bins = np.searchsorted(_EDGES, confidence, side="right") - 1
         return cls(

@@ -32,6 +32,9 @@ class Ranking(Protocol):
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """The distinct values that `counts` counts; nan where a value is more than one number."""
 
+    def value(self, totals: Totals, row: int) -> float:
+        """One of those values."""
+
     def frame(self, totals: Totals) -> Frame:
         """The pixels of one image by score; by place in the order of all, where that is more than one number."""
 
@@ -54,6 +57,12 @@ class ByTally:
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """See `Ranking`."""
         return totals.scores[self.score].labelled().scores()[::-1]
+
+    def value(self, totals: Totals, row: int) -> float:
+        """See `Ranking`."""
+        found = totals.scores[self.score].labelled()
+        place = len(found.keys) - 1 - row
+        return float(found.scale.scores(found.keys[place : place + 1])[0])
 
     def frame(self, totals: Totals) -> Frame:
         """See `Ranking`."""
@@ -78,6 +87,10 @@ class ByRatio:
         """See `Ranking`."""
         return ratio_values(*totals.clusters[:2])
 
+    def value(self, totals: Totals, row: int) -> float:
+        """See `Ranking`."""
+        return float(self.values(totals)[row])
+
     def frame(self, totals: Totals) -> Frame:
         """See `Ranking`."""
         ood, ind = self.counts(totals)
@@ -100,6 +113,10 @@ class MaskThenLogit:
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """See `Ranking`."""
         return np.full(len(self.counts(totals)[0]), math.nan)
+
+    def value(self, totals: Totals, row: int) -> float:  # noqa: ARG002
+        """See `Ranking`."""
+        return math.nan
 
     def frame(self, totals: Totals) -> Frame:
         """See `Ranking`."""

@@ -200,10 +200,15 @@ class Float32:
 
     def keys(self, scores: NDArray[np.float32]) -> Keys:
         """See `Scale`."""
-        bits = _finite(scores).view(np.uint32)
-        magnitudes = bits & np.uint32(0x7FFFFFFF)
-        middle = np.uint32(0x80000000)
-        return np.where(bits & middle, middle - magnitudes, middle + magnitudes)
+        bits = np.ascontiguousarray(_finite(scores)).view(np.uint32)
+        # All ones where negative: there 2**32 - bits is the key, elsewhere 2**31 + bits.
+        negative = (bits.view(np.int32) >> 31).view(np.uint32)
+        keys = bits ^ negative
+        keys -= negative
+        np.invert(negative, out=negative)
+        negative &= np.uint32(0x80000000)
+        keys += negative
+        return keys
 
     def scores(self, keys: Keys) -> NDArray[np.float64]:
         """See `Scale`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 # A cell of keys of 32 bits in one number: the key, then a row for its label, then its pixels, sorts by key in one go.
 _KEY_PLACE, _ROW_PLACE = np.uint64(2), np.uint64(30)  # the key's is that among key and row
 _COUNT = np.uint64(2**30 - 1)
+
+AT_ONCE = 2**20
+"""Entries of long lists that are sorted at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +106,28 @@ class ScoreCounts:
         keys = np.flatnonzero(dense.any(0))
         return cls(scale, keys.astype(np.uint16), *dense[:, keys])
 
+    def without(self, others: Sequence[ScoreCounts]) -> ScoreCounts:
+        """These counts less those of others, which are part of them.
+
+        >>> counts = ScoreCounts.of_tally(Tally.from_arrays([3, 9], [0, 1], [2, 1]))
+        >>> counts.without([ScoreCounts.of_tally(Tally.from_arrays([3], [0], [2]))]).keys.tolist()
+        [9]
+        """
+        if not others:
+            return self
+        columns = [column.copy() for column in (self.ood, self.ind, self.ignored)]
+        for other in others:
+            place = np.searchsorted(self.keys, other.keys)
+            for column, less in zip(columns, (other.ood, other.ind, other.ignored), strict=True):
+                column[place] -= less
+        left = np.flatnonzero(sum(columns))
+        return ScoreCounts(self.scale, self.keys[left], *(column[left] for column in columns))
+
+    def _between(self, first: int, end: int) -> ScoreCounts:
+        """The counts of some of the keys, by their places."""
+        part = slice(first, end)
+        return ScoreCounts(self.scale, self.keys[part], self.ood[part], self.ind[part], self.ignored[part])
+
     def scores(self) -> NDArray[np.float64]:
         """A score that has the key, for each of `keys`."""
         return self.scale.scores(self.keys)
@@ -109,6 +135,8 @@ class ScoreCounts:
     def labelled(self) -> ScoreCounts:
         """The keys that have a labelled pixel."""
         chosen = (self.ood > 0) | (self.ind > 0)
+        if chosen.all():
+            return self
         return ScoreCounts(self.scale, self.keys[chosen], self.ood[chosen], self.ind[chosen], self.ignored[chosen])
 
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -175,8 +203,38 @@ class RunningCounts:
         if self._dense is not None:
             return ScoreCounts.of_dense(self._scale, self._dense)
         if len(self._parts) > 1:
-            self._parts = [ScoreCounts._of_cells(self._scale, np.concatenate([part._cells() for part in self._parts]))]
+            self._parts = [_merged(self._scale, self._parts)]
         return self._parts[0]
+
+
+def _merged(scale: Scale, parts: Sequence[ScoreCounts]) -> ScoreCounts:
+    """The sum of counts of keys of 32 bits, a range of keys at a time: what is sorted at once stays small."""
+    edges = [0, *range_edges([part.keys for part in parts])]
+    places = [[*np.searchsorted(part.keys, edges).tolist(), len(part.keys)] for part in parts]
+    found = []
+    for index in range(len(edges)):
+        cells = [
+            part._between(place[index], place[index + 1])._cells() for part, place in zip(parts, places, strict=True)
+        ]
+        found.append(ScoreCounts._of_cells(scale, np.concatenate(cells)))
+    columns: list[Any] = [
+        np.concatenate([getattr(part, name) for part in found]) for name in ("keys", "ood", "ind", "ignored")
+    ]
+    return ScoreCounts(scale, *columns)
+
+
+def range_edges(ascending: Sequence[NDArray[Any]], at_once: int = AT_ONCE) -> list[Any]:
+    """Values that cut ascending lists into ranges of about `at_once` entries of all together; none where they are few.
+
+    >>> range_edges([np.arange(8), np.arange(4, 12)], at_once=4)
+    [4, 6, 8]
+    """
+    ranges = sum(map(len, ascending)) // at_once
+    if ranges < 2:
+        return []
+    step = max(1, at_once // 64)
+    drawn = np.sort(np.concatenate([values[::step] for values in ascending]))
+    return sorted(set(drawn[np.arange(1, ranges) * len(drawn) // ranges].tolist()))
 
 
 def _packed(keys: Keys, rows: NDArray[np.intp], counts: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -217,13 +275,13 @@ def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.
         return tally.keys, tally.labels, tally.counts
     if keys.shape != labels.shape:
         raise ValueError(f"keys of shape {keys.shape} do not match labels of shape {labels.shape}")
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    unknown = np.setdiff1d(present, (IN_DISTRIBUTION, OOD, IGNORE))
-    if unknown.size:
+    if ((labels > OOD) & (labels != IGNORE)).any():
+        unknown = np.setdiff1d(labels, (IN_DISTRIBUTION, OOD, IGNORE))
         raise ValueError(f"unknown labels {', '.join(map(str, unknown))}; decode them to 0, 1 and 255 first")
     columns: list[tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]] = []
     for label in (IN_DISTRIBUTION, OOD, IGNORE):
-        ordered = np.sort(keys[labels == label])
+        ordered = keys[labels == label]
+        ordered.sort()
         starts = _firsts(ordered)
         counts = np.diff(starts, append=len(ordered))
         columns.append((ordered[starts], np.full(len(starts), label, np.uint8), counts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ATTEMPTS = 4
+_ROW_BUFFER = 2**20
+"""Bytes of a column that are read at once where single rows are wanted; 0 reads the column of a row group whole."""
 
 _REMAKE = "Delete the file and run again to remake it"
 
@@ -68,10 +72,17 @@ def read_clusters(out: str | Place) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a file: what a closed wave is read by, as the whole of it may not fit into memory."""
+    """A row group of a file: what a closed wave is read by, as the whole of it may not fit into memory.
+
+    Attributes:
+        path: of the file.
+        group: its number in it.
+        units: the first and the last unit that it has rows of.
+    """
 
     path: Place
     group: int
+    units: tuple[int, int]
 
     @property
     def stem(self) -> str:
@@ -124,6 +135,42 @@ def read_unit(folder: ResultsFolder, unit: int, columns: list[str] | None = None
     return read_rows([path], names) if unit_of(path.name) == unit else _rows_of_unit(path, unit, names)
 
 
+def read_row(folder: ResultsFolder, unit: int, image_id: str, columns: list[str]) -> pa.Table:
+    """The row of an image of a unit, as a table of one row, or of none; of other rows little more than ids is read.
+
+    Raises:
+        ResultsError: as `read_rows`; the unit has no file.
+    """
+    path = folder.file_of(unit) or folder.part(unit)
+    if unit_of(path.name) == unit:
+        rows = read_rows([path], [*dict.fromkeys(["image_id", *columns])])
+        return rows.filter(pc.equal(rows["image_id"], pa.scalar(image_id))).slice(0, 1).select(columns)
+    with _opened(path, _ROW_BUFFER) as file:
+        for group in range(file.num_row_groups):
+            first, last = _units_in(file, group)
+            if first <= unit <= last:
+                at = pc.index(file.read_row_group(group, ["image_id"])["image_id"], image_id).as_py()
+                if at >= 0:
+                    batches = file.iter_batches(1, [group], columns, use_threads=False)
+                    return as_today(pa.Table.from_batches([next(itertools.islice(batches, at, None))]), columns)
+    return pa.schema([RESULT_SCHEMA.field(name) for name in columns]).empty_table()
+
+
+def few_rows(part: Place | RowGroup, columns: list[str], most: int = 4) -> Iterator[pa.Table]:
+    """The rows of a part, at most so many at a time, for what takes much memory for each of them.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    if not isinstance(part, RowGroup):
+        table = read_rows([part], columns)
+        yield from (table.slice(start, most) for start in range(0, table.num_rows, most))
+        return
+    with _opened(part.path, _ROW_BUFFER) as file:
+        for batch in file.iter_batches(most, [part.group], columns, use_threads=False):
+            yield as_today(pa.Table.from_batches([batch]), columns)
+
+
 def row_groups(path: Place, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Rows of a file, some at a time.
 
@@ -146,7 +193,8 @@ def pieces(paths: Iterable[Place]) -> list[Place | RowGroup]:
             continue
         try:
             with _opened(path) as file:
-                found += [RowGroup(path, group) for group in range(file.metadata.num_row_groups)]
+                groups = range(file.metadata.num_row_groups)
+                found += [RowGroup(path, group, _units_in(file, group)) for group in groups]
         except ResultsError:
             if not path.is_dir():
                 raise
@@ -268,23 +316,27 @@ def _rows_in_store(path: Place, columns: list[str]) -> pa.Table:
 def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
     """The rows of a unit in the file of a closed wave; other row groups are not read."""
     with _opened(path) as file:
-        groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, unit)]
+        spans = [_units_in(file, group) for group in range(file.num_row_groups)]
+        groups = [group for group, (first, last) in enumerate(spans) if first <= unit <= last]
         table = file.read_row_groups(groups, [*dict.fromkeys(["unit", *columns])])
     return as_today(table.filter(pa.array(table["unit"].to_numpy() == unit)), columns)
 
 
-def _may_hold(file: pq.ParquetFile, group: int, unit: int) -> bool:
-    """Whether a row group has rows of a unit, by what the footer says."""
+def _units_in(file: pq.ParquetFile, group: int) -> tuple[int, int]:
+    """The first and the last unit of a row group, by what the footer says."""
     at = file.schema_arrow.names.index("unit")  # the first columns are plain, so their order is that in the footer
     known = file.metadata.row_group(group).column(at).statistics
-    return known is None or known.min is None or known.max is None or known.min <= unit <= known.max
+    if known is not None and known.min is not None and known.max is not None:
+        return known.min, known.max
+    units = file.read_row_group(group, ["unit"])["unit"]
+    return (pc.min(units).as_py(), pc.max(units).as_py()) if len(units) else (0, 0)
 
 
 @contextlib.contextmanager
-def _opened(path: Place) -> Iterator[pq.ParquetFile]:
+def _opened(path: Place, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     try:
         with contextlib.closing(_source(path)) as source:
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(source, buffer_size=buffer_size)
             if any(file.schema_arrow.equals(schema) for schema in KNOWN_SCHEMAS):
                 yield file
                 return

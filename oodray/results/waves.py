@@ -13,7 +13,6 @@ In an object store, which has no links, see `oodray.results.store_waves`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import uuid
@@ -32,12 +31,9 @@ from oodray.results.joining import join, outside, waves_of
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import row_groups
 from oodray.results.store_waves import close_in_store, open_in_store, open_waves_of, remove_covered
-from oodray.storage.atomic import replacing
+from oodray.storage.atomic import NO_LINKS, replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
-
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""What a drive without links answers where one is made."""
 
 
 def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) -> None:
@@ -184,7 +180,7 @@ def _link(folder: ResultsFolder, wave: Wave) -> bool:
     try:
         temporary.symlink_to(hidden.name)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         hidden.rmdir()
         return False
