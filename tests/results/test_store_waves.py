@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fake_store import FakeStore
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA
 from oodray.errors import ResultsError
@@ -30,8 +31,6 @@ class Store:
     """A `FakeStore` that ends the work at one of its requests."""
 
     def __init__(self, folder: Path) -> None:
-        from fake_store import FakeStore
-
         self.fake = FakeStore(folder)
         self.until_killed: int | None = None
         noted = self.fake._noted

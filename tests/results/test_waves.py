@@ -107,7 +107,7 @@ class TestClosing:
         # And any other reader of Parquet takes them.
         found = [pq.ParquetFile(on_disk(folder.results / name)) for name in NAMES]
         assert [file.metadata.num_rows for file in found] == [8, 8, 4]
-        assert [file.metadata.num_row_groups for file in found] == [2, 2, 1]
+        assert [file.metadata.num_row_groups for file in found] == [4, 4, 2]
         assert pa.concat_tables([file.read() for file in found]).equals(expected)
 
     def test_it_is_closed_when_all_its_units_are_there(self, folder: ResultsFolder) -> None:
