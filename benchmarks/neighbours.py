@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 BANK, FEATURES, QUERIES, K = 100_000, 640, 8_192, 3
 THREADS = 2
 REPEATS = 3
+MARK = "## Nearest neighbours"
 RESULTS = Path(__file__).parent / "RESULTS-SCORES.md"
 
 Search = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -29,9 +30,10 @@ Search = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of every turn, the peak of memory above what the process held before, and the distances."""
+    """Seconds of every turn, those of the CPU, the peak of memory above what was held before, and the distances."""
 
     seconds: list[float]
+    of_cpu: list[float]
     memory: int
     distances: NDArray[np.float32]
 
@@ -90,9 +92,10 @@ def serve(name: str, talk: Connection) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     search = WAYS[name](bank)
     while talk.recv():
-        start = time.perf_counter()
+        start, of_cpu = time.perf_counter(), time.process_time()
         distances = search(queries)
-        talk.send((time.perf_counter() - start, _status("VmHWM") - before, distances))
+        taken = time.perf_counter() - start, time.process_time() - of_cpu
+        talk.send((*taken, _status("VmHWM") - before, distances))
 
 
 def _status(name: str) -> int:
@@ -118,7 +121,12 @@ def run() -> dict[str, Measured]:
         talk.send(False)
     # The first turn warms up.
     return {
-        name: Measured([turn[0] for turn in turns[1:]], max(turn[1] for turn in turns), turns[-1][2])
+        name: Measured(
+            seconds=[turn[0] for turn in turns[1:]],
+            of_cpu=[turn[1] for turn in turns[1:]],
+            memory=max(turn[2] for turn in turns),
+            distances=turns[-1][3],
+        )
         for name, turns in answers.items()
     }
 
@@ -128,26 +136,35 @@ def report(found: dict[str, Measured]) -> str:
     bank_bytes = BANK * FEATURES * 4
     exact = found["scikit-learn brute"].distances
     lines = [
-        "## Nearest neighbours",
-        "",
         f"{QUERIES:,} queries against a bank of {BANK:,} x {FEATURES} float32, k = {K}, {THREADS} threads, each way in "
         f"a process of its own, {REPEATS} turns in one run. Memory is the peak above the process that holds bank and "
-        "queries; the difference is the largest one of a distance to scikit-learn's.",
+        "queries; CPU is that of both threads; the difference is the largest one of a distance to scikit-learn's.",
         "",
-        "| way | median | least | memory / bank | difference |",
-        "|---|---|---|---|---|",
+        "| way | median | least | CPU, least | memory / bank | difference |",
+        "|---|---|---|---|---|---|",
     ]
     for name, measured in found.items():
         difference = float(np.max(np.abs(measured.distances - exact)))
         lines.append(
             f"| {name} | {median(measured.seconds):.2f} s | {min(measured.seconds):.2f} s "
+            f"| {min(measured.of_cpu):.2f} s "
             f"| {measured.memory / bank_bytes:.2f} | {difference:.1e} |"
         )
     lines += ["", f"Load at the end {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."]
     return "\n".join(lines) + "\n"
 
 
+def write_section(title: str, text: str) -> None:
+    """Put a section into RESULTS-SCORES.md, in the place of the one of that title."""
+    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    sections = [section for section in ("\n" + old).split("\n## ")[1:] if f"## {section.splitlines()[0]}" != title]
+    programs = "`python -m benchmarks.neighbours` and `python -m benchmarks.score_cost`"
+    head = f"# Benchmarks of scores\n\nWritten by {programs}.\n"
+    parts = [*(f"## {section.strip()}" for section in sections), f"{title}\n\n{text.strip()}"]
+    RESULTS.write_text(f"{head}\n" + "\n\n".join(sorted(parts)) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     text = report(run())
     print(text)
-    RESULTS.write_text(f"# Benchmarks of scores\n\nWritten by `python -m benchmarks.neighbours`.\n\n{text}")
+    write_section(MARK, text)

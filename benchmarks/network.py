@@ -45,10 +45,10 @@ class Part:
 def run() -> tuple[list[Comparison], list[Part]]:
     """Comparisons, and the parts of the network with the machine's own rates first, in float32."""
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    segmenter = _internimage_l("float32")
+    segmenter = internimage_l("float32")
     networks = {"float32": segmenter}
     if multiplies_bfloat16():
-        networks["bfloat16"] = _internimage_l("bfloat16")
+        networks["bfloat16"] = internimage_l("bfloat16")
 
     def reference() -> Segmentation:
         with patch("oodray.models.internimage.dcnv3.kernel_name", return_value="reference"):
@@ -68,7 +68,7 @@ def run() -> tuple[list[Comparison], list[Part]]:
     return [*comparisons, _upsampling(found.logits), _clustering(found, segmenter, image)], _parts(segmenter, image)
 
 
-def _internimage_l(dtype: str) -> InternImageSegmenter:
+def internimage_l(dtype: str) -> InternImageSegmenter:
     """Random weights, the same for every dtype; offsets of about a pixel, where a new network has none."""
     torch.manual_seed(0)
     network = InternImageUPerNet(ARCHITECTURES["internimage-l"])

@@ -15,7 +15,8 @@ from oodray.job.units import ClusterMap, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
 from oodray.metrics.scales import Real
 from oodray.records import table_of
-from oodray.results.folder import ResultsFolder, write_table
+from oodray.results.encoding import write_rows
+from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.rows import ResultRow
 from oodray.scores.registry import DEFAULT_SCORES as SCORES
@@ -99,7 +100,11 @@ def write_large_folder(path: Path, images: int, ks: tuple[int, ...], images_per_
     at = table.schema.get_field_index("image_id")
     for unit in range(images // images_per_file):
         ids = pa.array([f"{unit:06}-{index}" for index in range(images_per_file)])
-        write_table(table.set_column(at, table.schema.field(at), ids), folder.part(unit))
+        units = pa.array([unit] * images_per_file, pa.int32())
+        write_rows(
+            table.set_column(at, table.schema.field(at), ids).set_column(0, table.schema.field(0), units),
+            folder.part(unit),
+        )
     return folder
 
 

@@ -16,9 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from benchmarks.score_cost import Costs, costs
+
 OF_LOGITS = ("ratio", "mask-then-logit", "max-logit", "msp", "entropy", "energy", "gen")
+BY_NAME = ("suplid",)
+"""Fitted where they are asked for."""
+
 HERE = ("--executor", "local", "--threads", "1")
 RESAMPLES = 1000
 
@@ -84,9 +90,11 @@ def measure(table: Table, data: Path, work: Path, scores: Sequence[str]) -> Path
     fit, out = work / f"{table.name}-fit", work / f"{table.name}-run"
     frames = make_list(table, data / "camvid", work / "lists")
     of_list = ("--dataset", "list", "--root", str(frames), "--allow-outside-root")
-    oodray("fit", *of_list, *table.model, "--out", str(fit), *HERE)
+    fit_options = (*of_list, *table.model, "--out", str(fit), *HERE)
+    oodray("fit", *fit_options)
+    oodray("fit", *fit_options, "--scores", ",".join(scores))
     held = json.loads((fit / "fit.json").read_text(encoding="utf-8"))["fitted"]
-    asked = ",".join((*OF_LOGITS, *held, *scores))
+    asked = ",".join((*OF_LOGITS, *held))
     of_fit = ("--fit", str(fit), "--scores", asked, "--tau", table.tau)
     oodray("run", *table.dataset, *table.model, *of_fit, "--out", str(out), *HERE)
     oodray("evaluate", str(out), "--bootstrap", str(RESAMPLES))
@@ -99,28 +107,48 @@ def oodray(*command: str) -> None:
     subprocess.run([sys.executable, "-m", "oodray", *command], check=True)
 
 
+def measured_costs(table: Table, fit: Path, names: Sequence[str]) -> Costs:
+    """What each score costs on the first image of the dataset, in seconds of the CPU."""
+    import oodray
+    from oodray.datasets.images import decode_image
+    from oodray.results.folder import ResultsFolder
+    from oodray.results.reading import read_rows
+
+    torch.set_num_threads(1)
+    out = fit.parent / f"{table.name}-run"
+    first = read_rows(ResultsFolder(out).parts()).column("image_uri")[0].as_py()
+    options = dict(zip(table.model[::2], table.model[1::2], strict=True))
+    network = oodray.load(options["--model"], checkpoint=options.get("--checkpoint"))
+    return costs(network, decode_image(Path(first).read_bytes()), names, str(fit))
+
+
 def shown(table: Table, out: Path) -> Iterable[str]:
     """The table as lines of Markdown, in the order of the scores."""
     import pandas as pd
 
     found = pd.read_parquet(out / "metrics.parquet")
-    yield f"**{table.title}**"
+    fit = out.parent / f"{table.name}-fit"
+    held = json.loads((fit / "fit.json").read_text(encoding="utf-8"))["fitted"]
+    cost = measured_costs(table, fit, held)
+    yield f"**{table.title}.** The network takes {cost.network:.1f} s of the CPU for an image, scores of logits "
+    yield f"{cost.usual:.1f} s, all fitted ones together {cost.together:.1f} s; beside each score what it takes alone."
     yield ""
-    yield "| score | AP % | 95 % interval | FPR95 % | 95 % interval | AUROC % |"
-    yield "|---|---|---|---|---|---|"
+    yield "| score | AP % | 95 % interval | FPR95 % | 95 % interval | AUROC % | s |"
+    yield "|---|---|---|---|---|---|---|"
     for _, row in found.iterrows():
         ap, fpr = (
             f"{100 * row[name]:.2f} | {100 * row[f'{name}_low']:.1f} .. {100 * row[f'{name}_high']:.1f}"
             for name in ("ap", "fpr95")
         )
-        yield f"| `{row['score']}` | {ap} | {fpr} | {100 * row['auroc']:.2f} |"
+        seconds = f"{cost.alone[row['score']]:.2f}" if row["score"] in cost.alone else ""
+        yield f"| `{row['score']}` | {ap} | {fpr} | {100 * row['auroc']:.2f} | {seconds} |"
     yield ""
 
 
 def main() -> None:
     """Measure all tables, and print them."""
     data, work = (Path(given).resolve() for given in sys.argv[1:3])
-    found = [(table, measure(table, data, work, ())) for table in tables(data)]
+    found = [(table, measure(table, data, work, BY_NAME)) for table in tables(data)]
     for table, out in found:
         print("\n".join(shown(table, out)))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import openmp  # noqa: F401 - before torch
 import pytest
 import s3_server
 import torch

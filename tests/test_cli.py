@@ -187,9 +187,9 @@ class TestRunRequest:
 
     def test_help_is_grouped_with_defaults_and_examples(self) -> None:
         lines = call("run", "--help").out.splitlines()
-        groups = [line.strip("╭╮─ ") for line in lines if line.startswith("╭")]
+        groups = [line.strip("╭╮─+- ") for line in lines if re.match(r"[╭+][─-]+ \w", line)]
         assert groups == ["Options", "What", "Network", "Method and scores", "Where", "How"]
-        text = " ".join(" ".join(lines).replace("│", " ").split())
+        text = " ".join(" ".join(lines).replace("│", " ").replace("|", " ").split())
         for part in (
             "Clusters per image; by default 5.",
             "by default 0.3.",
@@ -418,10 +418,13 @@ class TestCalibrate:
         settings = read_settings(config)
         assert settings.keys() == {"model", "tau"}
         assert f"tau {settings['tau']}" in done.out
+        assert f"next: oodray run --config {config} --dataset NAME --root DIR" in done.out
         assert "# tau: 25 % quantile of the max-logit of internimage-n-demo, weights sha256" in config.read_text()
         again = call("calibrate", *request, "--out", out, "--threads", 1)  # another quantile, from the same files
         assert again.exit_code == 0, again.err
-        assert float(again.out.split()[1].rstrip(":")) < settings["tau"]
+        tau = float(again.out.split()[1].rstrip(":"))
+        assert tau < settings["tau"]
+        assert f"next: oodray run --dataset NAME --root DIR --model {EMBEDDED} --tau {tau}" in again.out
         refused = call("run", *request, "--tau", 2, "--out", out, "--threads", 1)
         assert refused.exit_code == 2
         assert "tau was 0.0, is 2.0" in refused.err

@@ -262,6 +262,7 @@ class TestFingerprint:
             "fit",
             "tau_auto",
             "calibrate_on",
+            "keep_features_gb",
             "executor",
             "workers",
             "fewest_workers",

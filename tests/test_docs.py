@@ -141,5 +141,4 @@ def test_links_are_found() -> None:
 
 def test_every_page_is_in_the_site() -> None:
     listed = set(re.findall(r"([\w/]+\.md)$", (PROJECT / "mkdocs.yml").read_text(), re.MULTILINE))
-    made = {"index.md", "examples.md", "CONTRIBUTING.md", "CHANGELOG.md"}
-    assert listed == made | {page.name for page in PROJECT.glob("docs/*.md")}
+    assert {page.name for page in PROJECT.glob("docs/*.md")} <= listed

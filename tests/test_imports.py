@@ -58,7 +58,7 @@ HOMES = {
     "mmseg": {"models", "training"},
     "mmengine": {"models", "training"},
     "mmcv": {"models"},
-    "skimage": {"method"},
+    "skimage": {"method", "scores"},
     "torch": {"scores", "method", "models", "datasets", "training", "cluster", "job", "api", "doctor"},
     "sklearn": {"method", "scores"},
     "scipy": {"metrics", "scores", "datasets", "report", "export"},

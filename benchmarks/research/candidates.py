@@ -83,6 +83,37 @@ class Kept:
         return self._of[layer]
 
     @cached_property
+    def unsure(self) -> Maps:
+        """z(-m)."""
+        return z(self.of_logits["max-logit"])
+
+    @cached_property
+    def searched(self) -> Searched:
+        """The nearest features of other images."""
+        return self.search()
+
+    @cached_property
+    def distance(self) -> Maps:
+        """z(d)."""
+        return z(self.at_size(self.searched.mean()))
+
+    @cached_property
+    def novelty(self) -> Maps:
+        """z(-m) + z(d)."""
+        return added(self.unsure, self.distance)
+
+    @cached_property
+    def mutual(self) -> Maps:
+        """z of mutual proximity."""
+        return z(self.at_size(mutual_proximity(self.searched)))
+
+    def layers(self) -> list[str]:
+        """Other maps of the backbone, of no more positions than a search takes in a minute."""
+        stages = sorted(name for name in self._of if name.startswith("stage"))
+        own = self.features().shape[1:]
+        return [name for name in stages if self._of[name].shape[1:] != own and self._of[name].shape[2] <= 64]
+
+    @cached_property
     def grid_classes(self) -> NDArray[np.int64]:
         """Predicted class of each position of the grid."""
         size = self.features().shape[2:]
@@ -142,19 +173,22 @@ def csls(searched: Searched, *, ratio: bool = False) -> NDArray[np.float32]:
     return searched.mean() / (scale + 1e-6) if ratio else searched.mean() - scale
 
 
-def mutual_proximity(searched: Searched, seed: int = 0) -> NDArray[np.float32]:
-    """How likely a vector of the bank is farther away, by the distances of the query and of its nearest vectors.
-
-    Distances of a vector to the bank are taken as normal (Schnitzer et al., JMLR 2012).
-    """
+def of_neighbours(searched: Searched, seed: int = 0) -> NDArray[np.float32]:
+    """The distance to each of the 3 nearest, by mean and deviation of that one's own distances to the bank."""
     rng = np.random.default_rng(seed)
     some = torch.from_numpy(searched.bank[rng.permutation(len(searched.bank))[:500]])
     to_some = torch.cdist(torch.from_numpy(searched.bank), some)
     mean, deviation = to_some.mean(1).numpy(), to_some.std(1).numpy()
     near = searched.places[..., :3]
-    nearer = torch.distributions.Normal(0.0, 1.0).cdf(
-        torch.from_numpy((searched.distances[..., :3] - mean[near]) / deviation[near])
-    )
+    return np.asarray((searched.distances[..., :3] - mean[near]) / deviation[near])
+
+
+def mutual_proximity(searched: Searched) -> NDArray[np.float32]:
+    """The logarithm of the share of the bank that is nearer to the nearest vectors than the query is.
+
+    Distances of a vector to the bank are taken as normal (Schnitzer et al., JMLR 2012; of both sides, the neighbours').
+    """
+    nearer = torch.distributions.Normal(0.0, 1.0).cdf(torch.from_numpy(of_neighbours(searched)))
     return np.log(nearer.mean(-1).numpy() + 1e-12).astype(np.float32)
 
 
@@ -174,60 +208,108 @@ def clusters(kept: Kept, k: int = 8) -> list[NDArray[np.uint8]]:
     return [upsample_nearest(ids[0], *kept.size) for ids in found]
 
 
-def candidates(kept: Kept, *, further: bool = True) -> Iterator[tuple[str, Callable[[], Maps]]]:
+FINAL = (
+    "max-logit",
+    "energy",
+    "max-logit, guided:8",
+    "distance",
+    "novelty",
+    "novelty, mutual proximity",
+    "novelty, mutual, guided:8",
+)
+"""What test sets report, with what it is compared with."""
+
+Candidates = Iterator[tuple[str, Callable[[], Maps]]]
+
+
+def candidates(kept: Kept, *, further: bool = True) -> Candidates:
     """Every candidate by name, computed when it is called; without the further ones those of a single search alone."""
-    of_logits = kept.of_logits
-    for name, maps in of_logits.items():
+    for name, maps in kept.of_logits.items():
         yield name, lambda maps=maps: maps  # type: ignore[misc]
-    unsure = z(of_logits["max-logit"])
-    searched = kept.search()
-    distance = kept.at_size(searched.mean())
-    novelty = added(unsure, z(distance))
-    yield "max-logit, guided:8", lambda: guided(kept, of_logits["max-logit"], 8)
+    yield "max-logit, guided:8", lambda: guided(kept, kept.of_logits["max-logit"], 8)
+    yield "max-logit, bilateral", lambda: bilateral(kept, kept.of_logits["max-logit"])
+    yield from of_sums(kept)
+    yield from of_scaled_distances(kept)
+    yield from of_filters(kept)
+    if further:
+        yield from of_other_searches(kept)
+        yield from of_regions(kept)
+
+
+def of_sums(kept: Kept) -> Candidates:
+    """Ways to put both parts together."""
+    logits, unsure, distance, novelty = kept.of_logits, kept.unsure, kept.distance, kept.novelty
     yield "distance", lambda: distance
     yield "novelty", lambda: novelty
-    yield "novelty, ranks", lambda: added(ranks(of_logits["max-logit"]), ranks(distance))
-    yield "novelty, larger z", lambda: [np.maximum(*of) for of in zip(unsure, z(distance), strict=True)]
-    yield "novelty, half distance", lambda: [a + 0.5 * b for a, b in zip(unsure, z(distance), strict=True)]
-    yield "novelty, double distance", lambda: [a + 2 * b for a, b in zip(unsure, z(distance), strict=True)]
-    yield "novelty, energy", lambda: added(z(of_logits["energy"]), z(distance))
-    yield "novelty, z by class", lambda: added(by_class(kept, of_logits["max-logit"]), by_class(kept, distance))
-    yield "novelty, m by class", lambda: added(by_class(kept, of_logits["max-logit"]), z(distance))
+    yield "novelty, ranks", lambda: added(ranks(logits["max-logit"]), ranks(distance))
+    yield "novelty, larger z", lambda: [np.maximum(*of) for of in zip(unsure, distance, strict=True)]
+    yield "novelty, half distance", lambda: [a + 0.5 * b for a, b in zip(unsure, distance, strict=True)]
+    yield "novelty, double distance", lambda: [a + 2 * b for a, b in zip(unsure, distance, strict=True)]
+    yield "novelty, energy", lambda: added(z(logits["energy"]), distance)
+    of_class = by_class(kept, logits["max-logit"])
+    yield "m by class", lambda: of_class
+    yield "novelty, m by class", lambda: added(of_class, distance)
+    yield "novelty, both by class", lambda: added(of_class, by_class(kept, distance))
+    yield "novelty and m by class", lambda: added(novelty, of_class)
+    yield "m by class, mutual proximity", lambda: added(of_class, kept.mutual)
+    yield "novelty and mutual", lambda: added(novelty, kept.mutual)
+    yield "novelty, m by class, mutual", lambda: added(novelty, of_class, kept.mutual)
+    yield "novelty, energy, mutual", lambda: added(z(logits["energy"]), kept.mutual)
+
+
+def of_scaled_distances(kept: Kept) -> Candidates:
+    """Other distances from the same search."""
+    searched, unsure = kept.searched, kept.unsure
     yield "novelty, k = 1", lambda: added(unsure, z(kept.at_size(searched.mean(1))))
     yield "novelty, k = 10", lambda: added(unsure, z(kept.at_size(searched.mean(10))))
     yield "novelty, median of 9", lambda: added(unsure, z(kept.at_size(searched.distances[..., 4])))
     yield "novelty, CSLS", lambda: added(unsure, z(kept.at_size(csls(searched))))
     yield "novelty, local ratio", lambda: added(unsure, z(kept.at_size(csls(searched, ratio=True))))
-    yield "novelty, mutual proximity", lambda: added(unsure, z(kept.at_size(mutual_proximity(searched))))
+    standardized = z(kept.at_size(of_neighbours(searched).mean(-1)))
+    yield "novelty, neighbours' z", lambda: added(unsure, standardized)
+    yield "mutual proximity", lambda: kept.mutual
+    yield "novelty, mutual proximity", lambda: added(unsure, kept.mutual)
+
+
+def of_filters(kept: Kept) -> Candidates:
+    """Refinement along edges."""
     for radius in (4, 8, 16):
-        yield f"novelty, guided:{radius}", lambda radius=radius: guided(kept, novelty, radius)  # type: ignore[misc]
-    yield (
-        "novelty, bilateral",
-        lambda: [
-            joint_bilateral_upsampling(cell_means(of), image) for of, image in zip(novelty, kept.images, strict=True)
-        ],
-    )
-    if not further:
-        return
+        yield f"novelty, guided:{radius}", lambda radius=radius: guided(kept, kept.novelty, radius)  # type: ignore[misc]
+    yield "novelty, bilateral", lambda: bilateral(kept, kept.novelty)
+    both = added(kept.unsure, kept.mutual)
+    yield "novelty, mutual, guided:8", lambda: guided(kept, both, 8)
+    yield "novelty, mutual, bilateral", lambda: bilateral(kept, both)
+
+
+def of_other_searches(kept: Kept) -> Candidates:
+    """Vectors of the same class alone, other layers, and gaps."""
+    unsure = kept.unsure
     yield "novelty, own class", lambda: added(unsure, z(kept.at_size(kept.search(classes=kept.grid_classes).mean())))
-    for layer in sorted(name for name in kept._of if name.startswith("stage")):
-        if kept.features(layer).shape[1:] == kept.features().shape[1:] or kept.features(layer).shape[2] > 64:
-            continue
+    for layer in kept.layers():
         other = z(kept.at_size(kept.search(layer).mean()))
         yield f"novelty, {layer}", lambda other=other: added(unsure, other)  # type: ignore[misc]
-        yield f"novelty and {layer}", lambda other=other: added(novelty, other)  # type: ignore[misc]
-    if kept._gap == 0:
-        for gap in (2, 10):
-            far = kept.at_size(kept.search(gap=gap).mean())
-            yield f"novelty, gap {gap}", lambda far=far: added(unsure, z(far))  # type: ignore[misc]
-    regions = clusters(kept)
+        yield f"novelty and {layer}", lambda other=other: added(kept.novelty, other)  # type: ignore[misc]
+    for gap in (2, 10):
+        far = z(kept.at_size(kept.search(gap=gap).mean()))
+        yield f"novelty, gap {gap}", lambda far=far: added(unsure, far)  # type: ignore[misc]
+
+
+def of_regions(kept: Kept) -> Candidates:
+    """Means over K-Means clusters, and the paper's rule with novelty in the place of the confidence."""
+    regions, novelty = clusters(kept), kept.novelty
+    yield "max-logit, mean of K-Means", lambda: [region_means(*of) for of in zip(kept.unsure, regions, strict=True)]
     yield "novelty, mean of K-Means", lambda: [region_means(*of) for of in zip(novelty, regions, strict=True)]
-    yield "max-logit, mean of K-Means", lambda: [region_means(*of) for of in zip(unsure, regions, strict=True)]
     limit = np.quantile(np.concatenate([of.ravel()[::7] for of in novelty]), 0.95)
-    yield (
-        "rule on novelty",
-        lambda: [region_means((of > limit).astype(np.float64), ids) for of, ids in zip(novelty, regions, strict=True)],
-    )
+    above = [(of > limit).astype(np.float64) for of in novelty]
+    yield "rule on novelty", lambda: [region_means(*of) for of in zip(above, regions, strict=True)]
+
+
+def bilateral(kept: Kept, maps: Maps) -> Maps:
+    """Maps after joint bilateral upsampling of their means over cells."""
+    return [
+        joint_bilateral_upsampling(cell_means(of.astype(np.float32)), image)
+        for of, image in zip(maps, kept.images, strict=True)
+    ]
 
 
 def guided(kept: Kept, maps: Maps, radius: int) -> Maps:
@@ -249,7 +331,8 @@ def main() -> None:
     parser.add_argument("--gap", type=int, default=0)
     parser.add_argument("--kinds", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="take one image of so many")
-    parser.add_argument("--only", nargs="*", help="candidates to measure; all by default")
+    parser.add_argument("--final", action="store_true", help="the final candidates and their controls alone")
+    parser.add_argument("--single", action="store_true", help="those of a single search alone")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/novelty"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -258,8 +341,9 @@ def main() -> None:
     kept = Kept(path, arguments.bank, arguments.gap, images, arguments.kinds)
     target = path.with_suffix(f".gap{arguments.gap}.kinds{arguments.kinds}.json")
     found = json.loads(target.read_text()) if target.exists() else {}
-    for name, make in candidates(kept, further=not arguments.only):
-        if arguments.only and name not in arguments.only:
+    every = candidates(kept, further=not arguments.single and not arguments.final)
+    for name, make in every:
+        if arguments.final and name not in FINAL:
             continue
         start = time.process_time()  # what candidates share is computed before
         measured = evaluated(kept, make())

@@ -1,6 +1,6 @@
 # Fast-SCNN (Poudel et al., BMVC 2019) as mmsegmentation builds it, with the eight classes of CamVid that are left
 # without cars, pedestrians and bicyclists. Its fused map, 128 channels at stride 8, is the one that is clustered.
-norm_cfg = dict(type="BN", requires_grad=True, momentum=0.01)
+norm_cfg = dict(type="BN", requires_grad=True, momentum=0.05)
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(

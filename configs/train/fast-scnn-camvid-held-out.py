@@ -1,11 +1,11 @@
 # Fast-SCNN on CamVid without cars, pedestrians and bicyclists: a second network that was never taught them, of another
-# architecture than internimage-n-camvid-held-out. About an hour on one CPU core:
+# architecture than internimage-n-camvid-held-out. 300 steps, ten minutes on one CPU core:
 #   python -m oodray.training configs/train/fast-scnn-camvid-held-out.py --root CAMVID --out DIR --threads 1
 _base_ = ["../models/fast-scnn-camvid-held-out.py", "./_base_/runner.py"]
 
 classes = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence")
-crop = (192, 256)
-iterations = 420
+crop = (160, 208)
+iterations = 300
 loss = dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True)
 model = dict(
     data_preprocessor=dict(size=crop),
@@ -18,7 +18,7 @@ model = dict(
             num_convs=1,
             num_classes=8,
             in_index=index,
-            norm_cfg=dict(type="BN", requires_grad=True, momentum=0.01),
+            norm_cfg=dict(type="BN", requires_grad=True, momentum=0.05),
             concat_input=False,
             align_corners=False,
             loss_decode=dict(loss_weight=0.4, **loss),
@@ -39,7 +39,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadAnnotations"),
-            dict(type="RandomResize", scale=(480, 360), ratio_range=(0.5, 1.2), keep_ratio=True),
+            dict(type="RandomResize", scale=(480, 360), ratio_range=(0.45, 1.0), keep_ratio=True),
             dict(type="RandomCrop", crop_size=crop, cat_max_ratio=0.75),
             dict(type="RandomFlip", prob=0.5),
             dict(type="PhotoMetricDistortion"),
@@ -53,8 +53,8 @@ test_dataloader = dict(num_workers=0, dataset=dict(**frames, split="test", pipel
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=30),
-    dict(type="PolyLR", power=0.9, eta_min=1e-6, by_epoch=False, begin=30, end=iterations),
+    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=20),
+    dict(type="PolyLR", power=0.9, eta_min=1e-6, by_epoch=False, begin=20, end=iterations),
 ]
-train_cfg = dict(max_iters=iterations, val_interval=420)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=30))
+train_cfg = dict(max_iters=iterations, val_interval=1000)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=10))

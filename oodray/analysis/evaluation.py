@@ -121,7 +121,7 @@ def evaluate_run(
         DatasetError: an image lacks a class, which a convention refuses.
         ResultsError: if the folder holds no results.
     """
-    evaluation = measure_run(folder, conventions, resamples, further=further, on_ray=on_ray)
+    evaluation = measure_run(folder, conventions, resamples, further=further, on_ray=on_ray, keep=True)
     write_table(metrics_table(folder, evaluation), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))
     return evaluation
@@ -170,6 +170,7 @@ def measure_run(
     *,
     further: bool = False,
     on_ray: bool = True,
+    keep: bool = False,
 ) -> Evaluation:
     """Evaluate the finished files of a run.
 
@@ -180,6 +181,7 @@ def measure_run(
             image in memory: about 1 MB a megapixel image, and up to 20 MB of imported scores.
         further: whether to take the further numbers of `oodray.metrics.further`, too.
         on_ray: whether Ray may add up a large run, see `total`.
+        keep: whether the counts of large files are kept in the folder, for the next evaluation.
 
     Raises:
         DatasetError: an image lacks a class, which a convention refuses.
@@ -187,7 +189,7 @@ def measure_run(
     """
     rule = folder.rule()
     files = CountedFiles.of(folder)
-    totals = total(files, rule, on_ray=on_ray)
+    totals = total(files, rule, on_ray=on_ray, keep=keep)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
     scores = folder.score_names() if totals.images else []  # else there is nothing to rank
     measured = _Measured(totals, scores, asked, resamples, further=further)

@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
+from oodray.analysis.kept_totals import read_totals, totals_file, write_totals
 from oodray.method.rule import Rule
-from oodray.metrics.evaluation import Totals
+from oodray.metrics.evaluation import RunningTotals, Totals
 from oodray.metrics.id_quality import IdTally
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD
 from oodray.records import from_arrow
 from oodray.results.cells import clusters_of, score_counts
 from oodray.results.rows import OK, ClassCounts
+from oodray.storage.place import Place
 
 MERGED_AT_ONCE = 8
 """Totals that one task adds up: the driver never holds more than one."""
 
+KEPT_FROM = 500
+"""Images of a wave whose counts are kept: fewer are read in a moment."""
+
 _COLUMNS = ["status", "clusters", "tallies", "classes"]
 
 
-def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool) -> Totals:
-    """The counts of all files.
+def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = False) -> Totals:
+    """The counts of all files. Those of large waves are taken from where they are kept.
 
     Args:
         files: of a run.
         rule: the setting at which clusters are judged; None where there are none, as with imported scores.
         on_ray: whether more than `FILES_PER_TASK` files are read, and added up, by Ray tasks.
+        keep: whether to keep the counts of large waves.
 
     Raises:
         ResultsError: a file cannot be read.
+        RunError: counts cannot be kept.
     """
-    by_tasks = on_ray and len(files.parts) > FILES_PER_TASK
-    return _total_by_tasks(files, rule) if by_tasks else total_here(files, rule)
+    running, left = RunningTotals(), []
+    for wave, chunk in files.by_wave():
+        kept = None if wave is None or files.repeated else read_totals(totals_file(wave, rule))
+        if kept is None:
+            left.append((wave, chunk))
+        else:
+            running.add(kept)
+    by_tasks = on_ray and sum(len(chunk.parts) for _, chunk in left) > FILES_PER_TASK
+    for wave, chunk in [] if by_tasks else left:
+        running.add(_total_of(chunk, rule, wave if keep else None, KEPT_FROM))
+    if by_tasks:
+        running.add(_total_by_tasks(left, rule, keep=keep))
+    return running.total()
+
+
+def _total_of(files: CountedFiles, rule: Rule | None, wave: Place | None, kept_from: int) -> Totals:
+    """The counts of some files, kept as those of a wave if they are, and it has so many images."""
+    totals = total_here(files, rule)
+    if wave is not None and not files.repeated and totals.images + totals.failed >= kept_from:
+        write_totals(totals_file(wave, rule), totals)
+    return totals
 
 
 def total_here(files: CountedFiles, rule: Rule | None) -> Totals:
@@ -50,15 +76,18 @@ def image_totals(files: CountedFiles, rule: Rule | None) -> Iterator[Totals]:
             yield _totals(table.slice(int(row), 1), rule)
 
 
-def _total_by_tasks(files: CountedFiles, rule: Rule | None) -> Totals:
-    """`FILES_PER_TASK` files a task; then `MERGED_AT_ONCE` of what they found a task, until one is left."""
+def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None, *, keep: bool) -> Totals:
+    """A wave, or `FILES_PER_TASK` files of units, a task; then `MERGED_AT_ONCE` of what they found, until it is one."""
     import ray
 
     from oodray.cluster.session import tasks
 
-    task, merge = ray.remote(total_here), ray.remote(_merged)
+    task, merge = ray.remote(_total_of), ray.remote(_merged)
     with tasks():
-        found = [task.remote(chunk, rule) for chunk in files.chunks(FILES_PER_TASK)]
+        found = []
+        for wave, chunk in left:
+            parts = [chunk] if keep and wave is not None else chunk.chunks(FILES_PER_TASK)
+            found += [task.remote(part, rule, wave if keep else None, KEPT_FROM) for part in parts]
         while len(found) > 1:
             groups = [found[start : start + MERGED_AT_ONCE] for start in range(0, len(found), MERGED_AT_ONCE)]
             found = [merge.remote(*group) for group in groups]

@@ -28,7 +28,7 @@ from oodray.models.network import Network
 from oodray.models.segmenter import Segmentation, Segmenter, check_segmentations
 from oodray.records import extended
 from oodray.scores.fitted.folder import Fit, network_identity
-from oodray.scores.maps import PixelMaps, predicted_classes
+from oodray.scores.maps import PixelMaps
 from oodray.scores.registry import check_names, cluster_scores, names_of, pixel_scores
 from oodray.scores.score import ClusterMaps, PixelScore
 from oodray.settings import shown
@@ -171,8 +171,7 @@ def detect(
         segmentation = net if isinstance(net, Segmentation) else _segmentation(net, decoded)
         asked = [*pixel_scores(settings.scores, settings.search_path, settings.fit), *own]
         maps, segmented = _clustered(decoded, segmentation, settings, asked, net)
-        classes = predicted_classes(segmentation.per_pixel, *decoded.size)
-    found = _judged(segmented, settings, classes, config.scores)
+    found = _judged(segmented, settings, config.scores)
     order = [*names_of(config.scores, settings.search_path), *(score.name for score in own)]
     pixels = {score.name: maps.of(score, found.clusters) for score in asked}
     return replace(found, scores={name: (found.scores | pixels)[name] for name in order})
@@ -276,22 +275,21 @@ def _clustered(
 ) -> tuple[PixelMaps, SegmentedImage]:
     """Confidence, scores and clusters of an image; a failure is that of the image, as in a run."""
     try:
-        maps = maps_of(
-            image, segmentation, scores, None if isinstance(net, Segmentation) else head_of(net), settings.refine
-        )
+        head = None if isinstance(net, Segmentation) else head_of(net)
+        maps = maps_of(image, segmentation, scores, head, settings.refine, with_classes=True)
         [clusters] = cluster_maps_of([image], [segmentation], settings)
     except ImageError:
         raise
     except Exception as error:
         raise ImageError(f"clustering failed: {type(error).__name__}: {error}") from error
-    return maps, extended(SegmentedImage, image, confidence=maps.confidence, cluster_maps=clusters)
+    segmented = extended(SegmentedImage, image, confidence=maps.confidence, cluster_maps=clusters, classes=maps.classes)
+    return maps, segmented
 
 
-def _judged(
-    image: SegmentedImage, settings: MethodSettings, classes: NDArray[np.int16], scores: Sequence[str]
-) -> Found:
+def _judged(image: SegmentedImage, settings: MethodSettings, scores: Sequence[str]) -> Found:
     """The rule, applied to the clusters of an image, and the scores that follow from it."""
     assert image.confidence is not None, "an image without an error has confidences"
+    assert image.classes is not None, "they were asked for"
     maps = cluster_maps_at_image_size(image)
     clusters, tallies = maps[settings.k], tallies_of(maps, image, settings)[settings.k]
     tau_key = first_key_at_least(settings.tau)
@@ -305,7 +303,7 @@ def _judged(
         ratio=ratio,
         clusters=clusters,
         confidence=image.confidence,
-        classes=classes,
+        classes=image.classes,
         scores={score.name: score.of_clusters(of_clusters) for score in cluster_scores(scores)},
         image_score=float(ratio.max()),
         k=settings.k,

@@ -36,5 +36,5 @@ def calibrate(
         note(terminal, f"config in {config_out}")
         note(terminal, f"next: oodray run --config {config_out} --dataset NAME --root DIR")
     else:
-        model = settings.get("model") or "MODEL"
-        note(terminal, f"next: oodray run --dataset NAME --root DIR --model {model} --tau {calibration.tau}")
+        networks = " ".join(f"--model {model}" for model in settings.get("model", ["MODEL"]))
+        note(terminal, f"next: oodray run --dataset NAME --root DIR {networks} --tau {calibration.tau}")

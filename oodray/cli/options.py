@@ -16,12 +16,12 @@ from oodray.settings import Setting
 Command = Callable[..., None]
 
 
-WHAT, NETWORK, METHOD, WHERE, HOW = "What", "Network", "Method and scores", "Where", "How"
+WHAT, NETWORK, METHOD, WHERE, HOW = _ORDER = ("What", "Network", "Method and scores", "Where", "How")
 
 _GROUPS = {
-    WHAT: ("dataset", "root", "split", "allow_outside_root"),
+    WHAT: ("dataset", "root", "split", "label_codes", "labels", "shard", "allow_outside_root"),
     NETWORK: ("model", "checkpoint", "flip", "scales", "mc_dropout", "feature_stage", "features", "dtype"),
-    WHERE: ("keep_maps",),
+    WHERE: ("keep_maps", "keep_features_gb"),
     HOW: ("batch_size", "threads", "image_timeout"),
 }
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
@@ -47,11 +47,8 @@ def _help(setting: Setting) -> str:
     default = setting.default
     if isinstance(default, bool):
         default = setting.option.partition("/")[2] or "off"
-    return (
-        f"{setting.about.help}; by default {default:g}."
-        if isinstance(default, float)
-        else (f"{setting.about.help}; by default {default}.")
-    )
+    text = f"{default:g}" if isinstance(default, float) else str(default)
+    return f"{setting.about.help}; by default {text}."
 
 
 AllowOutsideRoot = Annotated[bool | None, option(SETTINGS["allow_outside_root"])]
@@ -78,6 +75,7 @@ def with_settings(command: Command) -> Command:
     Its first parameter, `settings`, gets those that were given, by name.
     """
     declared = [setting for setting in SETTINGS.values() if command.__name__ in setting.about.commands]
+    declared.sort(key=lambda setting: _ORDER.index(_group(setting)))  # in which the help has its parts
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
     @functools.wraps(command)

@@ -33,11 +33,14 @@ def show(
     from oodray.errors import ConfigError
     from oodray.report.pictures import EITHER_END, Choice, write_pictures
     from oodray.results.folder import ResultsFolder
+    from oodray.results.one_image import read_image
 
     choice = Choice(top=top, bottom=bottom, worst=worst, every=every)
     if image_id is not None and choice != Choice():
         raise ConfigError("name an image, or choose some with --top, --bottom, --worst or --all, not both")
     folder = ResultsFolder(out)
     folder.read_run()
+    if image_id is not None:
+        read_image(folder, image_id, ["unit"])  # before a network is loaded for it
     maps = recomputed_maps(folder) if recompute else kept_maps(folder)
     write_pictures(folder, image_id, EITHER_END if choice == Choice() else choice, on_picture=typer.echo, maps=maps)

@@ -126,4 +126,4 @@ def describe(
 
 
 def _counted(number: float, what: str) -> str:
-    return f"{number:g} {what}{'' if number == 1 else 's'}"
+    return f"{number:g} {what}{'' if 0 < number <= 1 else 's'}"

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from oodray.datasets.layout import USUAL_CODES, Layout, Sample, files_of, refuse_outside
+from oodray.datasets.layout import USUAL_CODES, Layout, Sample, files_of, refuse_outside, stays_below
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, storage_path
 from oodray.storage.remote import is_remote
@@ -83,6 +83,11 @@ def _samples(path: Place, table: pa.Table) -> Iterator[Sample]:
         for column, text in ((IMAGE, image), *([(ID, image_id)] if has_ids else [])):
             if not text:
                 raise DatasetError(f"row {row} of {path} has no {column}")
+        if image_id and not stays_below(image_id):
+            raise DatasetError(
+                f"row {row} of {path} has the {ID} {image_id!r}: results are named after it, so it must be a path "
+                "without .. and empty parts"
+            )
         try:
             image_uri, label_uri = _uri(folder, image or ""), _uri(folder, label) if label else None
         except ValueError as error:

@@ -21,6 +21,14 @@ from oodray.storage.remote import is_remote
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of image files, in any case."""
 
+OTHER_PICTURES = frozenset(
+    {
+        *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".tga", ".exr"),
+        *(".dng", ".cr2", ".nef"),
+    }
+)
+"""Suffixes of pictures of formats that oodray does not read."""
+
 CAMERA = "_leftImg8bit"
 """How Cityscapes and LostAndFound end the names of their images."""
 
@@ -261,6 +269,15 @@ def mirrored(
     """Every image file of a folder, and the label at the same place below another, named after it."""
     for image in image_files(images, recursive=recursive):
         yield image, labels / path_inside(image.parent, images) / label_name(image)
+
+
+def stays_below(name: str) -> bool:
+    """Whether an id of somebody else's, taken for a path, leads to below the folder that it is put into.
+
+    >>> [stays_below(name) for name in ("a/b.c", "../a", "/a", "a//b", "")]
+    [True, False, False, False, False]
+    """
+    return not any(part in ("", "..") for part in name.split("/"))
 
 
 def png_of_that_name(image: Place) -> str:

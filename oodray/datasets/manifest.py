@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -195,6 +196,31 @@ def count_images(path: Place) -> int:
     """
     with _opened(path) as file:
         return int(file.metadata.num_rows)
+
+
+def unit_of_image(path: Place, image_id: str) -> int | None:
+    """The unit of an image of a manifest on a disk or in a store, of which two columns are read; None without one.
+
+    Raises:
+        ResultsError: it is not there, or damaged.
+    """
+    with _opened(path) as file:
+        for batch in file.iter_batches(columns=["unit", "image_id"]):
+            at = pc.index(batch.column("image_id"), image_id).as_py()
+            if at >= 0:
+                return int(batch.column("unit")[at].as_py())
+    return None
+
+
+def size_of_units(path: Place) -> int:
+    """How many images the first unit of a manifest has, of which one column is read; 0 without images.
+
+    Raises:
+        ResultsError: it is not there, or damaged.
+    """
+    with _opened(path) as file:
+        units = file.read(["unit"])["unit"].to_numpy()
+    return int(np.count_nonzero(units == units.min())) if len(units) else 0
 
 
 def manifest_digest(table: pa.Table) -> str:

@@ -13,6 +13,7 @@ from oodray.datasets.images import LabelCodes
 from oodray.datasets.label_names import LABEL_ENDINGS, LABEL_FOLDERS, Pairing, pair_off
 from oodray.datasets.layout import (
     IMAGE_SUFFIXES,
+    OTHER_PICTURES,
     USUAL_CODES,
     Layout,
     Pair,
@@ -28,15 +29,6 @@ from oodray.datasets.layout import (
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, is_inside, path_inside, storage_path
-
-_OTHER_PICTURES = frozenset(
-    {
-        *(".gif", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".tga", ".exr"),
-        ".dng",
-        ".cr2",
-        ".nef",
-    }
-)
 
 
 class Demo(Layout):
@@ -268,7 +260,7 @@ def _remark_on(pairing: Pairing, files: Iterable[PurePosixPath]) -> None:
             "a label is a PNG, TIFF or BMP file. Move them away if they are none",
             wrong=False,
         )
-    unread = [path for path in files if path.suffix.lower() in _OTHER_PICTURES]
+    unread = [path for path in files if path.suffix.lower() in OTHER_PICTURES]
     if unread:
         remark(f"{_files(unread)} left out, of formats that oodray does not read: convert them to PNG or JPEG")
 

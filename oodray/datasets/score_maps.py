@@ -42,6 +42,22 @@ def read_scores(path: Path) -> NDArray[np.float32] | NDArray[np.float64]:
     return scores if scores.dtype == np.float64 else scores.astype(np.float32)
 
 
+def filled(scores: NDArray[Any], finite: NDArray[np.bool_]) -> NDArray[Any]:
+    """The scores, and where there is no number that of the nearest pixel which has one.
+
+    Args:
+        scores: `(H, W)`.
+        finite: `(H, W)`, where there is a number; somewhere there is.
+
+    >>> filled(np.array([[1.0, np.nan, np.nan, 4.0]]), np.array([[True, False, False, True]])).tolist()
+    [[1.0, 1.0, 4.0, 4.0]]
+    """
+    from scipy import ndimage
+
+    at = ndimage.distance_transform_edt(~finite, return_distances=False, return_indices=True)
+    return np.asarray(scores[tuple(at)])
+
+
 def has_few_levels(path: Path) -> bool:
     """Whether a file holds at most 256 levels: a PNG of 8 bits. A file that cannot be read holds none."""
     if path.suffix.lower() != ".png":

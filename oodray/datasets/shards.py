@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import ClassVar
+from urllib.parse import quote
 
-from oodray.datasets.layout import USUAL_CODES, Layout, Sample, files_named, refuse_outside, valid_uri
+from oodray.datasets.layout import USUAL_CODES, Layout, Sample, files_named, refuse_outside, stays_below, valid_uri
 from oodray.datasets.members import Lost, Member, member_of
+from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError, ImageError
 from oodray.spelling import did_you_mean
 from oodray.storage.place import Place, concurrently, path_inside
@@ -18,6 +20,21 @@ from oodray.storage.remote import is_remote
 
 Listed = tuple[str, Member, Member | None]
 """An image of a shard: its name there, where its bytes are, and where those of its label are."""
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A file in a shard that may have been meant otherwise than it is understood.
+
+    Attributes:
+        name: of the file there.
+        said: what is said of it, after the names of all of which it is said.
+        wrong: see `Remark`.
+    """
+
+    name: str
+    said: str
+    wrong: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,8 +58,8 @@ class Shards(Layout, ABC):
     own_codes: ClassVar[bool] = True
 
     @abstractmethod
-    def listed(self, shard: Place) -> Iterable[Listed]:
-        """The images of a shard, without reading them.
+    def listed(self, shard: Place) -> Iterable[Listed | Odd]:
+        """The images of a shard, without reading them, and what is odd in it.
 
         Raises:
             ImageError: the shard is broken; images that were listed before count.
@@ -59,10 +76,13 @@ class Shards(Layout, ABC):
         if not allow_outside:
             refuse_outside(folder, map(str, shards))
         of_shards = concurrently(lambda shard: self._samples(folder, shard), shards, is_remote(root))
-        samples = [sample for of_shard in of_shards for sample in of_shard]
+        samples = [sample for of_shard, _ in of_shards for sample in of_shard]
+        said = _remark_on([odd for _, of_shard in of_shards for odd in of_shard])
         lost = [member for member in (member_of(sample.image_uri) for sample in samples) if isinstance(member, Lost)]
         if len(lost) == len(samples):
-            raise self.error(f"{lost[0].path}: {lost[0].reason}" if lost else f"no images below {root}")
+            raise self.error(
+                f"{lost[0].path}: {lost[0].reason}" if lost else "; ".join([f"no images below {root}", *said])
+            )
         return samples
 
     def _shards(self, root: Place) -> tuple[Place, list[Place]]:
@@ -90,13 +110,17 @@ class Shards(Layout, ABC):
     def _is_shard(self, name: str) -> bool:
         return name.lower().endswith(self.suffix)
 
-    def _samples(self, folder: Place, shard: Place) -> list[Sample]:
+    def _samples(self, folder: Place, shard: Place) -> tuple[list[Sample], list[Odd]]:
+        """The images of a shard, and what is odd in it, under names that begin with that of the shard."""
         name = str(path_inside(shard, folder).with_suffix(""))
         valid_uri(shard)
-        samples = []
+        samples, odd = list[Sample](), list[Odd]()
         try:
-            for image, where, label in self.listed(shard):
-                samples.append(Sample(f"{name}/{image}", str(where), None if label is None else str(label)))
+            for found in self.listed(shard):
+                if isinstance(found, Odd):
+                    odd.append(replace(found, name=f"{path_inside(shard, folder)}: {found.name}"))
+                else:
+                    samples.append(_sample(name, shard, *found))
         except ImageError as error:
             samples.append(Sample(name, str(Lost(str(shard), str(error))), None))
         except OSError as error:
@@ -104,7 +128,27 @@ class Shards(Layout, ABC):
             if is_remote(shard):
                 raise
             samples.append(Sample(name, str(Lost(str(shard), error.strerror or str(error))), None))
-        return samples
+        return samples, odd
+
+
+def _sample(prefix: str, shard: Place, name: str, where: Member, label: Member | None) -> Sample:
+    if stays_below(name):
+        return Sample(f"{prefix}/{name}", str(where), None if label is None else str(label))
+    reason = f"the name {name!r} in it leads out of the results, whose files are named after it; rename it"
+    return Sample(f"{prefix}/{quote(name, safe='')}", str(Lost(str(shard), reason)), None)
+
+
+def _remark_on(odd: Iterable[Odd]) -> list[str]:
+    """Say what is odd, once for all files of which the same is said; gives what is said."""
+    names: dict[tuple[str, bool], list[str]] = {}
+    for found in odd:
+        names.setdefault((found.said, found.wrong), []).append(found.name)
+    texts = []
+    for (said, wrong), found_names in names.items():
+        count = len(found_names)
+        texts.append(f"{count:,} file{'s' if count > 1 else ''} ({examples(found_names)}) {said}")
+        remark(texts[-1], wrong=wrong)
+    return texts
 
 
 def words(path: PurePosixPath) -> set[str]:

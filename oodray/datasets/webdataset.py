@@ -6,8 +6,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from oodray.datasets.layout import IMAGE_SUFFIXES, OTHER_PICTURES
 from oodray.datasets.members import TarMember
-from oodray.datasets.shards import Listed, Shards
+from oodray.datasets.shards import Listed, Odd, Shards
 from oodray.errors import ImageError
 from oodray.storage.place import Place, open_seekable
 
@@ -16,6 +17,16 @@ LOSSY = (".jpg", ".jpeg", ".webp")
 
 LABELS = (".label.png", ".mask.png", ".seg.png")
 """Suffixes of the label of an image that is a PNG itself."""
+
+_LIKE_LABELS = tuple(label.removesuffix(".png") for label in LABELS)
+_LEFT_OUT = (IMAGE_SUFFIXES | OTHER_PICTURES).difference(LOSSY, (".png",))
+_LABEL_OF_NOTHING = (
+    "left out, a label without an image of its key: for KEY.mask.png it is KEY.png or KEY.jpg, with no further word "
+    "between KEY and the suffix"
+)
+_SECOND_LABEL = "left out, as its image has another label"
+_IMAGE_LIKE_A_LABEL = "taken for an image, though its name is that of a label: a label is a PNG, KEY.mask.png"
+_NOT_TAKEN = f"left out: in a shard an image is a {', '.join(suffix[1:] for suffix in LOSSY)} or png file, convert it"
 
 _GZIP = b"\x1f\x8b"
 _BLOCK = tarfile.BLOCKSIZE
@@ -35,8 +46,8 @@ class WebDataset(Shards):
         "KEY.png   and KEY.label.png or .mask.png or .seg.png; labels may be absent for some images"
     )
 
-    def listed(self, shard: Place) -> Iterator[Listed]:
-        """The images of a shard by key; its headers are read, and nothing else."""
+    def listed(self, shard: Place) -> Iterator[Listed | Odd]:
+        """The images of a shard by key, and files that belong to none; its headers are read, and nothing else."""
         files: dict[str, list[TarMember]] = {}
         problem = None
         try:
@@ -45,8 +56,10 @@ class WebDataset(Shards):
         except ImageError as error:
             problem = error
         for key, found in files.items():
-            for image, label in pairs(found):
+            paired = pairs(found)
+            for image, label in paired:
                 yield key, image, label
+            yield from odd_files(key, found, paired)
         if problem is not None:
             raise problem
 
@@ -82,6 +95,20 @@ def pairs(files: list[TarMember]) -> list[tuple[TarMember, TarMember | None]]:
     named = [".png", *LABELS] if lossy else LABELS
     label = next((file for suffix in named for file in by_suffix.get(suffix, ())), None)
     return [(image, label) for image in images]
+
+
+def odd_files(key: str, files: list[TarMember], paired: list[tuple[TarMember, TarMember | None]]) -> Iterator[Odd]:
+    """Files of a key that look like an image or a label and are none, or that look like a label and are an image."""
+    used = {file.name for pair in paired for file in pair if file is not None}
+    for file in files:
+        suffix = split_name(file.name).suffix
+        if file.name in used:
+            if suffix not in LABELS and key.casefold().endswith(_LIKE_LABELS):
+                yield Odd(file.name, _IMAGE_LIKE_A_LABEL, wrong=False)
+        elif suffix in LABELS or suffix == ".png":
+            yield Odd(file.name, _SECOND_LABEL if paired else _LABEL_OF_NOTHING)
+        elif suffix in _LEFT_OUT:
+            yield Odd(file.name, _NOT_TAKEN)
 
 
 def members(shard: Place) -> Iterator[TarMember]:

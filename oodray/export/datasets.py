@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 from oodray.datasets.images import read_bytes
 from oodray.errors import ImageError
 from oodray.export.format import CLASS, ExportedImage, Files, Format, Record, json_file, npy, png
+
+_ROWS_OF_A_GROUP = 16  # of a Parquet file; each holds a whole picture
 
 
 class FiftyOne(Format):
@@ -101,13 +104,14 @@ class HuggingFace(Format):
     name = "hf"
     about = "data/*.parquet with the columns image, mask, image_id, ood_fraction, image_score"
 
-    def unit_files(self, unit: str, images: Sequence[ExportedImage]) -> Files:
-        """`data/train-UNIT.parquet`."""
-        if images:
-            yield f"data/train-{unit}.parquet", _parquet(images)
+    in_groups = True
+
+    def group_files(self, group: str, images: Iterator[ExportedImage]) -> Files:
+        """`data/train-GROUP.parquet`."""
+        yield f"data/train-{group}.parquet", _parquet(images)
 
 
-def _parquet(images: Sequence[ExportedImage]) -> bytes:
+def _parquet(images: Iterator[ExportedImage]) -> bytes:
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features: dict[str, dict[str, str]] = {
         "image": {"_type": "Image"},
@@ -122,7 +126,10 @@ def _parquet(images: Sequence[ExportedImage]) -> bytes:
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([_row(image) for image in images], schema=schema), buffer)
+    with pq.ParquetWriter(buffer, schema) as writer:
+        rows = map(_row, images)
+        while some := list(itertools.islice(rows, _ROWS_OF_A_GROUP)):
+            writer.write_table(pa.Table.from_pylist(some, schema=schema))
     return buffer.getvalue()
 
 

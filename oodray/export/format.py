@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -18,7 +18,19 @@ from PIL import Image
 from oodray.export.regions import Region, regions_of
 from oodray.results.stored_image import StoredImage
 
-Files = Iterator[tuple[str, bytes]]
+
+@dataclass(frozen=True)
+class Original:
+    """The content of a file of the dataset as it is: a link to it, or a copy where it lies elsewhere than on a disk.
+
+    Attributes:
+        uri: its address.
+    """
+
+    uri: str
+
+
+Files = Iterator[tuple[str, bytes | Original]]
 """Paths inside the folder of the export, with `/` between, and their contents."""
 
 Record = dict[str, Any]
@@ -36,13 +48,18 @@ class ExportedImage:
         stored: what the run found.
         mask: uint8 `(H, W)`, 255 where OoD.
         score: the name of the score.
-        scores: float64 `(H, W)`, higher is more out of distribution.
+        read_scores: gives `scores`.
     """
 
     stored: StoredImage
     mask: NDArray[np.uint8]
     score: str
-    scores: NDArray[np.float64]
+    read_scores: Callable[[], NDArray[np.float64]]
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        """The score of each pixel, float64 `(H, W)`, higher is more out of distribution; made where it is asked for."""
+        return self.read_scores()
 
     @property
     def image_id(self) -> str:
@@ -67,20 +84,21 @@ class Format(ABC):
         name: as `--format` has it.
         about: what it is, in a line.
         needs_score: whether it holds a score of each pixel.
+        in_groups: whether a file holds many images, see `group_files`; otherwise an image has files of its own.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     needs_score: ClassVar[bool] = False
+    in_groups: ClassVar[bool] = False
 
     def image_files(self, image: ExportedImage) -> Files:  # noqa: ARG002 the default has none
         """The files of an image."""
         yield from ()
 
-    def unit_files(self, unit: str, images: Sequence[ExportedImage]) -> Files:  # noqa: ARG002
-        """The files of the images of a unit, which has a name."""
-        for image in images:
-            yield from self.image_files(image)
+    def group_files(self, group: str, images: Iterator[ExportedImage]) -> Files:  # noqa: ARG002
+        """The files of some images that follow each other, of which one is in memory at a time; they have a name."""
+        yield from ()
 
     def record(self, image: ExportedImage) -> Record:  # noqa: ARG002
         """What is kept of an image for `last_files`."""

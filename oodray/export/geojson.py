@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
 
 from oodray.datasets.images import read_bytes
 from oodray.datasets.orientation import AS_STORED
-from oodray.errors import ImageError
 from oodray.export.format import CLASS, ExportedImage, Files, Format, json_file
 from oodray.export.regions import Ring, outlines
 
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
-_GEOGRAPHIC, _PROJECTED = 2048, 3072
+_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
+_PIXEL_IS_POINT = 2
 _USER_DEFINED = 32767
 
 ToMap = Callable[[float, float], tuple[float, float]]
@@ -59,8 +61,8 @@ def _georeference(image: ExportedImage) -> tuple[ToMap, int | None]:
         return plain, None
     try:
         with Image.open(io.BytesIO(read_bytes(image.stored.image_uri))) as opened:
-            tags = dict(getattr(opened, "tag_v2", {}))
-    except (ImageError, OSError, Image.DecompressionBombError):
+            tags = _numbers(getattr(opened, "tag_v2", {}))
+    except Exception:  # hostile bytes: OSError, ValueError, struct.error, KeyError, DecompressionBombError, ...
         return plain, None
     matrix = _matrix(tags)
     if matrix is None:
@@ -69,20 +71,40 @@ def _georeference(image: ExportedImage) -> tuple[ToMap, int | None]:
     return lambda x, y: (a * x + b * y + c, d * x + e * y + f), _epsg(tags)
 
 
-def _matrix(tags: dict[int, Any]) -> tuple[float, ...] | None:
-    """x' = a x + b y + c, y' = d x + e y + f, of the tags of a GeoTIFF."""
-    if len(tags.get(_TRANSFORMATION, ())) == 16:
-        full = tags[_TRANSFORMATION]
-        return full[0], full[1], full[3], full[4], full[5], full[7]
-    scale, tie = tags.get(_PIXEL_SCALE, ()), tags.get(_TIE_POINTS, ())
-    if len(scale) < 2 or len(tie) < 6:
+def _numbers(tags: Mapping[int, Any]) -> dict[int, tuple[float, ...]]:
+    """The tags of a GeoTIFF as numbers; without those that hold others, or what is no number."""
+    found: dict[int, tuple[float, ...]] = {}
+    for tag in (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS):
+        values = tags.get(tag, ())
+        with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+            numbers = tuple(map(float, values if isinstance(values, tuple) else (values,)))
+            if all(map(math.isfinite, numbers)):
+                found[tag] = numbers
+    return found
+
+
+def _matrix(tags: Mapping[int, tuple[float, ...]]) -> tuple[float, ...] | None:
+    """x' = a x + b y + c, y' = d x + e y + f, of the tags of a GeoTIFF; x and y from the upper left corner."""
+    scale, tie, full = tags.get(_PIXEL_SCALE, ()), tags.get(_TIE_POINTS, ()), tags.get(_TRANSFORMATION, ())
+    if len(full) == 16:
+        a, b, c, d, e, f = full[0], full[1], full[3], full[4], full[5], full[7]
+    elif len(scale) >= 2 and len(tie) >= 6:
+        a, b, d, e = scale[0], 0.0, 0.0, -scale[1]
+        c, f = tie[3] - tie[0] * a, tie[4] - tie[1] * e
+    else:
         return None
-    (x, y), (map_x, map_y) = tie[:2], tie[3:5]
-    return scale[0], 0.0, map_x - x * scale[0], 0.0, -scale[1], map_y + y * scale[1]
+    if _geo_keys(tags).get(_RASTER_TYPE) == _PIXEL_IS_POINT:  # then x and y count from the centre of the first pixel
+        c, f = c - (a + b) / 2, f - (d + e) / 2
+    return a, b, c, d, e, f
 
 
-def _epsg(tags: dict[int, Any]) -> int | None:
-    keys = tags.get(_GEO_KEYS, ())
-    codes = {keys[at]: keys[at + 3] for at in range(4, len(keys) - 3, 4) if keys[at + 1] == 0}
+def _epsg(tags: Mapping[int, tuple[float, ...]]) -> int | None:
+    codes = _geo_keys(tags)
     code = codes.get(_PROJECTED, codes.get(_GEOGRAPHIC))
-    return int(code) if code and code != _USER_DEFINED else None
+    return code if code and code != _USER_DEFINED else None
+
+
+def _geo_keys(tags: Mapping[int, tuple[float, ...]]) -> dict[int, int]:
+    """The keys of a GeoTIFF whose value stands beside them."""
+    keys = [int(value) for value in tags.get(_GEO_KEYS, ())]
+    return {keys[at]: keys[at + 3] for at in range(4, len(keys) - 3, 4) if keys[at + 1] == 0}

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from PIL import Image
+
 import oodray
-from oodray.export.format import CLASS, ExportedImage, Files, Format, Record, json_file
+from oodray.datasets.images import FORMATS, read_bytes
+from oodray.datasets.members import member_of
+from oodray.errors import ImageError
+from oodray.export.format import CLASS, ExportedImage, Files, Format, Original, Record, json_file
 from oodray.export.regions import Region, outlines, run_lengths
+from oodray.storage.remote import is_remote
+
+_SUFFIX_OF = {"PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".tiff", *_SUFFIX_OF.values()})
 
 
 class Coco(Format):
@@ -60,30 +71,52 @@ class Coco(Format):
 
 
 class YoloSeg(Format):
-    """A text file for each image, and the description of the dataset."""
+    """A dataset as YOLO trains on one: images, a text file for each, and the description of the dataset."""
 
     name = "yolo-seg"
-    about = "labels/ID.txt with outlines as shares of the image, and data.yaml; holes of regions are filled"
+    about = "images/ID, labels/ID.txt with outlines as shares of the image, and data.yaml; holes of regions are filled"
 
     def image_files(self, image: ExportedImage) -> Files:
-        """A line for each region: the class 0, then x and y of each corner."""
+        """The image, and a line for each region: the class 0, then x and y of each corner."""
         height, width = image.mask.shape
         lines = []
         for region in image.regions:
             corners, _ = outlines(region)
             numbers = (f"{x / width:.6f} {y / height:.6f}" for x, y in corners)
             lines.append(f"0 {' '.join(numbers)}\n")
-        yield f"labels/{image.image_id}.txt", "".join(lines).encode()
-
-    def record(self, image: ExportedImage) -> Record:
-        """Where the image is."""
-        return {"file": image.stored.image_uri}
+        label = "".join(lines).encode()
+        for path in dict.fromkeys((f"labels/{image.image_id}.txt", _label_path(image.image_id))):
+            yield path, label
+        try:
+            suffix, content = _picture(image)
+        except (ImageError, OSError):  # its file is gone; the label is there all the same
+            return
+        yield f"images/{image.image_id}{suffix}", content
 
     def last_files(self, records: Sequence[Record], run: Mapping[str, Any]) -> Files:  # noqa: ARG002
-        """`images.txt`, which lists the images, and `data.yaml`."""
-        yield "images.txt", "".join(f"{record['file']}\n" for record in records).encode()
-        lines = (f"# Written by oodray {oodray.__version__}.", "train: images.txt", "val: images.txt")
+        """`data.yaml`."""
+        lines = (f"# Written by oodray {oodray.__version__}.", "train: images", "val: images")
         yield "data.yaml", "\n".join([*lines, "names:", f"  0: {CLASS}", ""]).encode()
+
+
+def _label_path(image_id: str) -> str:
+    """Where YOLO looks for a label: in place of the last folder `images` on the way to the image, one called `labels`.
+
+    >>> _label_path("a/b"), _label_path("images/00")
+    ('labels/a/b.txt', 'images/labels/00.txt')
+    """
+    return "/labels/".join(f"/images/{image_id}".rsplit("/images/", 1))[1:] + ".txt"
+
+
+def _picture(image: ExportedImage) -> tuple[str, bytes | Original]:
+    """The suffix and the content of an image; the suffix tells YOLO whether a file is one."""
+    uri = image.stored.image_uri
+    is_file = member_of(uri) is None
+    if is_file and PurePosixPath(uri).suffix.lower() in _SUFFIXES and (is_remote(uri) or Path(uri).is_file()):
+        return PurePosixPath(uri).suffix, Original(uri)
+    data = read_bytes(uri)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        return _SUFFIX_OF.get(opened.format or "", ".jpg"), data
 
 
 class Labelme(Format):

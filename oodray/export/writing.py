@@ -1,32 +1,28 @@
-"""Exports of whole runs: unit by unit, side by side, continued where one was interrupted.
-
-`DIR/.oodray-export/` says what an export has written: `export.json` which run and which format, and a file for each
-unit its names. A name is written down before its file is, so that a file that is there without one is of somebody
-else, and is left alone.
-"""
+"""Exports of whole runs: group by group, side by side, continued where one was cut short, or the run was not done."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
-from oodray.errors import ResultsError
-from oodray.export.format import ExportedImage
+from oodray.export.format import ExportedImage, Format, Record
 from oodray.export.formats import get_format
+from oodray.export.groups import Group, groups_of
+from oodray.export.log import Logs, Writing
 from oodray.method.rule import Rule
-from oodray.results.folder import ResultsFolder, write_json
-from oodray.results.maps import require_map, score_map
-from oodray.results.stored_image import COLUMNS, StoredImage, codes_of_run, stored_images
-from oodray.storage.atomic import replacing
-from oodray.storage.place import Place, is_inside, storage_path
-
-LOG = ".oodray-export"
-"""The folder inside an export that says what it has written."""
+from oodray.results.folder import ResultsFolder
+from oodray.results.maps import MAP_COLUMNS, STORED, map_in_row, require_map
+from oodray.results.numbering import APPENDED
+from oodray.results.stored_image import COLUMNS, codes_of_run, stored_images
+from oodray.storage.place import Place, storage_path
 
 _LAST = "last"  # the log of the files of all images
 
@@ -51,13 +47,10 @@ class _Job:
     """An export, as a task of Ray takes it."""
 
     folder: ResultsFolder
-    target: Place
+    logs: Logs
     format: str
     score: str
     rule: Rule
-
-    def log(self, name: str) -> Place:
-        return self.target / LOG / f"{name}.json"
 
 
 def export_run(
@@ -84,101 +77,96 @@ def export_run(
         RunError: a file cannot be written.
     """
     chosen, rule = get_format(format_name), folder.clustering_rule()
-    job = _Job(folder, storage_path(to), format_name, score if chosen.needs_score else "ratio", rule)
-    require_map(folder, job.score)
+    score, logs = score if chosen.needs_score else "ratio", Logs(storage_path(to))
+    require_map(folder, score)
     files = CountedFiles.of(folder)
-    _claim(job)
+    run = folder.read_run()
+    logs.claim({"format": format_name, "score": score, "run": run["identity"]}, grown=bool(run.get(APPENDED)))
+    groups = groups_of(folder, files)
+    names = {_LAST, *map(_log_name, groups)}
+    earlier = frozenset(path for name in logs.superseded(names) for path in logs.read(name)["files"])
+    job = _Job(folder, Logs(logs.target, earlier), format_name, score, rule)
     images = written = count = 0
-    for done in _all_units(job, files):
+    for done in _all_groups(job, groups):
         images, written, count = images + done.images, written + done.written, count + done.files
         on_images(done.images)
-    records = [record for part in files.parts for record in _read_log(job.log(part.stem))["records"]]
-    count += _write_files(job, _LAST, list(chosen.last_files(records, folder.read_run())), {})
+    found = [logs.read(_log_name(group)) for group in groups]
+    records = [log["records"][image_id] for log in found for image_id in log["images"]]
+    writing = Writing(job.logs, _LAST)
+    for path, content in chosen.last_files(records, run):
+        count += writing.write(path, content)
+    job.logs.remove(names, {path for log in found for path in log["files"]}.union(writing.finish({})))
     return Exported(images, written, count)
 
 
-def _claim(job: _Job) -> None:
-    """Say whose export a folder is, or find that it is another's."""
-    identity = {"format": job.format, "score": job.score, "run": job.folder.read_run()["identity"]}
-    place = job.log("export")
-    there = json.loads(place.read_text("utf-8")) if place.exists() else None
-    if there is None:
-        write_json(place, identity)
-    elif json.loads(json.dumps(identity)) != there:
-        raise ResultsError(
-            f"{job.target} holds an export in the format {there.get('format')} of another run, or of another score; "
-            "choose another --to"
-        )
-
-
-def _all_units(job: _Job, files: CountedFiles) -> Iterator[Exported]:
-    """The units in any order: here, or by tasks of Ray where there are many."""
-    if len(files.parts) <= FILES_PER_TASK:
+def _all_groups(job: _Job, groups: Sequence[Group]) -> Iterator[Exported]:
+    """The groups in any order: here, or by tasks of Ray where there are many."""
+    if len(groups) <= FILES_PER_TASK:
         with ThreadPoolExecutor(usable_cores()) as threads:
-            yield from threads.map(lambda unit: _export_unit(job, unit), files.chunks(1))
+            yield from threads.map(lambda group: _export_group(job, group), groups)
         return
     import ray
 
     from oodray.cluster.session import tasks
 
-    task = ray.remote(_export_units)
+    task = ray.remote(_export_groups)
+    size = FILES_PER_TASK // 8
     with tasks():
-        left = [task.remote(job, chunk) for chunk in files.chunks(FILES_PER_TASK // 8)]
+        left = [task.remote(job, groups[start : start + size]) for start in range(0, len(groups), size)]
         while left:
             [ready], left = ray.wait(left)
             yield ray.get(ready)
 
 
-def _export_units(job: _Job, files: CountedFiles) -> Exported:
-    done = [_export_unit(job, unit) for unit in files.chunks(1)]
-    return Exported(*(sum(getattr(unit, name) for unit in done) for name in ("images", "written", "files")))
+def _export_groups(job: _Job, groups: Sequence[Group]) -> Exported:
+    done = [_export_group(job, group) for group in groups]
+    return Exported(*(sum(getattr(group, name) for group in done) for name in ("images", "written", "files")))
 
 
-def _export_unit(job: _Job, unit: CountedFiles) -> Exported:
-    """The images of one file of results."""
-    name, chosen = unit.parts[0].stem, get_format(job.format)
-    [table] = unit.tables(COLUMNS)
-    ids = table.filter([status == "ok" for status in table["status"].to_pylist()])["image_id"].to_pylist()
-    log = _read_log(job.log(name))
+def _export_group(job: _Job, group: Group) -> Exported:
+    """The images of a group; one at a time is in memory."""
+    chosen = get_format(job.format)
+    ids = group.processed()
+    log = job.logs.read(_log_name(group))
     if log["done"] and log["images"] == ids:
         return Exported(len(ids), 0, 0)
-    images = [_exported(job, stored) for stored in stored_images(table, job.rule, codes_of_run(job.folder))]
-    content = list(chosen.unit_files(name, images))
-    records = [chosen.record(image) for image in images]
-    count = _write_files(job, name, content, {"images": ids, "records": records})
-    return Exported(len(ids), len(ids), count)
+    # Of a group that a run has gone on with since, the images that are there stay; a file of many is written anew.
+    there = frozenset() if chosen.in_groups or not log["done"] else frozenset(log["images"]).intersection(ids)
+    records: dict[str, Record] = {name: record for name, record in log["records"].items() if name in there}
+    writing = Writing(job.logs, _log_name(group))
+    images = _noted(chosen, _exported(job, group, there), records)
+    if chosen.in_groups:
+        content = chosen.group_files(group.name, images) if ids else iter(())
+    else:
+        content = (file for image in images for file in chosen.image_files(image))
+    files = sum(writing.write(path, data) for path, data in content)
+    writing.finish({"images": ids, "records": records}, keep=bool(there))
+    return Exported(len(ids), len(ids) - len(there), files)
 
 
-def _exported(job: _Job, stored: StoredImage) -> ExportedImage:
-    assert stored.mask is not None, "a run with a rule has masks"
-    # Of all scores the ratio alone needs no other file than the row that is at hand.
-    scores = stored.ratio_map() if job.score == "ratio" else score_map(job.folder, stored.image_id, job.score)
-    return ExportedImage(stored, stored.mask, job.score, scores)
+def _noted(chosen: Format, images: Iterator[ExportedImage], records: dict[str, Record]) -> Iterator[ExportedImage]:
+    """The images, with what the format keeps of each."""
+    for image in images:
+        yield image
+        records[image.image_id] = chosen.record(image)
 
 
-def _write_files(job: _Job, name: str, content: Sequence[tuple[str, bytes]], more: dict[str, Any]) -> int:
-    """Write files, and before and after that the log of them."""
-    log = _read_log(job.log(name))
-    ours = set(log["files"])
-    paths = [path for path, _ in content]
-    for path in paths:
-        _refuse_foreign(job.target, path, ours)
-    write_json(job.log(name), log | more | {"files": sorted(ours | set(paths)), "done": False})
-    for path, data in content:
-        with replacing(job.target / path) as temporary:
-            temporary.write_bytes(data)
-    write_json(job.log(name), log | more | {"files": paths, "done": True})
-    return len(content)
+def _exported(job: _Job, group: Group, there: Container[str]) -> Iterator[ExportedImage]:
+    """The images of a group, without those that are there."""
+    is_kept, codes = job.score not in STORED, codes_of_run(job.folder)
+    for row in group.rows([*dict.fromkeys([*COLUMNS, *(MAP_COLUMNS if is_kept else ())])]):
+        if row["image_id"][0].as_py() in there:
+            continue
+        [stored] = stored_images(row, job.rule, codes)
+        assert stored.mask is not None, "a run with a rule has masks"
+        read_scores = partial(_kept_scores, row.select(MAP_COLUMNS), job.score) if is_kept else stored.ratio_map
+        yield ExportedImage(stored, stored.mask, job.score, read_scores)
 
 
-def _refuse_foreign(target: Place, path: str, ours: Iterable[str]) -> None:
-    place = target / path
-    if not is_inside(place.resolve(), target.resolve()):
-        raise ResultsError(f"the name {path!r} leads out of {target}; it is not written")
-    if path not in ours and place.exists():
-        raise ResultsError(f"{place} is there, and was not written by this export; choose another --to")
+def _kept_scores(row: pa.Table, score: str) -> NDArray[np.float64]:
+    [content] = row.to_pylist()
+    return map_in_row(content, score)
 
 
-def _read_log(place: Place) -> dict[str, Any]:
-    empty: dict[str, Any] = {"files": [], "images": [], "records": [], "done": False}
-    return empty | json.loads(place.read_text("utf-8")) if place.exists() else empty
+def _log_name(group: Group) -> str:
+    return f"group-{group.name}"

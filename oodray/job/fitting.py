@@ -28,7 +28,7 @@ from oodray.results.waves import open_waves
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.folder import Fit, FitFolder
 from oodray.scores.fitted.parts import Adding, Gathered, PartsFolder
-from oodray.scores.fitted.scores import FITTED_SCORES, scores_needing
+from oodray.scores.fitted.scores import BY_NAME_ALONE, FITTED_SCORES, scores_needing
 from oodray.scores.fitted.settings import FitSettings
 from oodray.scores.fitted.sums import Sums
 from oodray.storage.place import remove_folder
@@ -65,7 +65,7 @@ class FitRequest:
         """The scores to fit."""
         if self.scores:
             return self.scores
-        lacking: set[str] = set()
+        lacking = {*BY_NAME_ALONE}
         if gathered.bank is None or gathered.bank.head_inputs is None:
             lacking |= {*scores_needing("head")}
         if gathered.queries is None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.manifest import image_ids, read_manifest
 from oodray.datasets.score_files import SUFFIXES, find_score_files
-from oodray.datasets.score_maps import read_scores
+from oodray.datasets.score_maps import filled, read_scores
 from oodray.errors import ConfigError, DatasetError, ImageError
 from oodray.results.folder import ResultsFolder
 from oodray.scores.blur import blurred
@@ -113,7 +113,7 @@ class Maps:
         finite = np.isfinite(scores)
         mixes = (self.reading.blur or scores.shape != size) and finite.any() and not finite.all()
         # In a mean of neighbours NaN would spread to pixels that have a score.
-        whole = _resized(path, _filled(scores, finite) if mixes else scores, size, self.reading.resize)
+        whole = _resized(path, filled(scores, finite) if mixes else scores, size, self.reading.resize)
         if self.reading.negate:
             whole = -whole
         if path.stem.endswith(CONFIDENCE):
@@ -169,14 +169,6 @@ def unpacked(archive: Path, parent: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def _filled(scores: NDArray[Any], finite: NDArray[np.bool_]) -> NDArray[Any]:
-    """The scores, and where there is no number that of the nearest pixel which has one."""
-    from scipy import ndimage
-
-    at = ndimage.distance_transform_edt(~finite, return_distances=False, return_indices=True)
-    return np.asarray(scores[tuple(at)])
 
 
 def _nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -210,6 +210,10 @@ def complete(
     with phase("looking for GPUs"):
         device = choose_device(config)
     dtype = choose_dtype(config.dtype, model, device.kind)
+    fit = None if config.fit in (None, SELF) else Fit(str(config.fit))
+    known = {} if fit is None else model.identity()
+    if fit is not None:
+        fit.require_network(network_identity(known))
     with ThreadPoolExecutor(1, "draw") as thread:
         # From here on nothing refuses the request any more.
         drawn = None
@@ -217,7 +221,7 @@ def complete(
             drawn = thread.submit(copy_context().run, draw_images, layout, request.root)
         on_network(network_of(model, device.kind, dtype))
         with phase("hashing the weights"):
-            sha256 = model.weights_sha256()
+            sha256 = known.get("model_sha256") or model.weights_sha256()
         manifest = drawn.result() if drawn else request.manifest
         assert manifest is not None, "images that are not listed are drawn"
         manifest = cut_by_size(manifest)
@@ -230,8 +234,7 @@ def complete(
         crowding(config, device.kind),
         *request.warnings,
     )
-    fit = None if config.fit in (None, SELF) else Fit(str(config.fit))
-    plan = Plan(
+    return Plan(
         config=replace(
             config,
             root=str(request.root),
@@ -253,9 +256,6 @@ def complete(
         warnings=tuple(warning for warning in warnings if warning),
         search_path=str(Path.cwd()),
     )
-    if fit is not None:
-        fit.require_network(network_identity(plan.identity()))
-    return plan
 
 
 def resolve_network(layers: Layers) -> ModelSource:

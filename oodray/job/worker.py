@@ -184,8 +184,11 @@ def cluster_images(
     """Confidence, pixel scores and clusters of images, from what a network said of them; `head` is its classifier."""
     start = time.perf_counter()
     try:
-        maps = [maps_of(*pair, scores, head, settings.refine) for pair in zip(images, segmentations, strict=True)]
-        classes = [_classes(*pair, settings) for pair in zip(images, segmentations, strict=True)]
+        maps = [
+            maps_of(*pair, scores, head, settings.refine, with_classes=bool(settings.keep_maps))
+            for pair in zip(images, segmentations, strict=True)
+        ]
+        qualities = [_quality(*pair) for pair in zip(images, segmentations, strict=True)]
         clusters = cluster_maps_of(images, segmentations, settings)
     except Exception as error:
         failure = failure_of("clustering failed", error)
@@ -194,10 +197,10 @@ def cluster_images(
         return [
             replace(
                 _segmented(image, of_pixels, scores, of_clusters, settings),
-                **of_classes,
+                **quality,
                 seconds_cluster=seconds,
             )
-            for image, of_pixels, of_clusters, of_classes in zip(images, maps, clusters, classes, strict=True)
+            for image, of_pixels, of_clusters, quality in zip(images, maps, clusters, qualities, strict=True)
         ]
     if len(images) == 1:
         return [_failed(images[0], failure)]
@@ -218,6 +221,7 @@ def _segmented(
         confidence=maps.confidence,
         score_maps=score_maps(image, maps, scores, clusters, settings),
         cluster_maps=clusters,
+        classes=maps.classes,
     )
 
 
@@ -246,19 +250,17 @@ def score_maps(
     ]
 
 
-def _classes(image: DecodedImage, segmentation: Segmentation, settings: MethodSettings) -> dict[str, Any]:
+def _quality(image: DecodedImage, segmentation: Segmentation) -> dict[str, Any]:
     """What is known of the classes of an image, as fields of a `SegmentedImage`; nothing where nobody asked."""
-    from oodray.scores.maps import class_maps, predicted_classes
+    if image.true_classes is None:
+        return {}
+    from oodray.scores.maps import class_maps
 
-    if image.true_classes is not None:
-        maps = class_maps(segmentation.per_pixel, image.true_classes)
-        known = image.true_classes != IGNORE
-        right = maps.predicted[known] == image.true_classes[known]
-        tally = ConfidenceTally.of(maps.confidence[known], right, maps.squares[known])
-        return {"classes": maps.predicted, "confidences": [Confidences(count=maps.count, **vars(tally))]}
-    if settings.keep_maps:
-        return {"classes": predicted_classes(segmentation.per_pixel, *image.size)}
-    return {}
+    maps = class_maps(segmentation.per_pixel, image.true_classes)
+    known = image.true_classes != IGNORE
+    right = maps.predicted[known] == image.true_classes[known]
+    tally = ConfidenceTally.of(maps.confidence[known], right, maps.squares[known])
+    return {"classes": maps.predicted, "confidences": [Confidences(count=maps.count, **vars(tally))]}
 
 
 def regions_at_image_size(image: DecodedImage, clusters: list[ClusterMap], k: int) -> NDArray[np.uint8]:
@@ -279,8 +281,12 @@ def maps_of(
     scores: Sequence[PixelScore],
     head: Head | None,
     refine: str | None = None,
+    *,
+    with_classes: bool = False,
 ) -> PixelMaps:
-    """Confidence and scores of every pixel of an image; `refine` as in `oodray.scores.refine`.
+    """Confidence and scores of every pixel of an image, and its classes where they are asked for.
+
+    `refine` is as in `oodray.scores.refine`.
 
     Raises:
         ImageError: a value is NaN or infinite.
@@ -288,8 +294,9 @@ def maps_of(
     from oodray.scores.maps import pixel_maps
 
     segmentation.refuse_scores({score.name: score.source.needs for score in scores})
-    features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input)
-    maps = pixel_maps(segmentation.per_pixel, *image.size, scores, features, known=segmentation.scores)
+    features = ImageFeatures(segmentation.features, image.image_id, head, segmentation.head_input, image.rgb)
+    given = segmentation.per_pixel
+    maps = pixel_maps(given, *image.size, scores, features, known=segmentation.scores, with_classes=with_classes)
     return maps.refined(image.rgb, refine)
 
 

@@ -82,7 +82,7 @@ def kmeans_of_each(
     """`kmeans` of several images' points `(B, N, D)`, for several k each, by the torch backend at once.
 
     On a CPU it takes all k of one image at once, on a GPU all images too. `seeds` has one for each of `ks`, for each
-    image. Beside which others a k, or an image, is clustered shows in roundings alone.
+    image. Clustering other k or other images in the same call can change a rounding, nothing else.
 
     >>> points = torch.tensor([[[9.0], [1.0], [1.5], [9.2], [5.0]]])
     >>> [[labels.tolist() for labels in of_image] for of_image in kmeans_of_each(points, [2, 3], [[0, 1]])]

@@ -68,9 +68,8 @@ class Cells:
 
     def pixels_by_owner(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Pixels in the chosen cells of each tally, `(owners,)`; `chosen` is `(n,)`."""
-        pixels = np.zeros(self.owners, np.int64)
-        np.add.at(pixels, self.owner[chosen], self.counts[chosen])
-        return pixels
+        # Floats of 64 bits hold whole numbers up to 2**53, which are more pixels than any tally has.
+        return np.bincount(self.owner[chosen], self.counts[chosen], minlength=self.owners).astype(np.int64)
 
     def below(self, keys: Sequence[int]) -> NDArray[np.int32]:
         """Pixels of each tally whose key is smaller than each of `keys`, whatever their label.

@@ -51,7 +51,7 @@ class ScoreCounts:
         if keys.dtype == np.uint16:
             dense = np.zeros((3, KEY_COUNT), np.int64)
             np.add.at(dense, (row, keys), counts)
-            return cls._of_dense(scale, dense)
+            return cls.of_dense(scale, dense)
         return cls._of_cells(scale, _packed(keys, row, counts))
 
     def __eq__(self, other: object) -> bool:
@@ -101,7 +101,8 @@ class ScoreCounts:
         )
 
     @classmethod
-    def _of_dense(cls, scale: Scale, dense: NDArray[np.int64]) -> ScoreCounts:
+    def of_dense(cls, scale: Scale, dense: NDArray[np.int64]) -> ScoreCounts:
+        """Pixels of every key of 16 bits, `(3, KEY_COUNT)`: OoD, in-distribution and ignored ones."""
         keys = np.flatnonzero(dense.any(0))
         return cls(scale, keys.astype(np.uint16), *dense[:, keys])
 
@@ -200,7 +201,7 @@ class RunningCounts:
         """The sum of what was added so far."""
         assert self._scale is not None, "counts are added before they are asked for"
         if self._dense is not None:
-            return ScoreCounts._of_dense(self._scale, self._dense)
+            return ScoreCounts.of_dense(self._scale, self._dense)
         if len(self._parts) > 1:
             self._parts = [_merged(self._scale, self._parts)]
         return self._parts[0]

@@ -130,7 +130,7 @@ def _ratio_panel(result: ImageResult) -> Panel:
 def _confidence_panel(result: ImageResult, confidence: NDArray[Any]) -> Panel:
     """Bright where the network is unsure, as the ratio is bright where many pixels are."""
     # Of single precision, as half lacks sums.
-    size = panel_size(*confidence.shape, result.side)
+    size = _size(confidence, result.side)
     values = np.asarray(Image.fromarray(confidence.astype(np.float32)).resize(size, Image.Resampling.BOX))
     low, high = float(values.min()), float(values.max())
     span = high - low or 1.0
@@ -168,14 +168,19 @@ def _mask_panel(result: ImageResult) -> Panel:
     return Panel("mask", picture, swatches([(LINE, "OoD: clusters with r > T")], picture.width))
 
 
+def _size(map_: NDArray[Any], side: int) -> tuple[int, int]:
+    height, width = map_.shape
+    return panel_size(height, width, side)
+
+
 def _small_image(result: ImageResult) -> Image.Image:
-    size = panel_size(*result.mask.shape, result.side)
+    size = _size(result.mask, result.side)
     return Image.fromarray(result.image).resize(size, Image.Resampling.LANCZOS)
 
 
 def _small_ids(ids: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     # Nearest: a value between two ids would be the name of a third thing.
-    return np.asarray(Image.fromarray(ids).resize(panel_size(*ids.shape, side), Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(ids).resize(_size(ids, side), Image.Resampling.NEAREST))
 
 
 def _cluster_text(result: ImageResult, cluster: int) -> str:

@@ -79,7 +79,7 @@ class Phases:
 def _of_its_own(console: Console) -> Iterator[Console]:
     """A console with a file of its own, as standard error leads elsewhere while Ray starts."""
     try:
-        file = os.fdopen(os.dup(console.file.fileno()), "w", encoding=console.file.encoding or "utf-8")
+        file = os.fdopen(os.dup(console.file.fileno()), "w", encoding=console.encoding)
     except (OSError, ValueError):  # no file of the system, or a closed one
         yield console
         return

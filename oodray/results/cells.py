@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule, exceeds
 from oodray.metrics.cells import Cells
-from oodray.metrics.scales import Float32, scale_named
+from oodray.metrics.scales import Float32, Scale, scale_named
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
-from oodray.metrics.tally import first_key_at_least
+from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, first_key_at_least
+
+_ROWS = np.full(256, 2 * KEY_COUNT, np.int32)
+"""By label, where its row of dense counts begins: OoD, in-distribution, ignored."""
+_ROWS[OOD], _ROWS[IN_DISTRIBUTION] = 0, KEY_COUNT
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +71,22 @@ def score_counts(column: pa.ChunkedArray[Any]) -> dict[str, ScoreCounts]:
         ResultsError: the keys of a score are of two scales, or of one that is not known.
     """
     structs, _ = _flatten(column)
-    cells = _cells(structs)
-    scores, scales = _texts(structs, "score"), _texts(structs, "scale")
+    named = [*zip(_texts(structs, "score"), _texts(structs, "scale"), strict=True)]
+    number = {name: index for index, name in enumerate(dict.fromkeys(named))}
+    scales = [_scale(scale) for _, scale in number]
+    kind = np.array([number[name] for name in named], np.intp)
     running: defaultdict[str, RunningCounts] = defaultdict(RunningCounts)
-    for score, scale in dict.fromkeys(zip(scores, scales, strict=True)):
-        chosen = (scores == score) & (scales == scale)
-        for part in _by_image(cells, chosen) if scale == Float32().name else [cells.where(chosen[cells.owner])]:
-            running[score].add(_counts(scale, part))
+    if any(isinstance(scale, Float32) for scale in scales):
+        cells = _cells(structs)
+        for index, ((score, _), scale) in enumerate(zip(number, scales, strict=True)):
+            chosen = kind == index
+            exact = isinstance(scale, Float32)
+            for part in _by_image(cells, chosen) if exact else [cells.where(chosen[cells.owner])]:
+                keys = part.keys if exact else part.keys.astype(np.uint16)
+                running[score].add(ScoreCounts.of(scale, keys, part.labels, part.counts))
+    else:
+        for (score, _), counts in zip(number, _counts_of_each(structs, kind, scales), strict=True):
+            running[score].add(counts)
     return {score: counts.total() for score, counts in running.items()}
 
 
@@ -95,13 +108,25 @@ def _by_image(cells: Cells, chosen: NDArray[np.bool_]) -> Iterator[Cells]:
         yield Cells(cells.owners, cells.owner[part], cells.keys[part], cells.labels[part], cells.counts[part])
 
 
-def _counts(scale_name: str | None, cells: Cells) -> ScoreCounts:
+def _scale(name: str | None) -> Scale:
     try:
-        scale = scale_named(scale_name)
+        return scale_named(name)
     except ValueError as error:
         raise ResultsError(str(error)) from None
-    keys = cells.keys if isinstance(scale, Float32) else cells.keys.astype(np.uint16)
-    return ScoreCounts.of(scale, keys, cells.labels, cells.counts)
+
+
+def _counts_of_each(structs: pa.StructArray, kind: NDArray[np.intp], scales: Sequence[Scale]) -> list[ScoreCounts]:
+    """The counts of several scores with keys of 16 bits, in one pass; `kind` says of which one each tally is."""
+    lists = structs.field("keys")
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    place = np.repeat((kind * 3 * KEY_COUNT).astype(np.int32), lengths)
+    place += _ROWS[structs.field("labels").flatten().to_numpy(zero_copy_only=False)]
+    place += lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+    counts = structs.field("counts").flatten().to_numpy(zero_copy_only=False)
+    # Floats of 64 bits hold whole numbers up to 2**53, which are more pixels than a million images have.
+    dense = np.bincount(place, counts, minlength=len(scales) * 3 * KEY_COUNT).astype(np.int64)
+    each = dense.reshape(len(scales), 3, KEY_COUNT)
+    return [ScoreCounts.of_dense(scale, of_scale) for scale, of_scale in zip(scales, each, strict=True)]
 
 
 def _texts(structs: pa.StructArray, name: str) -> NDArray[Any]:
@@ -112,15 +137,9 @@ def _texts(structs: pa.StructArray, name: str) -> NDArray[Any]:
 
 
 def _cells(structs: pa.StructArray) -> Cells:
-    keys, owner = _values(structs.field("keys"))
-    labels, _ = _values(structs.field("labels"))
-    counts, _ = _values(structs.field("counts"))
-    return Cells(len(structs), owner, keys, labels, counts)
-
-
-def _values(lists: pa.Array[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    values, owner = _flatten(lists)
-    return values.to_numpy(zero_copy_only=False), owner
+    keys, owner = _flatten(structs.field("keys"))
+    values = [keys, structs.field("labels").flatten(), structs.field("counts").flatten()]
+    return Cells(len(structs), owner, *(array.to_numpy(zero_copy_only=False) for array in values))
 
 
 def _flatten(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> tuple[Any, NDArray[np.intp]]:

@@ -173,7 +173,7 @@ def start_anew(folder: ResultsFolder) -> None:
         remove_measured(folder)
         for path in (*folder.parts(), folder.report, folder.manifest, folder.log, folder.run):
             path.unlink(missing_ok=True)
-        for made in (folder.pictures, folder.report_files, folder.reference):
+        for made in (folder.pictures, folder.report_files, folder.reference, folder.totals):
             remove_folder(made)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error

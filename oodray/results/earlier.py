@@ -50,7 +50,7 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     target = RESULT_SCHEMA.field(name).type
     if name not in table.column_names:
         return pa.nulls(table.num_rows, target)
-    column = table[name]
+    column: pa.ChunkedArray[Any] = table[name]
     if column.type.equals(target):
         return column
     return _with_scales(cast("pa.ListArray[Any]", column.combine_chunks()), cast("pa.ListType[Any]", target))

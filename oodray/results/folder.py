@@ -34,6 +34,7 @@ class ResultsFolder:
         self.metrics_json = self.path / "metrics.json"
         self.components = self.path / "components.parquet"
         self.components_summary = self.path / "components_summary.parquet"
+        self.totals = self.path / "totals"
         self.sweep = self.path / "sweep.parquet"
         self.heat_maps = self.path / "sweep"
         self.pictures = self.path / "pictures"
@@ -46,24 +47,23 @@ class ResultsFolder:
 
     def part(self, unit: int) -> Place:
         """The file of its own that a unit has until its wave is closed."""
-        wave = self.wave_of(unit)
+        wave = None if is_remote(self.path) else self.wave_of(unit)
         return (self.results if wave is None else self.results / wave.name) / part_name(unit)
 
     def parts(self) -> list[Place]:
         """The files of finished units, in their order; those of a closed wave have one file together."""
-        found: list[tuple[int, Place]] = []
-        for path in self.results.glob("part-*"):
-            wave, unit = Wave.of(path.name), unit_of(path.name)
-            if wave is not None:
-                found += self._parts_of(wave, path)
-            elif unit is not None:
+        listed = [*self.results.glob("part-*")]
+        waves = [(wave, path) for path in listed if (wave := Wave.of(path.name)) is not None]
+        found = [part for wave, path in waves for part in self._parts_of(wave, path)]
+        for path in listed:
+            unit = unit_of(path.name)
+            # In an object store, beside a closed wave, its units are about to be removed.
+            if unit is not None and not (is_remote(path) and any(unit in wave for wave, _ in waves)):
                 found.append((unit, path))
         return [path for _, path in sorted(found)]
 
     def waves(self) -> list[Wave]:
-        """The waves of the run, in their order; none in an object store, see `oodray.results.waves`."""
-        if is_remote(self.path):
-            return []
+        """The waves of the run, in their order; in an object store those that are closed."""
         found = (Wave.of(path.name) for path in self.results.glob("part-*"))
         return sorted(wave for wave in found if wave is not None)
 
@@ -76,7 +76,7 @@ class ResultsFolder:
 
         In a copy that was made along links it is a folder itself.
         """
-        return (self.results / wave.name).is_dir()
+        return not is_remote(self.path) and (self.results / wave.name).is_dir()
 
     def file_of(self, unit: int) -> Place | None:
         """The file with the rows of a unit, its own or that of its wave; None where there is none."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +18,9 @@ from oodray.spelling import did_you_mean
 
 STORED = ("ratio",)
 """Scores whose maps follow from what every run stores."""
+
+MAP_COLUMNS = ["image_id", "width", "maps"]
+"""Columns of a row that the maps which a run keeps are read from."""
 
 
 def score_map(folder: ResultsFolder, image_id: str, score: str) -> NDArray[np.float64]:
@@ -31,8 +37,7 @@ def score_map(folder: ResultsFolder, image_id: str, score: str) -> NDArray[np.fl
     rule = folder.clustering_rule()
     require_map(folder, score)
     if score not in STORED:
-        kept, scale = _kept(folder, image_id, score)
-        return scale_named(scale).scores(kept)
+        return map_in_row(read_image(folder, image_id, MAP_COLUMNS), score)
     unit = read_image(folder, image_id, ["unit"])["unit"]
     return stored_image(folder, unit, image_id, rule).ratio_map()
 
@@ -45,7 +50,21 @@ def class_map(folder: ResultsFolder, image_id: str) -> NDArray[np.int16]:
     """
     if not kept_scores(folder):
         raise ResultsError(f"{folder.path} keeps no maps: `oodray run` with --keep-maps does")
-    return _kept(folder, image_id, CLASSES)[0].astype(np.int16)
+    return _kept(read_image(folder, image_id, MAP_COLUMNS), CLASSES)[0].astype(np.int16)
+
+
+def map_in_row(row: Mapping[str, Any], score: str) -> NDArray[np.float64]:
+    """The map of a score that a row of results keeps, see `score_map`.
+
+    Args:
+        row: the columns `MAP_COLUMNS` of it.
+        score: its name.
+
+    Raises:
+        ResultsError: the row lacks it, or it is damaged.
+    """
+    kept, scale = _kept(row, score)
+    return scale_named(scale).scores(kept)
 
 
 def kept_scores(folder: ResultsFolder) -> tuple[str, ...]:
@@ -53,13 +72,12 @@ def kept_scores(folder: ResultsFolder) -> tuple[str, ...]:
     return tuple(folder.read_run()["config"].get("keep_maps", ()))
 
 
-def _kept(folder: ResultsFolder, image_id: str, name: str) -> tuple[NDArray[np.uint16], str | None]:
-    """A map that the results keep, and the scale of its keys."""
-    row = read_image(folder, image_id, ["maps", "width"])
+def _kept(row: Mapping[str, Any], name: str) -> tuple[NDArray[np.uint16], str | None]:
+    """A map that a row keeps, and the scale of its keys."""
     for kept in row["maps"] or ():
         if kept["name"] == name:
             return decode_map(kept["data"], row["width"]), kept["scale"]
-    raise ResultsError(f"{folder.path} lacks the map of {name} of {image_id}: run again with --overwrite")
+    raise ResultsError(f"the results lack the map of {name} of {row['image_id']}: run again with --overwrite")
 
 
 def require_map(folder: ResultsFolder, score: str) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from oodray.datasets.manifest import image_ids, read_manifest
+from oodray.datasets.manifest import image_ids, read_manifest, unit_of_image
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_unit
+from oodray.results.reading import read_row
 from oodray.results.rows import OK
 from oodray.spelling import did_you_mean
 
@@ -24,16 +21,13 @@ def read_image(folder: ResultsFolder, image_id: str, columns: list[str]) -> dict
     Raises:
         ResultsError: the image is unknown, failed or not done yet, or a file cannot be read.
     """
-    manifest = read_manifest(folder.manifest)
-    index = pc.index(manifest["image_id"], image_id).as_py()
-    unit = None if index < 0 else manifest["unit"][index].as_py()
+    unit = unit_of_image(folder.manifest, image_id)
     if unit is None or folder.file_of(unit) is None:
         raise unknown_image(folder, image_id)
-    rows = read_unit(folder, unit, ["image_id", "status", "error", *columns])
-    rows = rows.filter(pc.equal(rows["image_id"], pa.scalar(image_id)))
-    if not rows.num_rows:
+    rows = read_row(folder, unit, image_id, ["status", "error", *columns]).to_pylist()
+    if not rows:
         raise unknown_image(folder, image_id)
-    row: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
+    row: dict[str, Any] = rows[0]
     if row["status"] != OK:
         raise ResultsError(f"{image_id} failed, so there is nothing to show: {row['error']}")
     return {name: row[name] for name in columns}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -22,13 +24,15 @@ from oodray.results.earlier import KNOWN_SCHEMAS, as_today
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, unit_of
 from oodray.results.rows import RESULT_SCHEMA
-from oodray.storage.place import Place
+from oodray.storage.place import Place, open_seekable
 from oodray.storage.remote import is_remote
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ATTEMPTS = 4
+_ROW_BUFFER = 2**20
+"""Bytes of a column that are read at once where single rows are wanted; 0 reads the column of a row group whole."""
 
 _REMAKE = "Delete the file and run again to remake it"
 
@@ -68,10 +72,17 @@ def read_clusters(out: str | Place) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a file: what a closed wave is read by, as the whole of it may not fit into memory."""
+    """A row group of a file: what a closed wave is read by, as the whole of it may not fit into memory.
+
+    Attributes:
+        path: of the file.
+        group: its number in it.
+        units: the first and the last unit that it has rows of.
+    """
 
     path: Place
     group: int
+    units: tuple[int, int]
 
     @property
     def stem(self) -> str:
@@ -124,6 +135,42 @@ def read_unit(folder: ResultsFolder, unit: int, columns: list[str] | None = None
     return read_rows([path], names) if unit_of(path.name) == unit else _rows_of_unit(path, unit, names)
 
 
+def read_row(folder: ResultsFolder, unit: int, image_id: str, columns: list[str]) -> pa.Table:
+    """The row of an image of a unit, as a table of one row, or of none; of other rows little more than ids is read.
+
+    Raises:
+        ResultsError: as `read_rows`; the unit has no file.
+    """
+    path = folder.file_of(unit) or folder.part(unit)
+    if unit_of(path.name) == unit:
+        rows = read_rows([path], [*dict.fromkeys(["image_id", *columns])])
+        return rows.filter(pc.equal(rows["image_id"], pa.scalar(image_id))).slice(0, 1).select(columns)
+    with _opened(path, _ROW_BUFFER) as file:
+        for group in range(file.num_row_groups):
+            first, last = _units_in(file, group)
+            if first <= unit <= last:
+                at = pc.index(file.read_row_group(group, ["image_id"])["image_id"], image_id).as_py()
+                if at >= 0:
+                    batches = file.iter_batches(1, [group], columns, use_threads=False)
+                    return as_today(pa.Table.from_batches([next(itertools.islice(batches, at, None))]), columns)
+    return pa.schema([RESULT_SCHEMA.field(name) for name in columns]).empty_table()
+
+
+def few_rows(part: Place | RowGroup, columns: list[str], most: int = 4) -> Iterator[pa.Table]:
+    """The rows of a part, at most so many at a time, for what takes much memory for each of them.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    if not isinstance(part, RowGroup):
+        table = read_rows([part], columns)
+        yield from (table.slice(start, most) for start in range(0, table.num_rows, most))
+        return
+    with _opened(part.path, _ROW_BUFFER) as file:
+        for batch in file.iter_batches(most, [part.group], columns, use_threads=False):
+            yield as_today(pa.Table.from_batches([batch]), columns)
+
+
 def row_groups(path: Place, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Rows of a file, some at a time.
 
@@ -146,7 +193,8 @@ def pieces(paths: Iterable[Place]) -> list[Place | RowGroup]:
             continue
         try:
             with _opened(path) as file:
-                found += [RowGroup(path, group) for group in range(file.metadata.num_row_groups)]
+                groups = range(file.metadata.num_row_groups)
+                found += [RowGroup(path, group, _units_in(file, group)) for group in groups]
         except ResultsError:
             if not path.is_dir():
                 raise
@@ -168,6 +216,18 @@ def closed_wave(path: Place) -> ClosedWave | None:
         return ClosedWave(**json.loads(said or b""))
     except (ValueError, TypeError) as error:
         raise ResultsError(f"cannot read {path}: its footer does not say which units it holds. {_REMAKE}") from error
+
+
+def footer_of(path: Place) -> bytes:
+    """What the footer of a file says, byte by byte: where each column lies, its statistics, and which wave it is.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    with _opened(path) as file:
+        target = pa.BufferOutputStream()
+        file.metadata.write_metadata_file(target)
+    return target.getvalue().to_pybytes()
 
 
 def finished_units(folder: ResultsFolder) -> frozenset[int]:
@@ -214,7 +274,7 @@ def _read(path: Place | RowGroup, columns: list[str]) -> pa.Table:
     if isinstance(path, RowGroup):
         with _opened(path.path) as file:
             return as_today(file.read_row_group(path.group, columns), columns)
-    in_a_wave = Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
+    in_a_wave = is_remote(path) or Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
     for _ in range(_ATTEMPTS - 1 if in_a_wave else 0):
         # It may be closed, or opened, at this very moment.
         with contextlib.suppress(ResultsError):
@@ -227,32 +287,56 @@ def _rows_wherever(path: Place, columns: list[str]) -> pa.Table:
     unit = unit_of(path.name)
     if unit is not None and Wave.of(path.parent.name) is not None and path.parent.is_file():
         return _rows_of_unit(path.parent, unit, columns)
+    if is_remote(path):
+        return _rows_in_store(path, columns)
     if Wave.of(path.name) is not None and path.is_dir():
         return read_rows(sorted(path.glob("part-*")), columns)
     with _opened(path) as file:
         return as_today(file.read(columns), columns)
 
 
+def _rows_in_store(path: Place, columns: list[str]) -> pa.Table:
+    try:
+        with _opened(path) as file:
+            return as_today(file.read(columns), columns)
+    except ResultsError:
+        there = [*path.parent.glob("part-*")]
+        if path in there:
+            raise
+        unit, own_wave = unit_of(path.name), Wave.of(path.name)
+        for other in there:
+            if unit is not None and (wave := Wave.of(other.name)) is not None and unit in wave:
+                return _rows_of_unit(other, unit, columns)
+        units = {found: other for other in there if (found := unit_of(other.name)) is not None}
+        if own_wave is None or not any(unit in own_wave for unit in units):
+            raise
+        return read_rows([units[unit] for unit in sorted(units) if unit in own_wave], columns)
+
+
 def _rows_of_unit(path: Place, unit: int, columns: list[str]) -> pa.Table:
     """The rows of a unit in the file of a closed wave; other row groups are not read."""
     with _opened(path) as file:
-        groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, unit)]
+        spans = [_units_in(file, group) for group in range(file.num_row_groups)]
+        groups = [group for group, (first, last) in enumerate(spans) if first <= unit <= last]
         table = file.read_row_groups(groups, [*dict.fromkeys(["unit", *columns])])
     return as_today(table.filter(pa.array(table["unit"].to_numpy() == unit)), columns)
 
 
-def _may_hold(file: pq.ParquetFile, group: int, unit: int) -> bool:
-    """Whether a row group has rows of a unit, by what the footer says."""
+def _units_in(file: pq.ParquetFile, group: int) -> tuple[int, int]:
+    """The first and the last unit of a row group, by what the footer says."""
     at = file.schema_arrow.names.index("unit")  # the first columns are plain, so their order is that in the footer
     known = file.metadata.row_group(group).column(at).statistics
-    return known is None or known.min is None or known.max is None or known.min <= unit <= known.max
+    if known is not None and known.min is not None and known.max is not None:
+        return known.min, known.max
+    units = file.read_row_group(group, ["unit"])["unit"]
+    return (pc.min(units).as_py(), pc.max(units).as_py()) if len(units) else (0, 0)
 
 
 @contextlib.contextmanager
-def _opened(path: Place) -> Iterator[pq.ParquetFile]:
+def _opened(path: Place, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     try:
-        with contextlib.closing(path.open("rb") if is_remote(path) else pa.OSFile(str(path), "r")) as source:
-            file = pq.ParquetFile(source)
+        with contextlib.closing(_source(path)) as source:
+            file = pq.ParquetFile(source, buffer_size=buffer_size)
             if any(file.schema_arrow.equals(schema) for schema in KNOWN_SCHEMAS):
                 yield file
                 return
@@ -263,6 +347,13 @@ def _opened(path: Place) -> Iterator[pq.ParquetFile]:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ResultsError(f"cannot read {path}: {reason}. {_REMAKE}") from error
     raise ResultsError(f"{path} was written by another version of oodray; start a new run elsewhere")
+
+
+def _source(path: Place) -> Any:
+    """A file to read from: of a large one in an object store only what is read, a small one in one request."""
+    if not is_remote(path):
+        return pa.OSFile(str(path), "r")
+    return path.open("rb") if Wave.of(path.name) is None else open_seekable(path)
 
 
 def _cluster_columns(files: list[Place | RowGroup], rule: Rule) -> dict[str, NDArray[Any]]:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from oodray.datasets.manifest import count_images
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import closed_wave, read_rows
@@ -94,9 +97,9 @@ def read_status(folder: ResultsFolder) -> Status:
     run = folder.read_run()
     total = count_images(folder.manifest)
     parts = folder.parts()
-    rows = read_rows(parts, ["status", "error", "image_uri", "label_uri"]).to_pylist()
-    errors = [row for row in rows if row["status"] == ERROR]
-    done = len(rows)
+    statuses = read_rows(parts, ["status"])["status"]
+    done = len(statuses)
+    errors = _error_rows(parts) if pc.index(statuses, ERROR).as_py() >= 0 else []
     left = total - done
     finished = left == 0 and "finished" in run
     return Status(
@@ -108,6 +111,13 @@ def read_status(folder: ResultsFolder) -> Status:
         finished=finished,
         errors=_most_frequent(errors),
     )
+
+
+def _error_rows(parts: list[Place]) -> list[dict[str, Any]]:
+    """What is said of the failed images; of a million images that did not fail no address becomes a Python object."""
+    columns = ["status", "error", "image_uri", "label_uri"]
+    tables = (read_rows([part], columns) for part in parts)
+    return [row for table in tables for row in table.filter(pc.equal(table["status"], pa.scalar(ERROR))).to_pylist()]
 
 
 def _speed(parts: list[Place], images: int, seconds: float) -> Speed | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oodray.datasets.images import LabelCodes, decode_image, decode_label, decode_mask, read_bytes, read_label
@@ -18,7 +17,7 @@ from oodray.errors import ImageError, ResultsError
 from oodray.method.rule import Rule
 from oodray.results.cells import clusters_of
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import read_unit
+from oodray.results.reading import read_row
 from oodray.results.rows import OK
 
 _PLAIN = ["image_id", "status", "dataset", "image_uri", "label_uri", "height", "width", "orientation"]
@@ -117,9 +116,7 @@ def stored_image(folder: ResultsFolder, unit: int, image_id: str, rule: Rule | N
     Raises:
         ResultsError: the file cannot be read.
     """
-    table = read_unit(folder, unit, COLUMNS)
-    codes = codes_of_run(folder)
-    [found] = stored_images(table.filter(pc.equal(table["image_id"], pa.scalar(image_id))).slice(0, 1), rule, codes)
+    [found] = stored_images(read_row(folder, unit, image_id, COLUMNS), rule, codes_of_run(folder))
     return found
 
 

@@ -7,71 +7,33 @@ folder `results/` finds every row once: the folder of the parts has a hidden nam
 
 A closed wave is opened again the same way, where an image of it is tried again: the link takes the place of the file.
 
-In an object store there are no links, and units keep files of their own.
+In an object store, which has no links, see `oodray.results.store_waves`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from oodray.errors import RunError
-from oodray.results.encoding import rows_writer, write_rows
+from oodray.results.encoding import write_rows
 from oodray.results.folder import ResultsFolder
+from oodray.results.joining import join, outside, waves_of
 from oodray.results.names import Wave, part_name, unit_of
-from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows, row_groups
-from oodray.storage.atomic import replacing
+from oodray.results.reading import row_groups
+from oodray.results.store_waves import close_in_store, open_in_store, open_waves_of, remove_covered
+from oodray.storage.atomic import NO_LINKS, replacing
 from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
-
-UNITS_OF_A_WAVE = 512
-"""Units of a file, which have about as many pixels each: about 128 MB of 4,096 images of a megapixel at 30 KB, and as
-much of 65,536 that are small."""
-
-LABELLED_UNITS_OF_A_WAVE = 128
-"""The same where images have labels, and with them tallies of 100 to 300 KB."""
-
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""What a drive without links answers where one is made."""
-
-ROWS_OF_A_GROUP = 64
-BYTES_OF_A_GROUP = 2**24
-"""A row group of a file, what is read and held in memory at once, ends where it has as many rows and as many bytes."""
-
-MOST_BYTES_OF_A_GROUP = 2**28
-"""It ends with the unit that brings it to so many, however few rows it has: kept maps can be megabytes each."""
-
-
-def waves_of(manifest: pa.Table) -> list[Wave]:
-    """The waves of a run.
-
-    >>> waves_of(pa.table({"unit": [0, 0, 1], "label_uri": [None, None, "a.png"]}))
-    [Wave(first=0, last=1)]
-    """
-    if not manifest.num_rows:
-        return []
-    has_labels = manifest["label_uri"].null_count < manifest.num_rows
-    most = LABELLED_UNITS_OF_A_WAVE if has_labels else UNITS_OF_A_WAVE
-    waves: list[Wave] = []
-    for unit in np.unique(manifest["unit"].to_numpy()).tolist():
-        if waves and waves[-1].last == unit - 1 and len(waves[-1]) < most:
-            waves[-1] = Wave(waves[-1].first, unit)
-        else:
-            waves.append(Wave(unit, unit))
-    return waves
 
 
 def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) -> None:
@@ -81,26 +43,18 @@ def open_waves(folder: ResultsFolder, manifest: pa.Table, units: Iterable[int]) 
         ResultsError: a file of a wave that has to be opened cannot be read.
         RunError: the folder cannot be written to.
     """
-    if is_remote(folder.path):
-        return
     wanted, there = set(units), folder.waves()
+    if is_remote(folder.path):
+        open_in_store(folder, wanted)
+        return
     with _write_errors(folder):
-        for wave in waves_of(_outside(manifest, there)):
+        for wave in waves_of(outside(manifest, there)):
             if not _link(folder, wave):
                 return
         for wave in there:
             if not folder.is_open(wave) and any(unit in wanted for unit in range(wave.first, wave.last + 1)):
                 _open_again(folder, wave)
         _take_in(folder)
-
-
-def _outside(manifest: pa.Table, waves: list[Wave]) -> pa.Table:
-    """The images that are in none of some waves."""
-    units = manifest["unit"].to_numpy()
-    inside = np.zeros(len(units), bool)
-    for wave in waves:
-        inside |= (units >= wave.first) & (units <= wave.last)
-    return manifest.filter(pa.array(~inside))
 
 
 def close_waves(folder: ResultsFolder, but: Collection[int] = ()) -> None:
@@ -116,6 +70,9 @@ def close_waves(folder: ResultsFolder, but: Collection[int] = ()) -> None:
         ResultsError: a file of a unit cannot be read.
         RunError: the folder cannot be written to.
     """
+    if is_remote(folder.path):
+        close_in_store(folder, but)
+        return
     for wave in folder.waves():
         if folder.is_open(wave) and not any(unit in wave for unit in but):
             parts = _parts(folder, wave)
@@ -126,6 +83,7 @@ def close_waves(folder: ResultsFolder, but: Collection[int] = ()) -> None:
 def remove_closed_parts(folder: ResultsFolder) -> None:
     """Remove the parts of closed waves, and what a closing or opening has left that was cut short."""
     if is_remote(folder.path):
+        remove_covered(folder)
         return
     for hidden in folder.results.glob(".part-*"):
         wave = Wave.of(f"{hidden.name[1:]}.parquet")
@@ -139,10 +97,12 @@ def remove_waves(folder: ResultsFolder) -> None:
     Raises:
         OSError: one cannot be removed.
     """
+    if is_remote(folder.path):
+        remove_covered(folder)
     for wave in folder.waves():
-        path = _on_disk(folder.results / wave.name)
+        path = folder.results / wave.name
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            shutil.rmtree(_on_disk(path))
         path.unlink(missing_ok=True)
     remove_closed_parts(folder)
 
@@ -160,7 +120,8 @@ class Closing:
 
     def __init__(self, folder: ResultsFolder, tried_again: Collection[int] = ()) -> None:
         self._folder, self._tried_again = folder, frozenset(tried_again)
-        self._until_next = max(map(len, folder.waves()), default=0)
+        waves = open_waves_of(folder) if is_remote(folder.path) else folder.waves()
+        self._until_next = max(map(len, waves), default=0)
         self._between = self._until_next
         self._thread = ThreadPoolExecutor(1, "close waves")
         self._closing: Future[None] | None = None
@@ -204,36 +165,8 @@ def _close(folder: ResultsFolder, wave: Wave, parts: list[Place]) -> None:
     if not (folder.results / wave.name).is_symlink():
         _link_copied(folder, wave)
     with replacing(folder.results / wave.name) as temporary:
-        _join(parts, wave, temporary)
+        join(parts, wave, temporary)
     _flush_names(folder.results)
-
-
-def _join(parts: list[Place], wave: Wave, target: Path) -> None:
-    """Write the rows of some files into one; those of a unit stay together in a row group."""
-    times = [part.stat().st_mtime for part in parts]
-    rows_of_parts = []
-    group: list[pa.Table] = []
-    rows = size = 0
-    with rows_writer(target) as writer:
-        for part in parts:
-            table = read_rows([part])
-            group.append(table)
-            rows_of_parts.append(table.num_rows)
-            rows, size = rows + table.num_rows, size + table.nbytes
-            if (rows >= ROWS_OF_A_GROUP and size >= BYTES_OF_A_GROUP) or size >= MOST_BYTES_OF_A_GROUP:
-                _write_group(writer, group)
-                rows = size = 0
-        _write_group(writer, group)
-        first = times.index(min(times))
-        closed = ClosedWave(wave.first, wave.last, min(times), max(times), rows_of_parts[first])
-        writer.add_key_value_metadata({CLOSED_KEY: json.dumps(asdict(closed))})
-
-
-def _write_group(writer: pq.ParquetWriter, group: list[pa.Table]) -> None:
-    if group:
-        table = pa.concat_tables(group)
-        writer.write_table(table, row_group_size=max(1, table.num_rows))
-    group.clear()
 
 
 def _link(folder: ResultsFolder, wave: Wave) -> bool:
@@ -247,7 +180,7 @@ def _link(folder: ResultsFolder, wave: Wave) -> bool:
     try:
         temporary.symlink_to(hidden.name)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         hidden.rmdir()
         return False

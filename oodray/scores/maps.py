@@ -15,7 +15,7 @@ from oodray.errors import ImageError
 from oodray.metrics.tally import IGNORE
 from oodray.scores.queries import Queries
 from oodray.scores.refine import refined
-from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore, QueryMapScore
+from oodray.scores.score import FeatureScore, ImageFeatures, ImageScore, PixelScore, QueryMapScore
 from oodray.scores.strips import Strip, strips, sum_classes
 
 
@@ -26,10 +26,12 @@ class PixelMaps:
     Attributes:
         confidence: float16, m (eq. 1); zeros are +0.
         scores: float32, of the source of each score, by its name.
+        classes: int16, the likeliest class, the first of equal ones; None where it was not asked for.
     """
 
     confidence: NDArray[np.float16]
     scores: dict[str, NDArray[np.float32]]
+    classes: NDArray[np.int16] | None = None
 
     def of(self, score: PixelScore, regions: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """A score of every pixel, pooled over regions where it is a pooled one.
@@ -60,6 +62,7 @@ def pixel_maps(
     features: ImageFeatures | None = None,
     *,
     known: Mapping[str, Tensor] | None = None,
+    with_classes: bool = False,
 ) -> PixelMaps:
     """Confidence and scores of every pixel of an image.
 
@@ -71,6 +74,7 @@ def pixel_maps(
         scores: which scores.
         features: what scores of features need, on the device of the logits.
         known: by name, maps `(height, width)` of scores that whoever gives the logits has computed.
+        with_classes: give the likeliest classes, too.
 
     Raises:
         ImageError: a value is NaN or infinite, the confidence once it is rounded to float16.
@@ -80,54 +84,43 @@ def pixel_maps(
     >>> maps = pixel_maps(torch.tensor([[[2.0]], [[0.0]]]), 1, 2, [MaxLogit()])
     >>> maps.confidence.tolist(), maps.scores["max-logit"].tolist()
     ([[2.0, 2.0]], [[-2.0, -2.0]])
+    >>> pixel_maps(torch.tensor([[[2.0, -1.0]], [[0.0, 3.0]]]), 1, 2, [], with_classes=True).classes.tolist()
+    [[0, 1]]
     """
     _check_arguments(logits, height, width)
     sources = list({score.source.name: score.source for score in scores}.values())
     computed = [score for score in sources if score.name not in (known or {})]
-    planes = {score: _planes(score, features) for score in computed if isinstance(score, FeatureScore)}
+    planes = {
+        score: score.planes(_known_features(score, features)) for score in computed if isinstance(score, FeatureScore)
+    }
     of_queries = [score for score in computed if isinstance(score, QueryMapScore)]
     whole = any(score.uses_whole_image() for score in computed)
     confidence, classes = [], []
     values: list[list[Tensor]] = [[] for _ in computed]
     for strip in strips(logits, height, width, planes, of_queries):
         confidence.append(_rounded(strip.confidence))
-        if whole:
+        if whole or with_classes:
             classes.append(strip.classes)
         for found, score in zip(values, computed, strict=True):
             found.append(_of_strip(score, strip))
     rounded = torch.cat(confidence).cpu().numpy()
     _require_finite("confidence", rounded, "in float16, beyond 65504 is infinite")
-    predicted = torch.cat(classes) if whole else torch.empty(0)
+    predicted = torch.cat(classes) if classes else torch.empty(0)
     maps = dict(known or {})
     for score, found in zip(computed, values, strict=True):
         joined = torch.cat(found)
-        maps[score.name] = score.finish(joined, predicted) if score.uses_whole_image() else joined
-    return PixelMaps(rounded, {score.name: _finished(score.name, maps[score.name]) for score in sources})
+        if isinstance(score, ImageScore):
+            maps[score.name] = score.of_image(joined, _known_features(score, features))
+        else:
+            maps[score.name] = score.finish(joined, predicted) if score.uses_whole_image() else joined
+    finished = {score.name: _finished(score.name, maps[score.name]) for score in sources}
+    return PixelMaps(rounded, finished, predicted.cpu().numpy() if with_classes else None)
 
 
 def _finished(name: str, values: Tensor) -> NDArray[np.float32]:
     found: NDArray[np.float32] = (values.float() + 0.0).cpu().numpy()  # -0 becomes +0
     _require_finite(name, found, "in float32")
     return found
-
-
-@torch.no_grad()
-def predicted_classes(logits: Tensor | Queries, height: int, width: int) -> NDArray[np.int16]:
-    """The likeliest class of every pixel of the image, the first of equal ones.
-
-    Args:
-        logits: `(C, h, w)`, or queries, as of `pixel_maps`.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-
-    Returns:
-        `(height, width)` int16.
-
-    >>> predicted_classes(torch.tensor([[[2.0, -1.0]], [[0.0, 3.0]]]), 1, 2).tolist()
-    [[0, 1]]
-    """
-    _check_arguments(logits, height, width)
-    return torch.cat([strip.classes for strip in strips(logits, height, width)]).cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,10 +186,10 @@ def _check_arguments(logits: Tensor | Queries, height: int, width: int) -> None:
         raise ValueError(f"the image must have a pixel, not {height} x {width}")
 
 
-def _planes(score: FeatureScore, features: ImageFeatures | None) -> Tensor:
+def _known_features(score: PixelScore, features: ImageFeatures | None) -> ImageFeatures:
     if features is None:
         raise ValueError(f"the score {score.name} needs features")
-    return score.planes(features)
+    return features
 
 
 def _of_strip(score: PixelScore, strip: Strip) -> Tensor:

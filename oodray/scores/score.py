@@ -109,12 +109,14 @@ class ImageFeatures:
         head: `head(features)` of the segmenter: from what its classifier sees, `(E, h', w')`, to logits
             `(C, h', w')`; None where it has none.
         head_input: `(E, h', w')`, what its classifier saw of this image; None where it has none.
+        rgb: the image itself, `(H, W, 3)` uint8; None where whoever asks does not have it.
     """
 
     features: Tensor
     image_id: str
     head: Head | None = None
     head_input: Tensor | None = None
+    rgb: NDArray[np.uint8] | None = None
 
     def classifier(self, score: str) -> tuple[Tensor, Head]:
         """What the classifier saw, and the classifier, for a score that needs both.
@@ -146,6 +148,19 @@ class FeatureScore(PixelScore):
     def pixels(self, strip: Strip) -> Tensor:
         """The score of each pixel of a strip of the image."""
         return self.combine(strip.planes_of(self), strip)
+
+
+class ImageScore(PixelScore):
+    """A score of the image as a whole: of its colours, its features, and a number that each pixel has by itself."""
+
+    @abstractmethod
+    def of_image(self, values: Tensor, image: ImageFeatures) -> Tensor:
+        """The score of each pixel, `(H, W)`.
+
+        Args:
+            values: `(H, W)` float32, what `pixels` gave.
+            image: its features and its colours.
+        """
 
 
 class QueryScore(PixelScore):

@@ -176,10 +176,10 @@ def rows_at_image_size(
     if size == image:
         first, end, _ = rows.indices(image_height)
         return read(first, end)
-    low, high, weight = (taps[rows] for taps in _taps(height, image_height))
+    low, high, weight = (taps[rows] for taps in taps(height, image_height))
     first, last = int(low[0]), int(high[-1])
     # Across first: there are fewer source rows than rows of the strip.
-    source = _lerp(read(first, last + 1), 2, *_taps(width, image_width))
+    source = _lerp(read(first, last + 1), 2, *taps(width, image_width))
     return _lerp(source, 1, low - first, high - first, weight)
 
 
@@ -191,8 +191,8 @@ def _row_slices(planes: int, height: int, width: int, dtype: torch.dtype, device
         yield slice(top, min(top + rows, height))
 
 
-def _taps(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `new` positions along an axis, the two of `old` around it, and the weight of the second.
+def taps(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `new` positions along an axis, the two of `old` around it, and the weight of the second, float64.
 
     Position i lies at (i + 1/2) old / new - 1/2, here a fraction over 2 new, in integers.
     """

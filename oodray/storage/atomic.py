@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -16,6 +17,9 @@ from oodray.storage.remote import RemotePlace
 
 TEMPORARY_FILES = ".*.tmp"
 """Pattern of the names that `replacing` writes under: what matches is left over from a process that was killed."""
+
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""What a drive without links answers where one is made."""
 
 _LONGEST_PREFIX = 40
 
@@ -33,6 +37,25 @@ def replacing(target: Place) -> Iterator[Path]:
         yield temporary
 
 
+def link_to(target: Path, original: Path) -> bool:
+    """Make a link take the place of a target, whole; False where a drive has no links.
+
+    Raises:
+        RunError: the folder cannot be written to.
+    """
+    temporary = _temporary(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.symlink_to(original)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in NO_LINKS:
+            return False
+        raise RunError(f"cannot write {target}: {error.strerror}") from error
+    return True
+
+
 def remove_leftovers(folder: Place, *, recursive: bool = False) -> None:
     """Remove what killed processes were writing in a folder on a disk; in a store an object is there whole or not."""
     if isinstance(folder, Path):
@@ -42,8 +65,7 @@ def remove_leftovers(folder: Place, *, recursive: bool = False) -> None:
 
 @contextlib.contextmanager
 def _renaming(target: Path) -> Iterator[Path]:
-    # The target's name may be as long as the file system allows.
-    temporary = target.with_name(f".{target.name[:_LONGEST_PREFIX]}.{uuid.uuid4().hex}.tmp")
+    temporary = _temporary(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -57,6 +79,11 @@ def _renaming(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    # The target's name may be as long as the file system allows.
+    return target.with_name(f".{target.name[:_LONGEST_PREFIX]}.{uuid.uuid4().hex}.tmp")
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def test_a_recomputed_map_is_what_the_run_has_seen(tiny_dataset: Path, tmp_path:
     np.testing.assert_array_equal(energy.scale.keys(stored), energy.scale.keys(found.astype(np.float32)))
 
 
-def test_blurred_maps_are_notrecomputed_maps(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_blurred_maps_are_not_recomputed(tiny_dataset: Path, tmp_path: Path) -> None:
     run = oodray.run(
         dataset="ade-ood",
         root=str(tiny_dataset),

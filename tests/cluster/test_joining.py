@@ -242,7 +242,7 @@ def test_where_nobody_listens_nothing_is_run(
     done = runs.run(*(["--ray-address", nobody] if by_option else []))
     assert done.returncode == 2
     assert done.stdout == ""
-    [message] = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    [message] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message.startswith(f"error: no Ray cluster answers at {nobody}: ")
     assert "RAY_ADDRESS" in message
     assert runs.out.parts() == []

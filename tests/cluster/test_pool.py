@@ -101,7 +101,7 @@ def test_tasks_of_a_local_ray_are_no_more_than_there_are_cores(monkeypatch: pyte
 def test_the_schedule_in_one_line() -> None:
     machines = [Node("a", 8, 4), Node("b", 8, 0)]
     assert describe(Pool(2, 16, 1, 0.5), 75, machines, batch_size=2, weights_bytes=3 * 2**20, of_its_own=False) == (
-        "2 nodes with 16 CPUs and 4 GPUs; 2 to 16 workers of 0.5 GPUs, each at least 3 MiB for its weights; "
+        "2 nodes with 16 CPUs and 4 GPUs; 2 to 16 workers of 0.5 GPU, each at least 3 MiB for its weights; "
         "batches of 2; 75 units of images left"
     )
 

@@ -86,6 +86,7 @@ def test_what_leads_outside_is_refused(entry: str, tmp_path: Path) -> None:
         ("list.csv", b"image\n\xff\xfe.jpg\n", "no whole CSV file"),
         ("list.csv", b"image,label\n,a.png\n", "row 1 of .* has no image"),
         ("list.csv", b"image,id\na.jpg,1\nb.jpg,\n", "row 2 of .* has no id"),
+        ("list.csv", b"image,id\na.jpg,../../x\n", r"row 1 of .* has the id '\.\./\.\./x'.*without \.\."),
         ("list.csv", b"image\na.jpg\na.jpg\n", "two images have the name 'a'"),
         ("list.csv", b"image\nhttps://example.org/a.jpg\n", "row 1 of .* names https://example.org/a.jpg: taken are"),
         ("list.csv", b"image\nb.jpg\nc.jpg\n", "none of the first 2 images is there, as .*b.jpg"),

@@ -10,6 +10,7 @@ import pytest
 
 from oodray.datasets.images import read_bytes
 from oodray.datasets.layouts import get_layout
+from oodray.datasets.remarks import remarks
 from oodray.errors import DatasetError, ImageError
 
 SHARDS = get_layout("webdataset")
@@ -51,6 +52,46 @@ def test_names_of_any_length_in_every_form_of_tar(form: int, tmp_path: Path) -> 
     long = "folder/" * (20 if form == tarfile.USTAR_FORMAT else 60) + "ä" * 30
     packed.tar(tmp_path / "a.tar", [(f"{long}.jpg", b"abc"), ("b.jpg", b"")], form)
     assert read(tmp_path) == {f"a/{long}": (b"abc", None), "a/b": (b"", None)}
+
+
+def heard(root: Path) -> list[str]:
+    with remarks() as made:
+        SHARDS.find(root)
+    return [remark.text for remark in made]
+
+
+def test_files_that_are_neither_image_nor_label_are_told(tmp_path: Path) -> None:
+    plain = "0.jpg 0.png 0.json 1.png 1.mask.png 2.cls __key__ .mask.png"
+    packed.tar(tmp_path / "plain.tar", [(name, b"") for name in plain.split()])
+    assert heard(tmp_path) == []
+    names = "17.rgb.png 17.mask.png 18.tif 18.seg.png 19.HEIC 20.jpg 20.png 20.seg.png 21.mask.jpg"
+    packed.tar(tmp_path / "a.tar", [(name, b"") for name in names.split()])
+    packed.tar(tmp_path / "b.tar", [("k.seg.png", b"")])
+    told = heard(tmp_path)
+    assert [text.partition(")")[0] for text in told] == [
+        "3 files (a.tar: 17.mask.png, a.tar: 18.seg.png, b.tar: k.seg.png",
+        "2 files (a.tar: 18.tif, a.tar: 19.HEIC",
+        "1 file (a.tar: 20.seg.png",
+        "1 file (a.tar: 21.mask.jpg",
+    ]
+    assert "left out, a label without an image of its key" in told[0]
+    with pytest.raises(DatasetError, match=r"no images below .*; 1 file \(b\.tar: k\.seg\.png\) left out"):
+        SHARDS.find(tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("name", ["../../x.png", "/etc/x.jpg", "a/../x.png", "a//x.png"])
+def test_a_name_that_leads_out_loses_its_image_alone(name: str, tmp_path: Path) -> None:
+    packed.tar(tmp_path / "a.tar", [("0.jpg", b"0"), (name, b"1"), ("2.jpg", b"2")])
+    samples = SHARDS.find(tmp_path)
+    good = [sample for sample in samples if sample.image_uri.startswith("tar:")]
+    assert [read_bytes(sample.image_uri) for sample in good] == [b"0", b"2"]
+    [lost] = [sample for sample in samples if sample not in good]
+    with pytest.raises(ImageError, match="leads out of the results"):
+        read_bytes(lost.image_uri)
+    image_id = lost.image_id
+    assert image_id.startswith("a/")
+    assert image_id.count("/") == 1
+    assert ".." not in image_id.split("/")
 
 
 def test_a_root_may_be_one_shard(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 COMMAND = f"""
 from oodray.cli import main
-from oodray.results import waves
+from oodray.results import joining
 
-waves.LABELLED_UNITS_OF_A_WAVE = {IMAGES_OF_A_KILL // 6}
+joining.LABELLED_UNITS_OF_A_WAVE = {IMAGES_OF_A_KILL // 6}
 main()
 """
 """The command line, with waves so small that they are closed during the run."""

@@ -339,8 +339,10 @@ class TestPlan:
         ],
     )
     def test_the_dtype_is_resolved_and_part_of_the_identity(
-        self, make: Make, dtype: str | None, gpus: float, used: str
+        self, make: Make, monkeypatch: pytest.MonkeyPatch, dtype: str | None, gpus: float, used: str
     ) -> None:
+        monkeypatch.setattr("oodray.cluster.device.refuse_absent_gpu", lambda _: None)
+        monkeypatch.setattr("oodray.job.plan.refuse_absent_gpu", lambda _: None)
         plan = make(model=EMBEDDED, dtype=dtype, gpus_per_worker=gpus)
         assert plan.config.dtype == plan.identity()["dtype"] == used
 
@@ -352,6 +354,8 @@ class TestPlan:
     def test_bfloat16_without_instructions_for_it_is_warned_of(
         self, make: Make, monkeypatch: pytest.MonkeyPatch, capable: bool
     ) -> None:
+        monkeypatch.setattr("oodray.cluster.device.refuse_absent_gpu", lambda _: None)
+        monkeypatch.setattr("oodray.job.plan.refuse_absent_gpu", lambda _: None)
         monkeypatch.setattr("oodray.models.dtype.multiplies_bfloat16", lambda: capable)
         for dtype, gpus, slow in (("bfloat16", 0.0, not capable), ("float32", 0.0, False), ("bfloat16", 1.0, False)):
             warnings = make(model=EMBEDDED, dtype=dtype, gpus_per_worker=gpus).warnings

@@ -77,7 +77,7 @@ def of_network(root: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.fl
 def test_novelty_is_its_definition(start: Start, tiny_root: Path) -> None:
     """Against all features of the other images, measured in float64; the run finds what `oodray.detect` does."""
     run = start()
-    assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty"]
+    assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty", "novelty-mutual"]
     reference = Fit(Path(run.out) / "reference")
     parameters = reference.parameters("novelty")
     of_images = of_network(tiny_root)
@@ -114,11 +114,11 @@ def test_the_scores_of_the_paper_stay_as_they_are(start: Start, tmp_path: Path) 
         if name != "tallies":
             assert plain[name].equals(own[name]), name
     for before, after in zip(plain["tallies"].to_pylist(), own["tallies"].to_pylist(), strict=True):
-        assert before == [tally for tally in after if tally["score"] != "novelty"]
+        assert before == [tally for tally in after if not tally["score"].startswith("novelty")]
 
 
 OPTIONS: dict[str, Any] = {
-    "scores": "ratio,max-logit,knn,novelty,mean(novelty),top-share(energy)",
+    "scores": "ratio,max-logit,knn,novelty,novelty-mutual,mean(novelty),top-share(energy)",
     "refine": "guided:4",
     "keep_maps": "novelty",
     "sweep_k": (3,),
@@ -255,7 +255,10 @@ def test_what_is_said(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({"fit": None, "reference_gap": 2}, "--reference-gap 2 goes with --fit self"),
         ({"fit": None, "reference_images": 2}, "--reference-images 2 goes with --fit self"),
-        ({"scores": "vim"}, "--fit self gives knn and novelty; vim needs statistics of in-distribution images"),
+        (
+            {"scores": "vim"},
+            "--fit self gives knn, novelty, novelty-mutual; vim needs statistics of in-distribution images",
+        ),
         ({"tau": "auto"}, "--tau auto needs images that hold nothing unknown"),
         ({"refine": "guide"}, "refine must be guided or bilateral, with a radius"),
         ({"keep_features_gb": -1.0}, "keep_features_gb must be a number of GB"),
@@ -275,3 +278,24 @@ def test_another_image_is_compared_with_those_of_the_run(start: Start, tmp_path:
     assert found.scores["novelty"].max() > 10
     with pytest.raises(ConfigError, match="is the reference of a run, which has no tau"):
         oodray.detect(image, fakes.colours(), fit=tmp_path / "out/reference", tau="auto")
+
+
+def test_images_that_are_appended_are_compared_with_the_first_bank(
+    start: Start, tiny_root: Path, tmp_path: Path, seen: list[str]
+) -> None:
+    later = tmp_path / "later"
+    for name in ("08", "09"):
+        for path in (f"images/{name}.png", f"annotations/{name}_mask.png"):
+            (later / path).parent.mkdir(parents=True, exist_ok=True)
+            (tiny_root / path).rename(later / path)
+    start()
+    before = (tmp_path / "out/reference/bank.safetensors").read_bytes()
+    for path in later.rglob("*.png"):
+        path.rename(tiny_root / path.relative_to(later))
+    seen.clear()
+    run = start(append=True)
+    assert len(seen) == 2
+    assert (tmp_path / "out/reference/bank.safetensors").read_bytes() == before
+    assert run.images["status"].tolist() == ["ok"] * 10
+    names = {tally["score"] for tally in read_rows(ResultsFolder(run.out).parts()).to_pylist()[-1]["tallies"]}
+    assert "novelty" in names

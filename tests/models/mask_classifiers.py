@@ -25,34 +25,31 @@ SWIN: dict[str, Any] = {
 }
 
 
+LAYERS: dict[str, Any] = {
+    "hidden_dim": 32,
+    "encoder_feedforward_dim": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "num_attention_heads": 2,
+    "dim_feedforward": 32,
+    "num_queries": 6,
+    "num_labels": CLASSES,
+}
+"""Of the networks with deformable attention."""
+
+
 def mask2former() -> Any:
-    config = transformers.Mask2FormerConfig(
-        backbone_config=transformers.SwinConfig(**SWIN),
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        dim_feedforward=32,
-        num_queries=6,
-        num_labels=CLASSES,
-    )
+    sizes = {"feature_size": 32, "mask_feature_size": 32}
+    config = transformers.Mask2FormerConfig(backbone_config=transformers.SwinConfig(**SWIN), **sizes, **LAYERS)
     return transformers.Mask2FormerForUniversalSegmentation(config)
 
 
 def maskformer() -> Any:
+    sides = ("encoder", "decoder")
+    sizes = {f"{side}_{name}": size for side in sides for name, size in (("layers", 1), ("ffn_dim", 32))}
+    heads = {f"{side}_attention_heads": 2 for side in sides}
     decoder = transformers.DetrConfig(
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        num_queries=6,
-        backbone_config=transformers.ResNetConfig(),
+        d_model=32, num_queries=6, backbone_config=transformers.ResNetConfig(), **sizes, **heads
     )
     config = transformers.MaskFormerConfig(
         backbone_config=transformers.SwinConfig(**SWIN),
@@ -65,24 +62,10 @@ def maskformer() -> Any:
 
 
 def oneformer() -> Any:
-    config = transformers.OneFormerConfig(
-        backbone_config=transformers.SwinConfig(**SWIN),
-        conv_dim=32,
-        mask_dim=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        dim_feedforward=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        query_dec_layers=1,
-        num_attention_heads=2,
-        num_queries=6,
-        task_seq_len=12,
-        text_encoder_width=16,
-        text_encoder_num_layers=1,
-        text_encoder_vocab_size=600,
-        num_labels=CLASSES,
-    )
+    sizes = {"conv_dim": 32, "mask_dim": 32, "query_dec_layers": 1, "task_seq_len": 12}
+    text = {"text_encoder_width": 16, "text_encoder_num_layers": 1, "text_encoder_vocab_size": 600}
+    swin = transformers.SwinConfig(**SWIN)
+    config = transformers.OneFormerConfig(backbone_config=swin, **sizes, **text, **LAYERS)
     return transformers.OneFormerForUniversalSegmentation(config)
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 import oodray
 from oodray.errors import ConfigError, ResultsError
+from oodray.export.writing import export_run
+from oodray.results.folder import ResultsFolder
 from oodray.results.kept_maps import decode_map, encode_map
 from oodray.scores.registry import KNOWN, pixel_scores
 
@@ -51,6 +53,10 @@ def test_a_run_keeps_maps(tiny_dataset: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(
                 score.scale.keys(stored), score.scale.keys(found.scores[score.name].astype(np.float32))
             )
+    export_run(ResultsFolder(tmp_path / "out"), tmp_path / "to", "fishyscapes", score="energy")
+    for image_id in run.images["image_id"]:
+        exported = np.load(tmp_path / "to" / f"{image_id}_anomaly.npy")
+        np.testing.assert_array_equal(exported, run.score_map(image_id, "energy").astype(np.float32))
     with pytest.raises(ResultsError, match="has no score 'knn'"):
         run.score_map(run.images["image_id"][0], "knn")
 

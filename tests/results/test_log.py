@@ -55,10 +55,12 @@ def test_how_a_session_ended(error: BaseException, status: str, tmp_path: Path) 
 def test_threads_do_not_part_lines(tmp_path: Path) -> None:
     folder, log = ResultsFolder(tmp_path), RunLog()
     with log.written_to(folder):
-        threads = [
-            threading.Thread(target=lambda n=n: [log.add("warning", text=f"{n}-{i}") for i in range(50)])
-            for n in range(4)
-        ]
+
+        def note(number: int) -> None:
+            for at in range(50):
+                log.add("warning", text=f"{number}-{at}")
+
+        threads = [threading.Thread(target=note, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -26,15 +26,16 @@ from oodray.analysis.evaluation import measure_run
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError, RunError
 from oodray.records import from_arrow
-from oodray.results import waves
+from oodray.results import joining
 from oodray.results.continuing import start_anew, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
+from oodray.results.joining import waves_of
 from oodray.results.names import Wave
 from oodray.results.parts import add_to_part, write_part
 from oodray.results.reading import check_parts, finished_units, read_results, read_rows, read_unit
 from oodray.results.rows import ResultRow
 from oodray.results.status import read_status
-from oodray.results.waves import Closing, close_waves, open_waves, remove_closed_parts, waves_of
+from oodray.results.waves import Closing, close_waves, open_waves, remove_closed_parts
 
 UNITS, IN_UNIT, IN_WAVE = 10, 2, 4
 """Units, images of each, and units of a wave: 0 to 3, 4 to 7, 8 and 9."""
@@ -44,10 +45,9 @@ NAMES = ["part-000000-000003.parquet", "part-000004-000007.parquet", "part-00000
 
 @pytest.fixture(autouse=True)
 def _small_waves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waves, "UNITS_OF_A_WAVE", IN_WAVE)
-    monkeypatch.setattr(waves, "LABELLED_UNITS_OF_A_WAVE", IN_WAVE)
-    monkeypatch.setattr(waves, "ROWS_OF_A_GROUP", 2 * IN_UNIT)
-    monkeypatch.setattr(waves, "BYTES_OF_A_GROUP", 0)
+    monkeypatch.setattr(joining, "UNITS_OF_A_WAVE", IN_WAVE)
+    monkeypatch.setattr(joining, "LABELLED_UNITS_OF_A_WAVE", IN_WAVE)
+    monkeypatch.setattr(joining, "BYTES_OF_A_GROUP", 0)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ class TestClosing:
         # And any other reader of Parquet takes them.
         found = [pq.ParquetFile(on_disk(folder.results / name)) for name in NAMES]
         assert [file.metadata.num_rows for file in found] == [8, 8, 4]
-        assert [file.metadata.num_row_groups for file in found] == [2, 2, 1]
+        assert [file.metadata.num_row_groups for file in found] == [4, 4, 2]
         assert pa.concat_tables([file.read() for file in found]).equals(expected)
 
     def test_it_is_closed_when_all_its_units_are_there(self, folder: ResultsFolder) -> None:
@@ -277,7 +277,7 @@ class TestBesideARun:
         """They have files from the start; a wave that closes would be no place for what is computed anew."""
         closed(folder)
         open_waves(folder, read_manifest(folder.manifest), [UNITS - 1, 1])
-        again = from_arrow(ResultRow, read_unit(folder, UNITS - 1).to_struct_array().combine_chunks())
+        again = records(folder, UNITS - 1)
         with Closing(folder, {UNITS - 1, 1}) as closing:
             for _ in range(2 * IN_WAVE):
                 closing.unit_done()
@@ -290,14 +290,13 @@ class TestBesideARun:
 
     def test_what_cannot_be_added_to_a_closed_wave_is_no_secret(self, folder: ResultsFolder) -> None:
         closed(folder)
-        rows = from_arrow(ResultRow, read_unit(folder, 1).to_struct_array().combine_chunks())
+        rows = records(folder, 1)
         add_to_part(folder, 1, rows)  # a task that was repeated
         with pytest.raises(RunError):
             add_to_part(folder, 1, [replace(row, status="error", error="dark") for row in rows])
 
     def test_row_groups_of_large_maps_are_small(self, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(waves, "ROWS_OF_A_GROUP", 1000)
-        monkeypatch.setattr(waves, "MOST_BYTES_OF_A_GROUP", 1)
+        monkeypatch.setattr(joining, "BYTES_OF_A_GROUP", 1)
         closed(folder)
         sizes = [pq.ParquetFile(str(path)).metadata.num_row_groups for path in folder.parts()]
         assert sizes == [IN_WAVE, IN_WAVE, UNITS % IN_WAVE]
@@ -332,11 +331,11 @@ def units_done(closing: Closing, units: int) -> None:
 CHURN = f"""
 import itertools, sys
 from oodray.datasets.manifest import read_manifest
-from oodray.results import waves
+from oodray.results import joining, waves
 from oodray.results.folder import ResultsFolder
 
-waves.UNITS_OF_A_WAVE = waves.LABELLED_UNITS_OF_A_WAVE = {IN_WAVE}
-waves.ROWS_OF_A_GROUP, waves.BYTES_OF_A_GROUP = {2 * IN_UNIT}, 0
+joining.UNITS_OF_A_WAVE = joining.LABELLED_UNITS_OF_A_WAVE = {IN_WAVE}
+joining.BYTES_OF_A_GROUP = 0
 folder = ResultsFolder(sys.argv[1])
 manifest = read_manifest(folder.manifest)
 print("at work", flush=True)

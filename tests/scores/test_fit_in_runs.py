@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,28 @@ def test_neighbours_may_be_those_by_direction(fit: Fit) -> None:
     assert cosine.scores["knn"].max() <= expected.max() + 1e-5
 
 
+def test_superpixels_are_fitted_where_they_are_asked_for(fit: Fit, tmp_path: Path) -> None:
+    """A finished fit gets them from its statistics."""
+    pytest.importorskip("skimage", reason="scikit-image is an extra: pip install 'oodray[slic]'")
+    assert "suplid" not in fit.names
+    folder = Path(shutil.copytree(fit.folder.path, tmp_path / "FIT"))
+    more = oodray.fit(
+        dataset="folder",
+        root=str(fit.folder.path.parent / "images"),
+        model=MODEL,
+        out=folder,
+        bank=200,
+        scores="suplid",
+        executor="local",
+        progress=False,
+    )
+    assert {*more.names} == {*fit.names, "suplid"}
+    image = np.random.default_rng(1).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    found = oodray.detect(image, oodray.load(MODEL), fit=folder, scores="suplid").scores["suplid"]
+    assert np.isfinite(found).all()
+    assert len(np.unique(found)) > 100
+
+
 def test_a_score_that_needs_a_fit_says_so() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(ConfigError, match="the score knn needs statistics of in-distribution images: `oodray fit"):
@@ -94,6 +117,23 @@ def test_a_fit_of_another_network_is_refused(
     monkeypatch.chdir(TESTS)
     with pytest.raises(ConfigError, match="is of another network"):
         Run(tiny_dataset, tmp_path / "out", fit=str(fit.folder.path))
+
+
+def test_a_fit_of_another_network_is_refused_before_scenes_are_drawn(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(TESTS)
+    with pytest.raises(ConfigError, match="is of another network"):
+        oodray.run(
+            dataset="demo",
+            model="fakes:colours",
+            tau=1.0,
+            fit=str(fit.folder.path),
+            out=tmp_path / "out",
+            executor="local",
+            progress=False,
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_fit(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from oodray.errors import ImageError
 from oodray.models.segmenter import Segmentation, check_segmentations
 from oodray.scores import queries as module
 from oodray.scores import strips
-from oodray.scores.maps import pixel_maps, predicted_classes
+from oodray.scores.maps import pixel_maps
 from oodray.scores.queries import Queries, Window, Windows, semantic_map
 from oodray.scores.registry import pixel_scores
 
@@ -83,14 +83,14 @@ def scores_of(semantic: Floats, eam: Floats) -> dict[str, Floats]:
 
 
 def assert_scores(queries: Queries, size: tuple[int, int], semantic: Floats, eam: Floats) -> None:
-    maps = pixel_maps(queries, *size, pixel_scores(NAMES))
+    maps = pixel_maps(queries, *size, pixel_scores(NAMES), with_classes=True)
     np.testing.assert_allclose(maps.confidence, semantic.max(0), rtol=2**-10)
     expected = scores_of(semantic, eam)
     assert maps.scores.keys() == expected.keys()
     for name, values in expected.items():
         assert maps.scores[name].dtype == np.float32
         np.testing.assert_allclose(maps.scores[name], values, rtol=1e-5, atol=3e-6, err_msg=name)
-    np.testing.assert_array_equal(predicted_classes(queries, *size), semantic.argmax(0))
+    np.testing.assert_array_equal(maps.classes, semantic.argmax(0))
 
 
 @pytest.mark.parametrize("size", [(24, 36), (6, 9), (13, 11), (5, 40), (1, 1)])

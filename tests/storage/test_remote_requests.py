@@ -192,7 +192,7 @@ class TestFirstContact:
             FILE.exists()
 
 
-def test_a_run_is_continued_after_one_listing(store: FakeStore) -> None:
+def test_a_run_is_continued_after_two_listings(store: FakeStore) -> None:
     folder = ResultsFolder(storage_path("s3://bucket/out"))
     rows = [{"unit": unit, "image_id": f"{unit}", "dataset": "folder", "image_uri": f"/{unit}"} for unit in range(3)]
     manifest = pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
@@ -203,5 +203,5 @@ def test_a_run_is_continued_after_one_listing(store: FakeStore) -> None:
     finished = start_or_continue(folder, manifest, identity={}, description={"config": {}})
     left = what_is_left(folder, manifest, finished)
     assert left.images["image_id"].to_pylist() == ["1"]
-    # Is there a run.json, and is the folder one of waves; then both files are read.
-    assert store.requests == {"list": 1, "info": 2, "read": 2}
+    # Which units are there, and which of them does a wave hold? Is there a run.json, and which manifest; both are read.
+    assert store.requests == {"list": 2, "info": 2, "read": 2}

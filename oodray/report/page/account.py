@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oodray.analysis.images import ImageFacts
-from oodray.config import SETTINGS
+from oodray.config import NO_CHECKPOINT, SETTINGS
 from oodray.report.words import duration_text, rate_text
 from oodray.results.rows import STAGES
 from oodray.scores.registry import DEFAULT_SCORES
@@ -22,6 +22,10 @@ _STAGE_NAMES = {
 }
 
 
+_FURTHER = {"model": "members", "checkpoint": "member_checkpoints"}
+"""Options that can be repeated, and the setting that holds all their values but the first."""
+
+
 def command_of(run: Mapping[str, Any], out: str) -> list[str]:
     """The command that makes the same run, with what a preset or the network had decided written out.
 
@@ -31,25 +35,43 @@ def command_of(run: Mapping[str, Any], out: str) -> list[str]:
 
     >>> command_of({"config": {"dataset": "folder", "root": "my photos", "k": 6, "seed": 0}}, "out")
     ['oodray', 'run', '--dataset', 'folder', '--root', 'my photos', '--k', '6', '--out', 'out']
+    >>> command_of({"config": {"dataset": "demo", "model": "a", "members": ["b"], "scales": []}}, "out")
+    ['oodray', 'run', '--dataset', 'demo', '--model', 'a', '--model', 'b', '--out', 'out']
     """
     config = run["config"]
     if "imported" in run:
-        words = ["oodray", "import-scores", str(run["imported"]["folder"]), "--dataset", str(config["dataset"])]
-        words += ["--root", str(config["root"])] if config.get("root") else []
-        words += ["--resize", run["imported"]["resize"]] if run["imported"].get("resize") else []
-        words += [f"--{switch}" for switch in ("negate", "blur") if run["imported"].get(switch)]
-        return [*words, "--out", out]
+        return [*_import_command(run), "--out", out]
     words = ["oodray", "run"]
     for name, setting in SETTINGS.items():
+        if setting.about.repeated:
+            words += [word for one in _several(name, config) for word in (setting.option, one)]
+            continue
         value = "auto" if name == "tau" and config.get("tau_auto") else config.get(name)
+        further = config.get(_FURTHER.get(name, ""))
+        if further:
+            words += [word for one in (value, *further) for word in (setting.option, str(one or NO_CHECKPOINT))]
+            continue
         if value is None or value == setting.default or not setting.about.commands or _is_default(name, value):
             continue
+        if name == "workers" and config.get("fewest_workers"):
+            value = f"{config['fewest_workers']}:{value}"
         if isinstance(value, bool):
             yes, _, no = setting.option.partition("/")
             words += [yes if value else no]
         else:
             words += [setting.option, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
     return [*words, "--out", out]
+
+
+def _import_command(run: Mapping[str, Any]) -> list[str]:
+    config, imported = run["config"], run["imported"]
+    words = ["oodray", "import-scores", str(imported["folder"]), "--dataset", str(config["dataset"])]
+    words += ["--root", str(config["root"])] if config.get("root") else []
+    words += ["--name", str(config["scores"][0])] if config.get("scores") else []
+    for name in ("split", "label_codes", "labels"):
+        words += [SETTINGS[name].option, str(config[name])] if config.get(name) else []
+    words += ["--resize", imported["resize"]] if imported.get("resize") else []
+    return words + [f"--{switch}" for switch in ("negate", "blur") if imported.get(switch)]
 
 
 def shell_lines(words: Sequence[str]) -> str:
@@ -104,6 +126,12 @@ def stage_rows(images: Sequence[ImageFacts]) -> list[dict[str, Any]]:
     ]
 
 
+def _several(name: str, config: Mapping[str, Any]) -> list[str]:
+    """The values of an option that may be given several times: the first, and those of the further networks."""
+    values = (config.get(name), *(config.get("members" if name == "model" else "member_checkpoints") or ()))
+    return [str(one or NO_CHECKPOINT) for one in values] if any(values) else []
+
+
 def _is_default(name: str, value: Any) -> bool:
     """Whether a resolved setting says no more than its default."""
-    return (name == "scores" and list(value) == list(DEFAULT_SCORES)) or (name == "sweep_k" and not value)
+    return value in ([], ()) or (name == "scores" and list(value) == list(DEFAULT_SCORES))

@@ -52,13 +52,13 @@ def curve_charts(curves: Mapping[str, CurvePoints], base_rate: float) -> list[Ch
     return [_precision_recall(curves, base_rate), _roc(curves)]
 
 
-def histogram_chart(score: str, histogram: Histogram) -> Chart:
-    """Pixels by score, as shares of their kind: OoD, in-distribution, all."""
+def histogram_chart(index: int, score: str, histogram: Histogram) -> Chart:
+    """Pixels by score, as shares of their kind: OoD, in-distribution, all; `index` is that of the score on the page."""
     described = f"Histogram of {score}: shares of pixels by score, for OoD, in-distribution and all pixels."
     forms = [
-        _histogram(score, histogram, f"hist-{score}-{'log' if log else 'lin'}", described, log) for log in (False, True)
+        _histogram(score, histogram, f"hist-{index}-{'log' if log else 'lin'}", described, log) for log in (False, True)
     ]
-    return Chart(f"hist-{score}", score, *forms)
+    return Chart(f"hist-{index}", score, *forms)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,7 @@ def _precision_recall(curves: Mapping[str, CurvePoints], base_rate: float) -> Ch
         figure = new_figure(*_SIZE)
         axes = figure.add_subplot()
         axes.axhline(base_rate, color=colour(QUIET), linewidth=1, linestyle=(0, (3, 3)))
-        for index, (score, points) in enumerate(curves.items()):
+        for index, points in enumerate(curves.values()):
             name, style = line_of(index)
             axes.plot(
                 points.recall,
@@ -150,7 +150,7 @@ def _precision_recall(curves: Mapping[str, CurvePoints], base_rate: float) -> Ch
                 linestyle=style,
                 linewidth=_WIDTH,
                 drawstyle="steps-pre",
-                gid=f"curve-{score}",
+                gid=f"curve-{index}",
             )
         axes.set(xlabel="recall (TPR)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
         if log:
@@ -171,7 +171,7 @@ def _roc(curves: Mapping[str, CurvePoints]) -> Chart:
         chance = np.geomspace(_LEAST_RATE, 1, 50)
         axes.plot(chance, chance, color=colour(QUIET), linewidth=1, linestyle=(0, (3, 3)))
         axes.axhline(0.95, color=colour(QUIET), linewidth=1)
-        for index, (score, points) in enumerate(curves.items()):
+        for index, points in enumerate(curves.values()):
             name, style = line_of(index)
             fpr, tpr = np.concatenate([[0], points.fpr]), np.concatenate([[0], points.recall])
             axes.plot(
@@ -180,7 +180,7 @@ def _roc(curves: Mapping[str, CurvePoints]) -> Chart:
                 color=colour(name),
                 linestyle=style,
                 linewidth=_WIDTH,
-                gid=f"curve-{score}",
+                gid=f"curve-{index}",
             )
         axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.02))
         if log:
@@ -211,7 +211,8 @@ def _histogram(score: str, histogram: Histogram, name: str, described: str, log:
                 patches.set(facecolor="none", edgecolor=colour(hue))
     if log:
         axes.set(yscale="log")
-    axes.set(xlabel=score, ylabel="share of pixels", xlim=(edges[0], edges[-1]))
+    axes.set(ylabel="share of pixels", xlim=(edges[0], edges[-1]))
+    axes.set_xlabel(score, parse_math=False)  # a name may hold dollars
     if not log:
         axes.set_ylim(bottom=0)
     style_axes(axes)

@@ -7,6 +7,8 @@ beside the page, which loads those that it shows.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,7 +163,12 @@ def _content(folder: ResultsFolder, images: Sequence[ImageFacts], drawn: _Cards,
     labelled = bool(numbers.curves)
     mean = mean_ood_fraction(images)
     regions = [region for card in cards for region in card.regions]
+    script = _environment().get_template("page.js").render()
     return {
+        "script": script,
+        # No other script runs, wherever a name or a message of somebody else might have put one.
+        "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        "beside": "" if pictures is None else " 'self' file:",
         "title": _title(dataset),
         "run": run,
         "rule": rule,

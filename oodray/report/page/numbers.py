@@ -106,7 +106,8 @@ def _histograms(totals: Totals, scores: Sequence[str]) -> list[Chart]:
         for score in scores
         if score == "ratio" or score in totals.scores
     }
-    return [histogram_chart(score, histogram) for score, histogram in found.items() if histogram is not None]
+    drawn = ((score, histogram) for score, histogram in found.items() if histogram is not None)
+    return [histogram_chart(index, score, histogram) for index, (score, histogram) in enumerate(drawn)]
 
 
 def _settings(

@@ -25,7 +25,7 @@ def drawn_images(images: Sequence[ImageFacts], most: int) -> list[ImageFacts]:
     if len(good) <= most:
         return good
     by: tuple[Callable[[ImageFacts], float], ...] = (
-        lambda image: image.image_score or max(image.scores.values(), default=0.0),
+        lambda image: max(image.scores.values(), default=0.0) if image.image_score is None else image.image_score,
         lambda image: image.ood_fraction or 0.0,
         lambda image: image.false,
         lambda image: image.missed,

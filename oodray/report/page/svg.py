@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import re
+from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SERIES = 8
 _NAMES = (INK, QUIET, GRID, PAPER, *(f"series-{index}" for index in range(SERIES)), "ood", "known")
 _PLACEHOLDERS = {name: f"#0{index:02x}abc" for index, name in enumerate(_NAMES)}
 _IDS = re.compile(r'(\bid="|url\(#|href="#)')
+_NAME = re.compile(r"[A-Za-z0-9-]+")
 _SIZE = re.compile(r'<svg (?:[^>]*?)width="([\d.]+)pt" height="([\d.]+)pt"', re.DOTALL)
 
 
@@ -65,9 +67,14 @@ def svg_of(figure: Figure, name: str, description: str) -> str:
 
     Args:
         figure: drawn with placeholders of colours.
-        name: put before every id, which are those of the whole page.
+        name: put before every id, which are those of the whole page: letters, digits and hyphens.
         description: what it shows, for those who do not see it.
+
+    Raises:
+        ValueError: the name has another character, which might end an attribute.
     """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for ids")
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -82,6 +89,5 @@ def svg_of(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"font-family: [^;]*; ", "", text)
     text = _IDS.sub(lambda found: f"{found[1]}{name}--", text)
     text = _SIZE.sub(lambda found: found[0].replace(f'width="{found[1]}pt" height="{found[2]}pt"', ""), text, count=1)
-    # An attribute can hold neither of these.
-    said = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    said = escape(description, quote=True)
     return text.replace("<svg ", f'<svg role="img" aria-label="{said}" ', 1)

@@ -15,12 +15,21 @@ from oodray.scores.fitted.head import ReactParameters, fit_react
 from oodray.scores.fitted.mahalanobis import MahalanobisParameters, fit_mahalanobis
 from oodray.scores.fitted.mixture import MixtureParameters, fit_mixture
 from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, SearchParameters, fit_cdnp, fit_search
-from oodray.scores.fitted.novelty import LeftOut, NoveltyParameters, fit_novelty
+from oodray.scores.fitted.novelty import (
+    LeftOut,
+    MutualParameters,
+    Nearest,
+    NoveltyParameters,
+    fit_mutual,
+    fit_novelty,
+    nearest_of_others,
+)
 from oodray.scores.fitted.scores import FITTED_SCORES, scores_with
 from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
 from oodray.scores.fitted.subspace import NecoParameters, VimParameters, fit_neco, fit_vim
 from oodray.scores.fitted.sums import Sums
+from oodray.scores.fitted.superpixels import SupLidParameters, fit_suplid
 from oodray.scores.maskomaly import MaskomalyParameters, QueryUse, fit_maskomaly
 
 
@@ -91,13 +100,25 @@ class _Statistics:
             seed=self.settings.seed,
         )
 
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        return Neighbours.of(self.bank, self.search)
+
+    @cached_property
+    def nearest(self) -> Nearest:
+        return nearest_of_others(self.bank, self.neighbours)
+
 
 def _fit_cdnp(of: _Statistics) -> CdnpParameters:
-    return fit_cdnp(of.sums, Neighbours.of(of.bank, of.search))
+    return fit_cdnp(of.sums, of.neighbours)
 
 
 def _fit_novelty(of: _Statistics) -> NoveltyParameters:
-    return fit_novelty(of.bank, Neighbours.of(of.bank, of.search))
+    return fit_novelty(of.nearest, of.bank)
+
+
+def _fit_mutual(of: _Statistics) -> MutualParameters:
+    return fit_mutual(of.nearest, of.bank, of.neighbours)
 
 
 def _require_activations(of: _Statistics) -> None:
@@ -113,9 +134,11 @@ _WAYS: dict[str, Callable[[_Statistics], Any]] = {
     "knn": lambda of: of.search,
     "cdnp": _fit_cdnp,
     "novelty": _fit_novelty,
+    "novelty-mutual": _fit_mutual,
     "vim": lambda of: fit_vim(of.sums, of.bank),
     "neco": lambda of: fit_neco(of.sums, of.bank),
     "gmm": lambda of: fit_mixture(of.bank, seed=of.settings.seed),
+    "suplid": lambda of: fit_suplid(of.bank),
     "react": lambda of: fit_react(of.bank),
     "ash": _require_activations,
     "scale": _require_activations,
@@ -130,9 +153,11 @@ KINDS: dict[str, type] = {
         SearchParameters,
         CdnpParameters,
         NoveltyParameters,
+        MutualParameters,
         VimParameters,
         NecoParameters,
         MixtureParameters,
+        SupLidParameters,
         ReactParameters,
         MaskomalyParameters,
     )
@@ -152,11 +177,11 @@ def fit_of_self(bank: Bank, left_out: LeftOut) -> Fitted:
     """
     nothing = np.zeros((0, bank.features.shape[1]))
     search = SearchParameters(np.zeros(0, np.int64), nothing, nothing)
-    parameters = fit_novelty(bank, Neighbours.of(bank, search), left_out)
-    remark = _remark(parameters)
-    return Fitted(
-        {"knn": search, "novelty": parameters}, list(OF_SELF), remarks={} if remark is None else {"novelty": remark}
-    )
+    neighbours = Neighbours.of(bank, search)
+    nearest = nearest_of_others(bank, neighbours, left_out)
+    parameters = {"novelty": fit_novelty(nearest, bank), "novelty-mutual": fit_mutual(nearest, bank, neighbours)}
+    remarks = {name: remark for name, of in parameters.items() if (remark := _remark(of))}
+    return Fitted({"knn": search, **parameters}, list(OF_SELF), remarks=remarks)
 
 
 def _remark(parameters: Any) -> str | None:

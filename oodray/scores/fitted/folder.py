@@ -131,7 +131,7 @@ class FitFolder:
 class OwnReference:
     """What a run's own images will give, before they have: for names of scores alone."""
 
-    names = ("novelty",)
+    names = ("novelty", "novelty-mutual")
 
     def require(self, name: str) -> None:
         """Refuse a score that the images of a run do not give.
@@ -141,7 +141,7 @@ class OwnReference:
         """
         if name not in OF_SELF:
             raise ConfigError(
-                f"--fit self gives {' and '.join(OF_SELF)}; {name} needs statistics of in-distribution images: "
+                f"--fit self gives {', '.join(OF_SELF)}; {name} needs statistics of in-distribution images: "
                 "`oodray fit` makes them, then pass --fit FIT"
             )
 

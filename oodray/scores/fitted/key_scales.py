@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oodray.metrics.scales import Positive, Real, Scale
 from oodray.scores.fitted.bank import Bank
@@ -35,11 +36,11 @@ def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
         return Positive(float(len(sums.feature_products)))  # the mean of squared distances to the own class
     if name == "knn":
         return _of_spread(float(np.trace(sums.covariance())))
-    if name == "gmm":
-        return _measured_mixture(bank, parameters)
+    if name in _MEASURED:
+        return _as_measured(_MEASURED[name](bank, parameters))
     if name == "maskomaly":
         return MASKOMALY_SCALE
-    if name in ("sml", "sml-smoothed", "neco", "cdnp", "novelty"):
+    if name in ("sml", "sml-smoothed", "neco", "cdnp", "novelty", "novelty-mutual"):
         return Real(0.0, 1.0)
     return Real(0.0, _rounded(max(sums.m.deviation, 1e-6)))
 
@@ -47,7 +48,7 @@ def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
 def scales_of_self(bank: Bank) -> dict[str, Scale]:
     """The scales of the scores that a bank of the run's own images gives."""
     spread = float(bank.features.var(0, dtype=np.float64).sum())
-    return {"knn": _of_spread(spread), "novelty": Real(0.0, 1.0)}
+    return {"knn": _of_spread(spread), "novelty": Real(0.0, 1.0), "novelty-mutual": Real(0.0, 1.0)}
 
 
 def _of_spread(variance: float) -> Scale:
@@ -55,13 +56,29 @@ def _of_spread(variance: float) -> Scale:
     return Positive(_rounded(math.sqrt(max(variance, 1e-30))))
 
 
-def _measured_mixture(bank: Bank, parameters: Any) -> Scale:
+def _of_mixture(bank: Bank, parameters: Any) -> NDArray[np.float64]:
     import torch
 
     from oodray.scores.fitted.mixture import mixture
 
-    tried = torch.from_numpy(bank.features[:MEASURED].T.copy())[:, None]
-    low, middle, high = np.quantile(mixture(tried, parameters).numpy(), [0.16, 0.5, 0.84])
+    return mixture(torch.from_numpy(bank.features[:MEASURED].T.copy())[:, None], parameters).numpy()
+
+
+def _of_superpixels(bank: Bank, parameters: Any) -> NDArray[np.float64]:
+    import torch
+
+    from oodray.scores.fitted.superpixels import local_dimensions
+
+    dimensions = local_dimensions(torch.from_numpy(bank.features[:MEASURED]), parameters).numpy()
+    return -dimensions * bank.lse[:MEASURED]
+
+
+_MEASURED = {"gmm": _of_mixture, "suplid": _of_superpixels}
+"""Scores without a unit of their own: their values at vectors of the bank."""
+
+
+def _as_measured(values: NDArray[np.float64]) -> Scale:
+    low, middle, high = np.quantile(values, [0.16, 0.5, 0.84])
     return Real(float(np.float32(middle)), _rounded(max((high - low) / 2, 1e-6)))
 
 

@@ -21,13 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oodray.config import KNN_METRICS
 from oodray.scores.fitted.bank import Bank
-from oodray.scores.fitted.grid import rows_of
 from oodray.scores.fitted.search import Index, nearest
 from oodray.scores.fitted.sums import Sums
 
 K = 3
-METRICS = ("euclidean", "cosine")
 
 MOST_MEASURED = 30_000
 """Bank vectors over which d_max is taken, the first ones."""
@@ -86,7 +85,7 @@ class Neighbours:
         index: of the vectors, after metric and projection.
         images: the image of each vector, as its place in `image_ids`, `(N,)` int32.
         image_ids: images that a vector is of.
-        metric: one of `METRICS`.
+        metric: one of `KNN_METRICS`.
         projection: rows that vectors are multiplied by, `(d, D)` float32; None for none.
     """
 
@@ -110,14 +109,14 @@ class Neighbours:
         Args:
             bank: of features.
             parameters: what of it is searched.
-            metric: one of `METRICS`.
+            metric: one of `KNN_METRICS`.
             device: where the search is done.
 
         Raises:
             ValueError: the bank is empty, or the metric unknown.
         """
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+        if metric not in KNN_METRICS:
+            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(KNN_METRICS)}")
         rows = parameters.rows if len(parameters.rows) else slice(None)
         with warnings.catch_warnings():
             # Vectors may lie in memory that several processes share; nothing writes to them.
@@ -128,20 +127,23 @@ class Neighbours:
         onto = torch.from_numpy(basis).to(device, torch.float32) if len(basis) else None
         return cls(Index.of(_prepared(vectors, metric, onto)), images, bank.image_ids, metric, onto)
 
-    def distance(self, rows: Tensor, *, excluded: Tensor | None = None, k: int = K) -> Tensor:
-        """Mean distance of features `(Q, D)` to their k nearest vectors, `(Q,)` float32.
+    def nearest(self, rows: Tensor, *, excluded: Tensor | None = None, k: int = K) -> tuple[Tensor, Tensor]:
+        """Distances of features to their k nearest vectors, ascending, and which vectors these are.
 
         Args:
-            rows: features, on the device of the index.
+            rows: features `(Q, D)`, on the device of the index.
             excluded: vectors that are left out, `(N,)` bool, see `of_images`.
             k: how many vectors; where fewer are left, all of them.
+
+        Returns:
+            `(Q, k)` float32, and `(Q, k)` int64.
 
         Raises:
             ValueError: no vector is left.
         """
         queries = _prepared(rows, self.metric, self.projection)
-        distances, _ = nearest(queries, self.index, k, excluded=excluded)
-        return self._as_metric(distances).mean(1)
+        distances, places = nearest(queries, self.index, k, excluded=excluded)
+        return self._as_metric(distances), places
 
     def greatest(self, k: int = K) -> float:
         """d_max: the greatest mean distance of a vector of the bank to the k nearest others.
@@ -204,13 +206,8 @@ def fit_cdnp(sums: Sums, neighbours: Neighbours) -> CdnpParameters:
     return CdnpParameters(sums.lse.least, sums.lse.greatest, d_max)
 
 
-def knn(features: Tensor, neighbours: Neighbours, *, excluded: Tensor | None = None) -> Tensor:
-    """The score `knn` on the grid, `(h, w)` float32, of features `(D, h, w)`; see `Neighbours.distance`."""
-    return neighbours.distance(rows_of(features), excluded=excluded).view(features.shape[1:])
-
-
 def cdnp(distance: Tensor, lse: Tensor, parameters: CdnpParameters) -> Tensor:
-    """The score `cdnp` of what `knn` gave and LSE, both at the size of the image.
+    """The score `cdnp` of the mean distance and LSE, both at the size of the image.
 
     >>> cdnp(torch.tensor(1.0), torch.tensor(3.0), CdnpParameters(2.0, 10.0, 4.0)).item()
     1.125

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from oodray.errors import ConfigError, ImageError
 from oodray.metrics.scales import Real, Scale
 from oodray.scores.maskomaly import Maskomaly
-from oodray.scores.score import FeatureScore, ImageFeatures, PixelScore
+from oodray.scores.score import FeatureScore, ImageFeatures, ImageScore, PixelScore
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,6 +181,25 @@ class Novelty(FeatureScore):
         return novelty(planes[0], strip.confidence, self.parameters)
 
 
+class NoveltyMutual(Novelty):
+    """z(-m) + z(p), p being how near the nearest vectors are for the vectors found."""
+
+    name = "novelty-mutual"
+    help = "novelty, a distance counting by the usual distances of the features that were found"
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        import torch
+
+        from oodray.scores.fitted.novelty import mutual_proximity
+
+        distances, places = self.search.nearest(image)
+        usual = (
+            torch.from_numpy(of).to(distances.device) for of in (self.parameters.means, self.parameters.deviations)
+        )
+        return mutual_proximity(distances, places, *usual).view(1, *image.features.shape[1:])
+
+
 class Vim(OfFit, FeatureScore):
     """alpha |R (f - u)| - LSE."""
 
@@ -235,6 +254,42 @@ class Gmm(OfFit, FeatureScore):
         return mixture(image.features, self.parameters)[None].float()
 
 
+class SupLid(OfFit, ImageScore):
+    """LID_s (-LSE_s) of the pixel's superpixel s, smoothed."""
+
+    name = "suplid"
+    help = "local dimension of the mean feature of the pixel's superpixel, times its energy, smoothed"
+    needs: ClassVar[frozenset[str]] = _OF_BOTH
+
+    @classmethod
+    def of_fit(cls, fit: Fit) -> Self:
+        """See `OfFit`.
+
+        Raises:
+            ConfigError: the fit does not hold it, or scikit-image is not there.
+        """
+        from oodray.scores.fitted.superpixels import require_superpixels
+
+        require_superpixels()
+        return super().of_fit(fit)
+
+    def pixels(self, strip: Strip) -> Tensor:
+        """See `PixelScore`: the energy."""
+        return -strip.lse
+
+    def of_image(self, values: Tensor, image: ImageFeatures) -> Tensor:
+        """See `ImageScore`."""
+        import torch
+
+        from oodray.scores.blur import blurred
+        from oodray.scores.fitted.superpixels import superpixels_of, suplid
+
+        if image.rgb is None:
+            raise ValueError(f"the score {self.name} needs the colours of the image")
+        found = suplid(values, image.features, superpixels_of(image.rgb), self.parameters)
+        return torch.from_numpy(blurred(found))
+
+
 class React(OfFit, FeatureScore):
     """`energy` after activations were clipped at a quantile of in-distribution ones."""
 
@@ -285,17 +340,25 @@ class Search:
 
     Args:
         fit: that holds the bank.
-        metric: of `oodray.scores.fitted.neighbours.METRICS`.
+        metric: of `oodray.config.KNN_METRICS`.
         left_out: of an image, by its id, the images whose vectors are left out.
     """
 
     def __init__(self, fit: Fit, metric: str = "euclidean", *, left_out: LeftOut) -> None:
         self.fit, self.metric, self.left_out = fit, metric, left_out
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
         self._device: str | None = None
 
     def distance(self, image: ImageFeatures) -> Tensor:
         """Mean distance to the nearest vectors, `(h, w)` float32.
+
+        Raises:
+            ImageError: see `nearest`.
+        """
+        return self.nearest(image)[0].mean(1).view(image.features.shape[1:])
+
+    def nearest(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
+        """Distances of each position to the nearest vectors, `(P, 3)`, and which these are, see `Neighbours.nearest`.
 
         Raises:
             ImageError: fewer than three vectors are left for an image of the run that the bank is of.
@@ -305,21 +368,22 @@ class Search:
             self._last = image.features, self._measured(image)
         return self._last[1]
 
-    def _measured(self, image: ImageFeatures) -> Tensor:
-        from oodray.scores.fitted.neighbours import K, knn
+    def _measured(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
+        from oodray.scores.fitted.grid import rows_of
+        from oodray.scores.fitted.neighbours import K
 
         features, neighbours = image.features, self._neighbours
         lost = neighbours.of_images(self.left_out(image.image_id))
         left = len(neighbours.images) - int(lost.sum())
         if not self.fit.of_run:
-            return knn(features, neighbours, excluded=lost)
+            return neighbours.nearest(rows_of(features), excluded=lost)
         if left < K:
             raise ImageError(
                 f"the run's own reference has {left} feature vectors of other images, and it takes {K}: give the run "
                 "more images, a larger --reference-images, or a smaller --reference-gap"
             )
         # As they are kept between the two passes of such a run.
-        return knn(features.half().float(), neighbours, excluded=lost)
+        return neighbours.nearest(rows_of(features.half()), excluded=lost)
 
     @cached_property
     def _neighbours(self) -> Neighbours:
@@ -335,9 +399,11 @@ FITTED: tuple[type[PixelScore], ...] = (
     Knn,
     Cdnp,
     Novelty,
+    NoveltyMutual,
     Vim,
     Neco,
     Gmm,
+    SupLid,
     React,
     Ash,
     ScaleActivations,
@@ -347,6 +413,9 @@ FITTED: tuple[type[PixelScore], ...] = (
 
 FITTED_SCORES = tuple(score.name for score in FITTED)
 
+BY_NAME_ALONE = (SupLid.name,)
+"""Those that are fitted only where they are asked for: they need a package that is an extra."""
+
 
 def scores_with(names: Sequence[str]) -> tuple[str, ...]:
     """Scores in the order of `FITTED_SCORES`, with those that they are made of.
@@ -354,7 +423,7 @@ def scores_with(names: Sequence[str]) -> tuple[str, ...]:
     >>> scores_with(["cdnp", "sml"])
     ('sml', 'knn', 'cdnp')
     """
-    wanted = {*names} | ({"knn"} if {"cdnp", "novelty"} & {*names} else set())
+    wanted = {*names} | ({"knn"} if {"cdnp", "novelty", "novelty-mutual"} & {*names} else set())
     return tuple(name for name in FITTED_SCORES if name in wanted)
 
 
@@ -387,7 +456,7 @@ def scores_of_fit(
     euclidean = Search(fit, left_out=left_out)
     made: list[PixelScore] = []
     for score in classes:
-        if score is Cdnp or score is Novelty:
+        if score in (Cdnp, Novelty, NoveltyMutual):
             made.append(score.of_fit(fit, euclidean))
         elif score is Knn:
             knn = Knn.of_fit(fit, metric=knn_metric, left_out=left_out)

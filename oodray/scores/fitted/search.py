@@ -20,6 +20,16 @@ from oodray.scores.fitted.scan import scanned
 BLOCKS = (16384, 8192)
 """Vectors and queries of a product of torch."""
 
+SCREENED = 64
+"""Candidates of each query that products of bfloat16 find."""
+
+BFLOAT16_ERROR = 2.0**-5
+"""Of 2 x . y, as a share of |x| |y|: both factors and the product are rounded by a share of 2^-8 each, and sums in
+float32 add less than what is left of that bound."""
+
+INDEXED = 1024
+"""Vectors that are summed at a time."""
+
 GROUP = 32
 """Rows of which the least is found first. The k nearest lie in the k groups with the least ones, so that no more than
 these are looked through one by one."""
@@ -48,9 +58,15 @@ class Index:
         """
         if vectors.ndim != 2 or not vectors.numel() or vectors.dtype != torch.float32:
             raise ValueError(f"vectors must be float32 (N, D), not {vectors.dtype} {tuple(vectors.shape)}")
-        blocks = torch.split(vectors, 4096)
-        centre = (torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(vectors)).float()
-        norms = torch.cat([(block - centre).square().sum(1) for block in blocks])
+        # Into memory that is there: a list of small results between large ones, which are freed, would spread over it.
+        total = vectors.new_zeros(vectors.shape[1], dtype=torch.float64)
+        norms = vectors.new_empty(len(vectors))
+        blocks = torch.split(vectors, INDEXED)
+        for block in blocks:
+            total += block.sum(0, dtype=torch.float64)
+        centre = (total / len(vectors)).float()
+        for block, of_block in zip(blocks, torch.split(norms, INDEXED), strict=True):
+            torch.sum((block - centre).square_(), 1, out=of_block)
         return cls(vectors, centre, norms)
 
 
@@ -94,8 +110,51 @@ def _places(queries: Tensor, index: Index, norms: Tensor, k: int) -> Tensor:
 def tabled(queries: Tensor, index: Index, norms: Tensor, k: int) -> Tensor:
     """See `nearest`; by torch alone, on any device."""
     rows, columns = BLOCKS
-    places = torch.cat([_nearest_of(block, index, norms, k, rows) for block in torch.split(queries, columns)])
+    search = _screened if multiplies_bfloat16(queries.device) else _nearest_of
+    places = torch.cat([search(block, index, norms, k, rows) for block in torch.split(queries, columns)])
     return places.clamp_(max=len(norms) - 1)  # of a query that is NaN, rows behind the last vector are as good
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 several times as fast as float32: a GPU from Ampere on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _screened(queries: Tensor, index: Index, norms: Tensor, k: int, rows: int) -> Tensor:
+    """As `_nearest_of`, by products of bfloat16, which find `SCREENED` candidates that are measured in float32.
+
+    A vector that is no candidate is at least as far as the last candidate by those products, less their error. Where
+    that may be nearer than the k-th candidate as measured, the query is searched in float32. So the result is exact.
+    """
+    centred = queries - index.centre
+    best, places = _candidates(centred, index, norms, max(SCREENED, k), rows)
+    places = places.clamp(max=len(norms) - 1)
+    measured = _measured(queries, index.vectors, places).masked_fill(best.isinf(), math.inf)
+    distances, order = measured.sort(dim=1, stable=True)
+    # In the units of the table: |q - b|^2 - |q - c|^2.
+    last = distances[:, k - 1].square() - centred.square().sum(1)
+    longest = norms.masked_fill(norms.isinf(), 0).max().sqrt()
+    certain = best[:, -1] - BFLOAT16_ERROR * centred.norm(dim=1) * longest > last
+    found = places.gather(1, order)[:, :k]
+    if not certain.all():
+        found[~certain] = _nearest_of(queries[~certain], index, norms, k, rows)
+    return found
+
+
+def _candidates(centred: Tensor, index: Index, norms: Tensor, count: int, rows: int) -> tuple[Tensor, Tensor]:
+    """Of each query the least `count` values by products of bfloat16, ascending, and their rows."""
+    half = centred.bfloat16().T
+    best = centred.new_full((count, len(centred)), math.inf)
+    places = torch.zeros((count, len(centred)), dtype=torch.int64, device=centred.device)
+    table = centred.new_empty((min(rows, -(-len(norms) // GROUP) * GROUP), len(centred)))
+    for first in range(0, len(norms), rows):
+        block = index.vectors[first : first + rows]
+        table[: len(block)] = norms[first : first + rows, None] - 2 * ((block - index.centre).bfloat16() @ half).float()
+        table[len(block) :] = math.inf
+        values, at = _least(table, count)
+        best, chosen = torch.cat([best, values]).topk(count, dim=0, largest=False)
+        places = torch.cat([places, at + first]).gather(0, chosen)
+    return best.T, places.T
 
 
 def _nearest_of(queries: Tensor, index: Index, norms: Tensor, k: int, rows: int) -> Tensor:

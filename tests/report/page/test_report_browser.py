@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from runs import Run
 
+from oodray.report.maps import Maps
 from oodray.report.page import document
 from oodray.report.page.document import write_report
+from oodray.results.stored_image import StoredImage
 
 selenium = pytest.importorskip("selenium", reason="no browser: pip install selenium")
 
@@ -146,10 +149,10 @@ def test_every_control_is_used(browser: Browser, report: Path) -> None:
     page.find("#search").clear()
     page.slide("#search", "")  # type: ignore[arg-type]
 
-    curve = "[...document.querySelectorAll('#pr [id$=\"--curve-ratio\"]')].map((line) => line.style.display)"
-    page.find('[data-curve="ratio"]').click()
+    curve = "[...document.querySelectorAll('#pr [id$=\"--curve-0\"]')].map((line) => line.style.display)"
+    page.find('[data-curve="0"]').click()
     assert set(page.run(curve)) == {"none"}
-    page.find('[data-curve="ratio"]').click()
+    page.find('[data-curve="0"]').click()
     assert set(page.run(curve)) == {""}
     for section in ("curves", "histograms"):
         page.find(f'[data-log="#{section}"]').click()
@@ -233,6 +236,30 @@ def test_what_the_score_layer_says_is_what_the_run_says(browser: Browser, report
     assert f"{100 * image['ood_fraction']:.1f} % of the image" in said
     shown = [float(number) for number in re.findall(r"(?:precision|recall) ([\d.]+) %", said)]
     assert shown == pytest.approx([100 * precision, 100 * recall], abs=0.051)
+
+
+def test_classes_have_names(browser: Browser, clean: Run, tmp_path: Path) -> None:
+    def maps(image: StoredImage) -> Maps:
+        classes = np.zeros((image.height, image.width), np.int16)
+        classes[: image.height // 2] = 1
+        classes[-image.height // 4 :] = 7
+        score = np.linspace(-3, 5, classes.size).reshape(classes.shape)
+        return Maps({"energy": score}, classes=classes, class_names=("road", "sky <b>"))
+
+    write_report(clean.folder, tmp_path / "report.html", resamples=0, maps=maps)
+    page = Session(browser, tmp_path / "report.html")
+    page.find("#gallery button").click()
+    page.opened()
+    page.browser.find_element("xpath", "//div[@id='layers']/button[text()='Classes']").click()
+    texts = [item.text for item in page.all("#view-legend li")]
+    assert [text.partition(",")[0] for text in texts] == ["1: sky <b>", "0: road", "7: class 7"]
+    page.browser.find_element("xpath", "//div[@id='layers']/button[text()='Score']").click()
+    page.choose("#score", "energy")
+    page.slide("#threshold", 0)
+    assert page.find("#above").text.startswith("100.0 % of the image")
+    page.slide("#threshold", 1000)
+    assert page.find("#threshold-value").text == "5.000"
+    assert page.complaints() == []
 
 
 @pytest.mark.parametrize("width", [360, 1280])

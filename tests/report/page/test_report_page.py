@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from places import on_disk
 from runs import Run
 from small_run import SmallRun, marked_label
 
 from oodray.analysis.images import ImageFacts
+from oodray.datasets.manifest import ListedImage
+from oodray.metrics.scales import Float32
+from oodray.records import extended
 from oodray.report.advice import misfit
 from oodray.report.page import document
 from oodray.report.page.account import command_of, shell_lines
@@ -20,6 +28,10 @@ from oodray.report.page.document import write_report
 from oodray.report.page.pictures import PHOTO_BYTES, PHOTO_SIDE, photo, score_picture, shown_size
 from oodray.report.page.regions import PER_IMAGE, wrong_regions
 from oodray.report.page.selection import drawn_images
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
+from oodray.results.reading import read_rows
+from oodray.results.rows import ResultRow, ScoreTally
 
 CONFIG = {"dataset": "road-anomaly", "root": "photos", "k": 3, "tau": 1.5, "ood_ratio": 0.25, "scores": ["ratio"]}
 
@@ -136,6 +148,60 @@ def test_names_and_errors_are_text(tmp_path: Path) -> None:
     assert "<b>&" not in page.source
 
 
+HOSTILE = "m\"><script>alert(1)</script><img src=x onerror='alert(2)'> $x$ -- &"
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_name_of_a_score_is_text(labelled: bool, clean: Run, tmp_path: Path) -> None:
+    """It may be that of a folder, or from somebody else's run.json: it stands in ids, charts, tables and lists."""
+    shutil.copytree(str(clean.folder.path), tmp_path / "run", symlinks=True)
+    folder = ResultsFolder(tmp_path / "run")
+    scale = Float32()
+    rows = []
+    for row in read_rows(clean.folder.parts(), ["unit", "image_id"]).to_pylist():
+        listed = ListedImage(**row, dataset="ade-ood", image_uri="gone", label_uri=None)
+        keys = scale.keys(np.arange(8, dtype=np.float32))
+        labels = np.array([0, 1] * 4 if labelled else [255] * 8, np.uint8)
+        tally = ScoreTally.of(HOSTILE, scale.name, keys, labels)
+        rows.append(
+            extended(ResultRow, listed, status="ok", height=2, width=4, image_score=1.0, clusters=[], tallies=[tally])
+        )
+    for part in folder.parts():
+        on_disk(part).unlink()
+    for result in rows:
+        write_part(folder, result.unit, [result])
+    run = folder.read_run()
+    config = {"dataset": HOSTILE, "root": HOSTILE, "scores": [HOSTILE]}
+    folder.write_run(
+        run
+        | {"config": config, "scores": [HOSTILE], "model": HOSTILE, "imported": {"folder": HOSTILE}, "oodray": HOSTILE}
+    )
+    write_report(folder, tmp_path / "report.html", resamples=0)
+    page = Page(tmp_path / "report.html")
+    assert HOSTILE in page.text
+    assert "<script>alert" not in page.source
+    assert not [attributes for _, attributes in page.elements if "onerror" in attributes]
+    assert [script.get("id") for script in page.of("script")].count(None) == 1
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in page.ids())
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_no_script_runs_but_the_own_one(
+    inside: bool, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not inside:
+        monkeypatch.setattr(document, "MOST_INSIDE", 1)
+        run = SmallRun(tmp_path)
+        run.add("a")
+        page = small_page(run)
+    [policy] = [str(meta["content"]) for meta in page.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    [script] = re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{digest}'" + ("" if inside else " 'self' file:")
+    assert rules["default-src"] == "'none'"
+
+
 def test_without_labels_there_is_a_page(tmp_path: Path) -> None:
     run = SmallRun(tmp_path)
     for index in range(3):
@@ -237,6 +303,17 @@ def test_of_many_images_those_that_one_looks_for_are_drawn() -> None:
     assert len(drawn_images(images, 100)) == 25
 
 
+def test_an_image_score_of_0_is_the_least(clean: Run) -> None:
+    def facts(name: str, image_score: float | None, **scores: float) -> ImageFacts:
+        return ImageFacts(unit=0, image_id=name, dataset="d", status="ok", image_score=image_score, scores=scores)
+
+    images = [facts(str(index), 0.0, energy=100.0 + index) for index in range(5)] + [facts("high", 0.4, energy=1.0)]
+    assert "high" in {image.image_id for image in drawn_images(images, 1)}
+    assert [image.image_id for image in drawn_images([facts("a", None, msp=0.1), facts("b", None, msp=0.2)], 1)] == [
+        "b"
+    ]
+
+
 def test_the_command_makes_the_same_settings(clean: Run) -> None:
     from oodray.config import SETTINGS
 
@@ -247,6 +324,27 @@ def test_the_command_makes_the_same_settings(clean: Run) -> None:
         assert given[SETTINGS[name].option] == str(run["config"][name])
     assert "--seed" not in given
     assert shell_lines(["a", "--b", "c d", "--e"]) == "a \\\n    --b 'c d' \\\n    --e"
+
+
+def test_the_command_names_all_networks_and_their_weights() -> None:
+    config = {"dataset": "demo", "model": "a", "members": ["b", "c"], "checkpoint": None, "workers": 8}
+    config |= {"member_checkpoints": ["b.pth", None], "fewest_workers": 2}
+    words = command_of({"config": config}, "out")
+    given = [(option, value) for option, value in pairwise(words) if option in ("--model", "--checkpoint", "--workers")]
+    assert given == [
+        *(("--model", name) for name in "abc"),
+        *(("--checkpoint", name) for name in ("none", "b.pth", "none")),
+        ("--workers", "2:8"),
+    ]
+
+
+def test_the_command_of_an_import_names_its_score() -> None:
+    imported = {"folder": "maps", "resize": None, "negate": True, "blur": False}
+    config = {"dataset": "folder", "scores": ["my method"], "label_codes": "2=ood"}
+    words = command_of({"config": config, "imported": imported}, "out")
+    assert words[words.index("--name") + 1] == "my method"
+    assert words[words.index("--label-codes") + 1] == "2=ood"
+    assert "--negate" in words
 
 
 def test_a_network_that_does_not_fit_is_told() -> None:

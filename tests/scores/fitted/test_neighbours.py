@@ -8,6 +8,7 @@ import torch
 from fitted_images import all_rows, fitted, images, queries, rows
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.neighbours import (
@@ -18,8 +19,13 @@ from oodray.scores.fitted.neighbours import (
     coreset,
     fit_cdnp,
     fit_search,
-    knn,
 )
+
+
+def knn(features: Tensor, neighbours: Neighbours, excluded: Tensor | None = None) -> Tensor:
+    """The mean distance to the three nearest, on the grid."""
+    found, _ = neighbours.nearest(features.flatten(1).T.contiguous(), excluded=excluded)
+    return found.mean(1).view(features.shape[1:])
 
 
 def searched(bank: Bank, metric: str = "euclidean") -> Neighbours:

@@ -12,11 +12,12 @@ from oodray.scores.fitted import scan, search
 from oodray.scores.fitted.search import Index, nearest, tabled
 
 
-@pytest.fixture(params=["scan", "torch"], autouse=True)
+@pytest.fixture(params=["scan", "torch", "bfloat16"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of a CPU, and that of other devices, which works on a CPU as well."""
-    if request.param == "torch":
+    """That of a CPU, and those of other devices, which work on a CPU as well."""
+    if request.param != "scan":
         monkeypatch.setattr(search, "_places", tabled)
+        monkeypatch.setattr(search, "multiplies_bfloat16", lambda _: request.param == "bfloat16")
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +100,38 @@ def test_a_query_that_is_not_finite_has_no_distance() -> None:
     queries[1, 2] = np.nan
     distances, _ = nearest(queries, Index.of(vectors(100, 6)), 3)
     assert distances.isnan().all(1).tolist() == [False, True, False]
+
+
+def test_products_of_bfloat16_err_less_than_is_said() -> None:
+    random = torch.Generator().manual_seed(5)
+    for dims in (1, 3, 64, 2048):
+        a, b = torch.randn(200, dims, generator=random), torch.randn(300, dims, generator=random)
+        b[:200] = a * torch.rand(200, 1, generator=random)  # all products of one sign
+        error = (2 * (a.bfloat16() @ b.bfloat16().T).double() - 2 * a.double() @ b.double().T).abs()
+        share = error / (a.double().norm(dim=1)[:, None] * b.double().norm(dim=1))
+        assert share.max() < search.BFLOAT16_ERROR
+    assert search.BFLOAT16_ERROR > 2 * ((1 + 2**-8) ** 3 - 1)
+
+
+def test_candidates_of_bfloat16_are_taken_only_where_they_are_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups far from each other, of ten vectors each; one of them with a hundred more."""
+    generator = torch.Generator().manual_seed(3)
+    groups = 20 * torch.randn(40, 12, generator=generator)
+    bank = groups.repeat_interleave(10, 0) + torch.randn(400, 12, generator=generator)
+    queries = groups + torch.randn(40, 12, generator=generator)
+    crowded = torch.cat([bank, groups[:1] + torch.randn(100, 12, generator=generator)])
+    monkeypatch.setattr(search, "multiplies_bfloat16", lambda _: True)
+    searched: list[int] = []
+    exact = search._nearest_of
+    monkeypatch.setattr(
+        search, "_nearest_of", lambda given, *others: searched.append(len(given)) or exact(given, *others)
+    )
+    for given in (bank, crowded):
+        expected = NearestNeighbors(n_neighbors=3, algorithm="brute").fit(given.double()).kneighbors(queries.double())
+        places = tabled(queries, index := Index.of(given), index.norms, 3)
+        np.testing.assert_array_equal(places.numpy(), expected[1])
+    # Only the query in the crowd has more neighbours than candidates.
+    assert searched == [1]
 
 
 def test_fewer_vectors_than_k_are_all_given() -> None:

@@ -2,7 +2,7 @@
 
 for (const box of document.querySelectorAll("[data-curve]")) {
   box.addEventListener("change", () => {
-    for (const line of document.querySelectorAll(`#curves [id$="--curve-${CSS.escape(box.dataset.curve)}"]`)) {
+    for (const line of document.querySelectorAll(`#curves [id$="--curve-${Number(box.dataset.curve)}"]`)) {
       line.style.display = box.checked ? "" : "none";
     }
   });

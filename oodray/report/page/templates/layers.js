@@ -202,7 +202,7 @@ const LAYERS = {
       }
       outline(image, pixels, above(image, state));
     },
-    legend: () => [["heat", "low to high"], ["line", "at or above the threshold"]],
+    legend: () => [["heat", "low to high"], ["line", "beyond the threshold"]],
   },
   classes: {
     title: "Classes",

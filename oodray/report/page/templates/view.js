@@ -125,7 +125,7 @@ function judge() {
       else if (is === 0 && chosen[at]) false_++;
     }
   }
-  let text = `${((100 * total) / chosen.length).toFixed(1)} % of the image is at or above ${state.threshold.toFixed(3)}`;
+  let text = `${((100 * total) / chosen.length).toFixed(1)} % of the image is ${state.score === "ratio" ? "above" : "at or above"} ${state.threshold.toFixed(3)}`;
   if (found + missed) {
     const precision = found + false_ ? `${((100 * found) / (found + false_)).toFixed(1)} %` : "–";
     text += `: precision ${precision}, recall ${((100 * found) / (found + missed)).toFixed(1)} %`;

@@ -1,0 +1,7 @@
+(() => {
+"use strict";
+{% include "layers.js" %}
+{% include "view.js" %}
+{% include "gallery.js" %}
+{% include "charts.js" %}
+})();

@@ -1,0 +1,151 @@
+"""Counts that are kept beside the files of waves: what comes of them is what comes of the rows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pixel_oracles import METHOD, failed_image, random_images, write_results
+from places import on_disk
+
+from oodray.analysis import kept_totals, totals
+from oodray.analysis.evaluation import evaluate_run, measure_run
+from oodray.analysis.files import CountedFiles
+from oodray.analysis.totals import total, total_here
+from oodray.datasets.manifest import read_manifest
+from oodray.method.rule import Rule
+from oodray.metrics.conventions import DEFAULT
+from oodray.records import from_arrow
+from oodray.results import joining
+from oodray.results.continuing import start_anew
+from oodray.results.folder import ResultsFolder
+from oodray.results.parts import write_part
+from oodray.results.reading import read_unit
+from oodray.results.rows import ResultRow
+from oodray.results.waves import close_waves, open_waves, remove_closed_parts
+
+RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResultsFolder:
+    """Three units of two images in two closed waves, and a unit with a failed image that is not in one."""
+    monkeypatch.setattr(joining, "LABELLED_UNITS_OF_A_WAVE", 2)
+    monkeypatch.setattr(joining, "BYTES_OF_A_GROUP", 0)
+    monkeypatch.setattr(totals, "KEPT_FROM", 1)
+    images = [replace(image, image_id=f"{index:03}") for index, image in enumerate(random_images(3, 7))]
+    units = [images[:2], images[2:4], images[4:6], [images[6], failed_image("x")]]
+    folder = write_results(tmp_path / "out", units)
+    manifest = read_manifest(folder.manifest)
+    open_waves(folder, manifest.slice(0, 6), range(3))
+    close_waves(folder)
+    remove_closed_parts(folder)
+    return folder
+
+
+def kept(folder: ResultsFolder) -> list[str]:
+    return sorted(path.name for path in folder.totals.glob("*"))
+
+
+def numbers(evaluation):  # type: ignore[no-untyped-def]
+    return repr(evaluation)
+
+
+def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows are counted from now on."""
+    counted: list[int] = []
+
+    def here(files: CountedFiles, rule: Rule | None) -> totals.Totals:
+        found = total_here(files, rule)
+        counted.append(found.images + found.failed)
+        return found
+
+    monkeypatch.setattr(totals, "total_here", here)
+    return counted
+
+
+def test_the_second_evaluation_reads_the_rows_that_no_wave_has(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(folder.parts()) == 3
+    plain = measure_run(folder)
+    assert kept(folder) == []  # who measures writes nothing
+    first = evaluate_run(folder)
+    assert [name.partition(".")[0] for name in kept(folder)] == ["part-000000-000001", "part-000002-000002"]
+    counted = count_rows(monkeypatch)
+    again = evaluate_run(folder)
+    assert counted == [2]
+    assert numbers(plain) == numbers(first) == numbers(again)
+    assert again.images == 7
+    # What is asked of single images is read from their rows.
+    assert numbers(evaluate_run(folder, [DEFAULT], 5)) == numbers(measure_run(folder, [DEFAULT], 5))
+
+
+def test_ray_tasks_keep_and_find_the_same(
+    folder: ResultsFolder, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = measure_run(folder, on_ray=False)
+    monkeypatch.setattr(totals, "FILES_PER_TASK", 1)
+    assert numbers(evaluate_run(folder)) == numbers(alone)
+    assert len(kept(folder)) == 2
+    counted = count_rows(monkeypatch)
+    assert numbers(evaluate_run(folder)) == numbers(alone)
+    assert counted == [2]
+
+
+def test_a_wave_that_was_written_anew_is_counted_anew(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate_run(folder)
+    before = kept(folder)
+    open_waves(folder, read_manifest(folder.manifest), [1])
+    table = read_unit(folder, 1)
+    [first, second] = from_arrow(ResultRow, table.combine_chunks().to_batches()[0].to_struct_array())
+    write_part(folder, 1, [first, replace(second, tallies=first.tallies, clusters=first.clusters)])
+    close_waves(folder)
+    remove_closed_parts(folder)
+    found = numbers(evaluate_run(folder))
+    assert kept(folder)[0] != before[0]
+    assert kept(folder)[1] == before[1] or len(kept(folder)) > 2
+    for path in folder.totals.glob("*"):
+        path.unlink()
+    assert numbers(measure_run(folder)) == found
+
+
+def test_another_rule_has_counts_of_its_own(folder: ResultsFolder) -> None:
+    wave = next(path for path in folder.parts() if "-000001" in path.name)
+    other = replace(RULE, tau=RULE.tau + 1)
+    files = {kept_totals.totals_file(wave, rule) for rule in (RULE, other, None)}
+    assert len(files) == 3
+    evaluate_run(folder)
+    found = total(CountedFiles.of(folder), other, on_ray=False)
+    assert found.clusters[0].sum() > total(CountedFiles.of(folder), RULE, on_ray=False).clusters[0].sum()
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", None])
+def test_a_damaged_file_of_counts_is_written_anew(folder: ResultsFolder, content: bytes | None) -> None:
+    expected = numbers(evaluate_run(folder))
+    path = next(iter(folder.totals.glob("*")))
+    whole = path.read_bytes()
+    on_disk(path).write_bytes(whole[:-20] if content is None else content)
+    assert numbers(evaluate_run(folder)) == expected
+    assert path.read_bytes() == whole
+
+
+def test_an_image_that_is_there_twice_counts_once_whatever_is_kept(folder: ResultsFolder) -> None:
+    expected = numbers(evaluate_run(folder))
+    os.link(str(folder.results / "part-000000-000001.parquet"), str(folder.results / "part-000007-000008.parquet"))
+    assert numbers(evaluate_run(folder)) == expected
+
+
+def test_small_waves_are_read_and_a_run_that_starts_anew_takes_them_along(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(totals, "KEPT_FROM", 500)
+    evaluate_run(folder)
+    assert kept(folder) == []
+    monkeypatch.setattr(totals, "KEPT_FROM", 1)
+    evaluate_run(folder)
+    folder.write_run(folder.read_run() | {"config": {}, "identity": {}})
+    start_anew(folder)
+    assert not on_disk(folder.totals).exists()
