@@ -177,7 +177,7 @@ def _lists(values: list[Any], kind: pa.ListType[Any]) -> pa.Array[Any]:
     given = [np.asarray(value) for value in values if value is not None]
     ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64).tolist()
     offsets = [None if value is None else start for value, start in zip(values, ends, strict=False)]
-    joined = given[0] if len(given) == 1 else np.concatenate(given) if given else []
+    joined: Any = given[0] if len(given) == 1 else np.concatenate(given) if given else []
     entries: pa.Array[Any] = pa.array(joined, kind.value_type)
     return pa.ListArray.from_arrays(pa.array([*offsets, ends[-1]], pa.int32()), entries)
 
