@@ -115,7 +115,7 @@ def _scale(name: str | None) -> Scale:
         raise ResultsError(str(error)) from None
 
 
-def _counts_of_each(structs: pa.StructArray, kind: NDArray[np.intp], scales: Sequence[Scale]) -> list[ScoreCounts]:
+def _counts_of_each(structs: Any, kind: NDArray[np.intp], scales: Sequence[Scale]) -> list[ScoreCounts]:
     """The counts of several scores with keys of 16 bits, in one pass; `kind` says of which one each tally is."""
     lists = structs.field("keys")
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
@@ -136,7 +136,7 @@ def _texts(structs: pa.StructArray, name: str) -> NDArray[Any]:
     return np.asarray(structs.field(name).to_numpy(zero_copy_only=False), object)
 
 
-def _cells(structs: pa.StructArray) -> Cells:
+def _cells(structs: Any) -> Cells:
     keys, owner = _flatten(structs.field("keys"))
     values = [keys, structs.field("labels").flatten(), structs.field("counts").flatten()]
     return Cells(len(structs), owner, *(array.to_numpy(zero_copy_only=False) for array in values))

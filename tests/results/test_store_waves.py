@@ -107,8 +107,7 @@ def names(folder: ResultsFolder) -> list[str]:
 
 
 def ids(folder: ResultsFolder) -> list[str]:
-    found: list[str] = read_rows(folder.parts(), ["image_id"])["image_id"].to_pylist()
-    return found
+    return [str(image_id) for image_id in read_rows(folder.parts(), ["image_id"])["image_id"].to_pylist()]
 
 
 def test_files_become_few(folder: ResultsFolder) -> None:

@@ -266,7 +266,7 @@ def _graph(
     tasks = one_each | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
     resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
     if pool.whole:
-        return source.map_batches(
+        whole: ray.data.Dataset = source.map_batches(
             WholeActor,
             fn_constructor_args=(stages, bank),
             compute=actors(pool),
@@ -274,6 +274,7 @@ def _graph(
             batch_format="pyarrow",
             **resources,
         )
+        return whole
     of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering, bank, stages.labels)
     graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
