@@ -214,8 +214,8 @@ FINAL = (
     "max-logit, guided:8",
     "distance",
     "novelty",
-    "novelty, mutual proximity",
-    "novelty, mutual, guided:8",
+    "novelty, half distance",
+    "novelty, guided:8",
 )
 """What test sets report, with what it is compared with."""
 

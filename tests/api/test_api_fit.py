@@ -136,7 +136,7 @@ def test_a_fit_holds_every_score_and_nothing_else(start: Start, tmp_path: Path) 
         "knn",
         "cdnp",
         "novelty",
-        "novelty-mutual",
+        "novelty-half",
         "vim",
         "neco",
         "gmm",

@@ -77,7 +77,7 @@ def of_network(root: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.fl
 def test_novelty_is_its_definition(start: Start, tiny_root: Path) -> None:
     """Against all features of the other images, measured in float64; the run finds what `oodray.detect` does."""
     run = start()
-    assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty", "novelty-mutual"]
+    assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty", "novelty-half"]
     reference = Fit(Path(run.out) / "reference")
     parameters = reference.parameters("novelty")
     of_images = of_network(tiny_root)
@@ -118,7 +118,7 @@ def test_the_scores_of_the_paper_stay_as_they_are(start: Start, tmp_path: Path) 
 
 
 OPTIONS: dict[str, Any] = {
-    "scores": "ratio,max-logit,knn,novelty,novelty-mutual,mean(novelty),top-share(energy)",
+    "scores": "ratio,max-logit,knn,novelty,novelty-half,mean(novelty),top-share(energy)",
     "refine": "guided:4",
     "keep_maps": "novelty",
     "sweep_k": (3,),
@@ -257,7 +257,7 @@ def test_what_is_said(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
         ({"fit": None, "reference_images": 2}, "--reference-images 2 goes with --fit self"),
         (
             {"scores": "vim"},
-            "--fit self gives knn, novelty, novelty-mutual; vim needs statistics of in-distribution images",
+            "--fit self gives knn, novelty, novelty-half; vim needs statistics of in-distribution images",
         ),
         ({"tau": "auto"}, "--tau auto needs images that hold nothing unknown"),
         ({"refine": "guide"}, "refine must be guided or bilateral, with a radius"),

@@ -15,15 +15,7 @@ from oodray.scores.fitted.head import ReactParameters, fit_react
 from oodray.scores.fitted.mahalanobis import MahalanobisParameters, fit_mahalanobis
 from oodray.scores.fitted.mixture import MixtureParameters, fit_mixture
 from oodray.scores.fitted.neighbours import CdnpParameters, Neighbours, SearchParameters, fit_cdnp, fit_search
-from oodray.scores.fitted.novelty import (
-    LeftOut,
-    MutualParameters,
-    Nearest,
-    NoveltyParameters,
-    fit_mutual,
-    fit_novelty,
-    nearest_of_others,
-)
+from oodray.scores.fitted.novelty import LeftOut, NoveltyParameters, distances_to_others, fit_novelty
 from oodray.scores.fitted.scores import FITTED_SCORES, scores_with
 from oodray.scores.fitted.settings import OF_SELF, FitSettings
 from oodray.scores.fitted.standardized import StandardizedParameters, fit_standardized
@@ -105,20 +97,12 @@ class _Statistics:
         return Neighbours.of(self.bank, self.search)
 
     @cached_property
-    def nearest(self) -> Nearest:
-        return nearest_of_others(self.bank, self.neighbours)
+    def novelty(self) -> NoveltyParameters:
+        return fit_novelty(self.bank, distances_to_others(self.bank, self.neighbours))
 
 
 def _fit_cdnp(of: _Statistics) -> CdnpParameters:
     return fit_cdnp(of.sums, of.neighbours)
-
-
-def _fit_novelty(of: _Statistics) -> NoveltyParameters:
-    return fit_novelty(of.nearest, of.bank)
-
-
-def _fit_mutual(of: _Statistics) -> MutualParameters:
-    return fit_mutual(of.nearest, of.bank, of.neighbours)
 
 
 def _require_activations(of: _Statistics) -> None:
@@ -133,8 +117,8 @@ _WAYS: dict[str, Callable[[_Statistics], Any]] = {
     "mahalanobis++": lambda of: fit_mahalanobis(of.sums, directions=True),
     "knn": lambda of: of.search,
     "cdnp": _fit_cdnp,
-    "novelty": _fit_novelty,
-    "novelty-mutual": _fit_mutual,
+    "novelty": lambda of: of.novelty,
+    "novelty-half": lambda of: of.novelty,
     "vim": lambda of: fit_vim(of.sums, of.bank),
     "neco": lambda of: fit_neco(of.sums, of.bank),
     "gmm": lambda of: fit_mixture(of.bank, seed=of.settings.seed),
@@ -153,7 +137,6 @@ KINDS: dict[str, type] = {
         SearchParameters,
         CdnpParameters,
         NoveltyParameters,
-        MutualParameters,
         VimParameters,
         NecoParameters,
         MixtureParameters,
@@ -178,10 +161,13 @@ def fit_of_self(bank: Bank, left_out: LeftOut) -> Fitted:
     nothing = np.zeros((0, bank.features.shape[1]))
     search = SearchParameters(np.zeros(0, np.int64), nothing, nothing)
     neighbours = Neighbours.of(bank, search)
-    nearest = nearest_of_others(bank, neighbours, left_out)
-    parameters = {"novelty": fit_novelty(nearest, bank), "novelty-mutual": fit_mutual(nearest, bank, neighbours)}
-    remarks = {name: remark for name, of in parameters.items() if (remark := _remark(of))}
-    return Fitted({"knn": search, **parameters}, list(OF_SELF), remarks=remarks)
+    parameters = fit_novelty(bank, distances_to_others(bank, neighbours, left_out))
+    remark = _remark(parameters)
+    return Fitted(
+        {"knn": search, "novelty": parameters, "novelty-half": parameters},
+        list(OF_SELF),
+        remarks={} if remark is None else {"novelty": remark},
+    )
 
 
 def _remark(parameters: Any) -> str | None:

@@ -131,7 +131,8 @@ class FitFolder:
 class OwnReference:
     """What a run's own images will give, before they have: for names of scores alone."""
 
-    names = ("novelty", "novelty-mutual")
+    names = ("novelty", "novelty-half")
+    """What is computed where nobody asks for anything."""
 
     def require(self, name: str) -> None:
         """Refuse a score that the images of a run do not give.

@@ -40,7 +40,7 @@ def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
         return _as_measured(_MEASURED[name](bank, parameters))
     if name == "maskomaly":
         return MASKOMALY_SCALE
-    if name in ("sml", "sml-smoothed", "neco", "cdnp", "novelty", "novelty-mutual"):
+    if name in ("sml", "sml-smoothed", "neco", "cdnp", "novelty", "novelty-half"):
         return Real(0.0, 1.0)
     return Real(0.0, _rounded(max(sums.m.deviation, 1e-6)))
 
@@ -48,7 +48,7 @@ def key_scale(name: str, sums: Sums, bank: Bank, parameters: Any) -> Scale:
 def scales_of_self(bank: Bank) -> dict[str, Scale]:
     """The scales of the scores that a bank of the run's own images gives."""
     spread = float(bank.features.var(0, dtype=np.float64).sum())
-    return {"knn": _of_spread(spread), "novelty": Real(0.0, 1.0), "novelty-mutual": Real(0.0, 1.0)}
+    return {"knn": _of_spread(spread), "novelty": Real(0.0, 1.0), "novelty-half": Real(0.0, 1.0)}
 
 
 def _of_spread(variance: float) -> Scale:

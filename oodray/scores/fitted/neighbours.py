@@ -127,23 +127,20 @@ class Neighbours:
         onto = torch.from_numpy(basis).to(device, torch.float32) if len(basis) else None
         return cls(Index.of(_prepared(vectors, metric, onto)), images, bank.image_ids, metric, onto)
 
-    def nearest(self, rows: Tensor, *, excluded: Tensor | None = None, k: int = K) -> tuple[Tensor, Tensor]:
-        """Distances of features to their k nearest vectors, ascending, and which vectors these are.
+    def distance(self, rows: Tensor, *, excluded: Tensor | None = None, k: int = K) -> Tensor:
+        """Mean distance of features `(Q, D)` to their k nearest vectors, `(Q,)` float32.
 
         Args:
-            rows: features `(Q, D)`, on the device of the index.
+            rows: features, on the device of the index.
             excluded: vectors that are left out, `(N,)` bool, see `of_images`.
             k: how many vectors; where fewer are left, all of them.
-
-        Returns:
-            `(Q, k)` float32, and `(Q, k)` int64.
 
         Raises:
             ValueError: no vector is left.
         """
         queries = _prepared(rows, self.metric, self.projection)
-        distances, places = nearest(queries, self.index, k, excluded=excluded)
-        return self._as_metric(distances), places
+        distances, _ = nearest(queries, self.index, k, excluded=excluded)
+        return self._as_metric(distances).mean(1)
 
     def greatest(self, k: int = K) -> float:
         """d_max: the greatest mean distance of a vector of the bank to the k nearest others.

@@ -157,6 +157,7 @@ class Novelty(FeatureScore):
     name = "novelty"
     help = "how unsure the network is, plus the distance to the nearest features of other images"
     needs: ClassVar[frozenset[str]] = _OF_BOTH
+    weight: ClassVar[float] = 1.0
 
     def __init__(self, search: Search, parameters: Any, scale: Scale) -> None:
         self.search, self.parameters, self.scale = search, parameters, scale
@@ -178,26 +179,15 @@ class Novelty(FeatureScore):
         """See `FeatureScore`."""
         from oodray.scores.fitted.novelty import novelty
 
-        return novelty(planes[0], strip.confidence, self.parameters)
+        return novelty(planes[0], strip.confidence, self.parameters, self.weight)
 
 
-class NoveltyMutual(Novelty):
-    """z(-m) + z(p), p being how near the nearest vectors are for the vectors found."""
+class NoveltyHalf(Novelty):
+    """z(-m) + z(d) / 2."""
 
-    name = "novelty-mutual"
-    help = "novelty, a distance counting by the usual distances of the features that were found"
-
-    def planes(self, image: ImageFeatures) -> Tensor:
-        """See `FeatureScore`."""
-        import torch
-
-        from oodray.scores.fitted.novelty import mutual_proximity
-
-        distances, places = self.search.nearest(image)
-        usual = (
-            torch.from_numpy(of).to(distances.device) for of in (self.parameters.means, self.parameters.deviations)
-        )
-        return mutual_proximity(distances, places, *usual).view(1, *image.features.shape[1:])
+    name = "novelty-half"
+    help = "novelty with half the weight on the distance"
+    weight: ClassVar[float] = 0.5
 
 
 class Vim(OfFit, FeatureScore):
@@ -346,19 +336,11 @@ class Search:
 
     def __init__(self, fit: Fit, metric: str = "euclidean", *, left_out: LeftOut) -> None:
         self.fit, self.metric, self.left_out = fit, metric, left_out
-        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
+        self._last: tuple[Tensor, Tensor] | None = None
         self._device: str | None = None
 
     def distance(self, image: ImageFeatures) -> Tensor:
         """Mean distance to the nearest vectors, `(h, w)` float32.
-
-        Raises:
-            ImageError: see `nearest`.
-        """
-        return self.nearest(image)[0].mean(1).view(image.features.shape[1:])
-
-    def nearest(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
-        """Distances of each position to the nearest vectors, `(P, 3)`, and which these are, see `Neighbours.nearest`.
 
         Raises:
             ImageError: fewer than three vectors are left for an image of the run that the bank is of.
@@ -368,7 +350,7 @@ class Search:
             self._last = image.features, self._measured(image)
         return self._last[1]
 
-    def _measured(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
+    def _measured(self, image: ImageFeatures) -> Tensor:
         from oodray.scores.fitted.grid import rows_of
         from oodray.scores.fitted.neighbours import K
 
@@ -376,14 +358,14 @@ class Search:
         lost = neighbours.of_images(self.left_out(image.image_id))
         left = len(neighbours.images) - int(lost.sum())
         if not self.fit.of_run:
-            return neighbours.nearest(rows_of(features), excluded=lost)
+            return neighbours.distance(rows_of(features), excluded=lost).view(features.shape[1:])
         if left < K:
             raise ImageError(
                 f"the run's own reference has {left} feature vectors of other images, and it takes {K}: give the run "
                 "more images, a larger --reference-images, or a smaller --reference-gap"
             )
         # As they are kept between the two passes of such a run.
-        return neighbours.nearest(rows_of(features.half()), excluded=lost)
+        return neighbours.distance(rows_of(features.half()), excluded=lost).view(features.shape[1:])
 
     @cached_property
     def _neighbours(self) -> Neighbours:
@@ -399,7 +381,7 @@ FITTED: tuple[type[PixelScore], ...] = (
     Knn,
     Cdnp,
     Novelty,
-    NoveltyMutual,
+    NoveltyHalf,
     Vim,
     Neco,
     Gmm,
@@ -423,7 +405,7 @@ def scores_with(names: Sequence[str]) -> tuple[str, ...]:
     >>> scores_with(["cdnp", "sml"])
     ('sml', 'knn', 'cdnp')
     """
-    wanted = {*names} | ({"knn"} if {"cdnp", "novelty", "novelty-mutual"} & {*names} else set())
+    wanted = {*names} | ({"knn"} if {"cdnp", "novelty", "novelty-half"} & {*names} else set())
     return tuple(name for name in FITTED_SCORES if name in wanted)
 
 
@@ -456,7 +438,7 @@ def scores_of_fit(
     euclidean = Search(fit, left_out=left_out)
     made: list[PixelScore] = []
     for score in classes:
-        if score in (Cdnp, Novelty, NoveltyMutual):
+        if score in (Cdnp, Novelty, NoveltyHalf):
             made.append(score.of_fit(fit, euclidean))
         elif score is Knn:
             knn = Knn.of_fit(fit, metric=knn_metric, left_out=left_out)

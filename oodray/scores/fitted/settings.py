@@ -8,7 +8,7 @@ LABELS = ("predicted", "true")
 """Whose classes the statistics go by."""
 
 
-OF_SELF = ("knn", "novelty", "novelty-mutual")
+OF_SELF = ("knn", "novelty", "novelty-half")
 """Scores that a bank of the run's own images is enough for."""
 
 

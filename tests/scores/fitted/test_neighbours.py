@@ -24,8 +24,7 @@ from oodray.scores.fitted.neighbours import (
 
 def knn(features: Tensor, neighbours: Neighbours, excluded: Tensor | None = None) -> Tensor:
     """The mean distance to the three nearest, on the grid."""
-    found, _ = neighbours.nearest(features.flatten(1).T.contiguous(), excluded=excluded)
-    return found.mean(1).view(features.shape[1:])
+    return neighbours.distance(features.flatten(1).T.contiguous(), excluded=excluded).view(features.shape[1:])
 
 
 def searched(bank: Bank, metric: str = "euclidean") -> Neighbours:

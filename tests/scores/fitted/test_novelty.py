@@ -8,21 +8,13 @@ import numpy as np
 import pytest
 import torch
 from fitted_images import fitted, images
-from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
 from oodray.scores.fitted.bank import Bank
 from oodray.scores.fitted.fitting import fit_of_self, fit_scores
 from oodray.scores.fitted.neighbours import Neighbours, fit_search
-from oodray.scores.fitted.novelty import (
-    SAMPLE,
-    NoveltyParameters,
-    fit_mutual,
-    fit_novelty,
-    mutual_proximity,
-    nearest_of_others,
-    novelty,
-)
+from oodray.scores.fitted.novelty import NoveltyParameters, distances_to_others, fit_novelty, novelty
+from oodray.scores.fitted.scores import NoveltyHalf
 from oodray.scores.fitted.settings import FitSettings
 
 
@@ -49,11 +41,10 @@ def test_each_vector_is_measured_against_other_images(gap: int) -> None:
         expected.append(
             NearestNeighbors(n_neighbors=3).fit(others).kneighbors(vector[None].astype(np.float64))[0].mean()
         )
-    nearest = nearest_of_others(bank, searched(bank), around)
-    found = nearest.distances.mean(1).numpy()
+    found = distances_to_others(bank, searched(bank), around)
     np.testing.assert_allclose(found, expected[: len(found)], rtol=2e-5)
     assert len(found) == min(len(bank), 4096)
-    parameters = fit_novelty(nearest, bank)
+    parameters = fit_novelty(bank, found)
     low, middle, high = np.percentile(expected[: len(found)], [16, 50, 84])
     assert parameters.distance_median == pytest.approx(middle, rel=2e-5)
     assert parameters.distance_range == pytest.approx((high - low) / 2, rel=1e-4)
@@ -69,6 +60,9 @@ def test_the_sum_of_both_parts() -> None:
     expected = (-m.astype(np.float16).astype(np.float64) + 4.0) / 1.7 + (d - 0.4) / 0.3
     found = novelty(torch.from_numpy(d), torch.from_numpy(m), parameters)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
+    half = (-m.astype(np.float16).astype(np.float64) + 4.0) / 1.7 + (d - 0.4) / 0.6
+    found = novelty(torch.from_numpy(d), torch.from_numpy(m), parameters, NoveltyHalf.weight)
+    np.testing.assert_allclose(found.numpy(), half, rtol=1e-5, atol=1e-5)
 
 
 def test_a_part_that_does_not_vary_is_zero_and_said() -> None:
@@ -86,41 +80,18 @@ def test_a_part_that_does_not_vary_is_zero_and_said() -> None:
 def test_without_three_vectors_of_others_there_is_no_distance() -> None:
     first, second = images(2)
     pair = Bank.merged([first.bank(50), replace(second.bank(2), size=50)])
-    found = nearest_of_others(pair, searched(pair)).distances
+    found = distances_to_others(pair, searched(pair))
     assert len(found) == 2  # those of the second image, which the first gives enough neighbours
     single = Bank.merged([first.bank(50)])
-    assert fit_novelty(nearest_of_others(single, searched(single)), single).distance_range == 0
+    assert fit_novelty(single, distances_to_others(single, searched(single))).distance_range == 0
     empty = replace(single, features=single.features[:0], priorities=single.priorities[:0], m=single.m[:0])
     with pytest.raises(ValueError, match="no feature vector"):
-        fit_novelty(nearest_of_others(single, searched(single)), empty)
+        fit_novelty(empty, np.zeros(0, np.float32))
 
 
 def test_a_fit_of_other_images_has_both() -> None:
     sums, bank = fitted(images(), size=300)
-    found = fit_scores(["novelty", "novelty-mutual"], sums, bank, FitSettings())
-    assert found.names == ["knn", "novelty", "novelty-mutual"]
-    neighbours = Neighbours.of(bank, fit_search(sums, bank))
-    assert found.parameters["novelty"] == fit_novelty(nearest_of_others(bank, neighbours), bank)
-    assert len(found.parameters["novelty-mutual"].means) == 300
-
-
-def test_mutual_proximity_is_the_mean_share_of_nearer_vectors() -> None:
-    """By scipy's normal distribution, of each vector's distances to the first ones of the bank, in float64."""
-    _, bank = fitted(images(), size=10_000)
-    neighbours = searched(bank)
-    nearest = nearest_of_others(bank, neighbours)
-    parameters = fit_mutual(nearest, bank, neighbours)
-    vectors = bank.features.astype(np.float64)
-    usual = np.linalg.norm(vectors[:, None] - vectors[None, :SAMPLE], axis=2)
-    np.testing.assert_allclose(parameters.means, usual.mean(1), rtol=1e-3)
-    np.testing.assert_allclose(parameters.deviations, usual.std(1), rtol=1e-3)
-    places = nearest.places.numpy()
-    shares = norm.cdf(nearest.distances.numpy(), usual.mean(1)[places], usual.std(1)[places]).mean(1)
-    means, deviations = torch.from_numpy(parameters.means), torch.from_numpy(parameters.deviations)
-    found = mutual_proximity(nearest.distances, nearest.places, means, deviations)
-    np.testing.assert_allclose(found.numpy(), np.log(shares), rtol=2e-3)
-    low, middle, high = np.percentile(np.log(shares), [16, 50, 84])
-    assert parameters.distance_median == pytest.approx(middle, rel=2e-3)
-    assert parameters.distance_range == pytest.approx((high - low) / 2, rel=5e-3)
-    far = mutual_proximity(torch.tensor([[0.0]]), torch.tensor([[0]]), torch.tensor([1e4]), torch.tensor([1.0]))
-    assert bool(far.isfinite().all())
+    found = fit_scores(["novelty", "novelty-half"], sums, bank, FitSettings())
+    assert found.names == ["knn", "novelty", "novelty-half"]
+    distances = distances_to_others(bank, Neighbours.of(bank, fit_search(sums, bank)))
+    assert found.parameters["novelty"] == found.parameters["novelty-half"] == fit_novelty(bank, distances)
