@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import pyarrow as pa
 
@@ -30,7 +31,8 @@ class Sequences:
     @classmethod
     def of(cls, manifest: pa.Table) -> Sequences:
         """Those of a manifest."""
-        return cls(manifest["image_id"].to_pylist(), manifest["image_uri"].to_pylist())
+        image_ids, image_uris = (cast("list[str]", manifest[name].to_pylist()) for name in ("image_id", "image_uri"))
+        return cls(image_ids, image_uris)
 
     def around(self, image_id: str, gap: int) -> tuple[str, ...]:
         """An image and so many before and after it in its sequence; an image that is not listed, alone."""

@@ -63,7 +63,7 @@ def add(run: Run, *names: str) -> Run:
     root = Path(str(run.plan.root))
     for name in names or ADDED:
         for path in files(root, name):
-            shutil.copy(run.folder.path.parent / "aside" / path.parent.name / path.name, path)
+            shutil.copy(str(run.folder.path.parent / "aside" / path.parent.name / path.name), path)
     return again(run)
 
 

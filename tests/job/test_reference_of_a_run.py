@@ -78,7 +78,7 @@ def test_novelty_is_its_definition(start: Start, tiny_root: Path) -> None:
     """Against all features of the other images, measured in float64; the run finds what `oodray.detect` does."""
     run = start()
     assert run.metrics["score"].tolist() == [*DEFAULT_SCORES, "novelty", "novelty-half"]
-    reference = Fit(Path(run.out) / "reference")
+    reference = Fit(Path(str(run.out)) / "reference")
     parameters = reference.parameters("novelty")
     of_images = of_network(tiny_root)
     assert len(reference.bank) == sum(len(features) for features, _ in of_images.values())
@@ -93,11 +93,16 @@ def test_novelty_is_its_definition(start: Start, tiny_root: Path) -> None:
     [row] = [row for row in read_rows(ResultsFolder(run.out).parts()).to_pylist() if row["image_id"].endswith("04")]
     photo = tiny_root / "images/04.png"
     found = oodray.detect(
-        photo, fakes.colours(), image_id=row["image_id"], fit=reference.folder.path, tau=fakes.TAU, scores="novelty"
+        photo,
+        fakes.colours(),
+        image_id=row["image_id"],
+        fit=str(reference.folder.path),
+        tau=fakes.TAU,
+        scores="novelty",
     )
     # The confidence is that of float32 logits: at a few pixels it rounds to the neighbouring float16.
     np.testing.assert_allclose(found.scores["novelty"], expected, atol=6e-3)
-    [tally] = [tally for tally in row["tallies"] if tally["score"] == "novelty"]
+    [tally] = [tally for tally in row["tallies"] or () if tally["score"] == "novelty"]
     keys = scale_named(tally["scale"]).keys(found.scores["novelty"].astype(np.float32)).astype(np.int64)
     of_keys, counts = np.unique(keys, return_counts=True)
     stored = dict.fromkeys(of_keys.tolist(), 0)
@@ -290,8 +295,8 @@ def test_images_that_are_appended_are_compared_with_the_first_bank(
             (tiny_root / path).rename(later / path)
     start()
     before = (tmp_path / "out/reference/bank.safetensors").read_bytes()
-    for path in later.rglob("*.png"):
-        path.rename(tiny_root / path.relative_to(later))
+    for moved in later.rglob("*.png"):
+        moved.rename(tiny_root / moved.relative_to(later))
     seen.clear()
     run = start(append=True)
     assert len(seen) == 2

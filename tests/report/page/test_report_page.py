@@ -327,7 +327,13 @@ def test_the_command_makes_the_same_settings(clean: Run) -> None:
 
 
 def test_the_command_names_all_networks_and_their_weights() -> None:
-    config = {"dataset": "demo", "model": "a", "members": ["b", "c"], "checkpoint": None, "workers": 8}
+    config: dict[str, object] = {
+        "dataset": "demo",
+        "model": "a",
+        "members": ["b", "c"],
+        "checkpoint": None,
+        "workers": 8,
+    }
     config |= {"member_checkpoints": ["b.pth", None], "fewest_workers": 2}
     words = command_of({"config": config}, "out")
     given = [(option, value) for option, value in pairwise(words) if option in ("--model", "--checkpoint", "--workers")]
