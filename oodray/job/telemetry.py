@@ -37,7 +37,7 @@ def count_images(rows: Iterable[ResultRow], run: str) -> None:
         return
     images, seconds = _counters()
     for row in rows:
-        labels = {"run": run, "dataset": row.dataset}
+        labels = {"run": _ascii(run), "dataset": _ascii(row.dataset)}
         images.inc(1, {**labels, "status": row.status})
         for stage in STAGES:
             if took := getattr(row, f"seconds_{stage}"):
@@ -52,7 +52,8 @@ class BusyShare:
     """
 
     def __init__(self, labels: Labels | None = None) -> None:
-        self._labels = dict.fromkeys(LABELS, "") | dict(labels or {})
+        given = {name: _ascii(value) for name, value in (labels or {}).items()}
+        self._labels = dict.fromkeys(LABELS, "") | given
         self._first: float | None = None
         self._busy = 0.0
 
@@ -70,6 +71,15 @@ class BusyShare:
 
     def __exit__(self, *_: object) -> None:
         self.add(self._start, time.monotonic())
+
+
+def _ascii(text: str) -> str:
+    r"""A label as Ray takes it, which raises an error of others: signs that are not of ASCII are escaped.
+
+    >>> print(_ascii("/runs/für"))
+    /runs/f\xfcr
+    """
+    return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 @functools.cache
