@@ -1,8 +1,8 @@
 """Importing 60 score maps and seven conventions of them, beside what other evaluators take for one.
 
-Every way runs in a process of its own, `python -m benchmarks.evaluators WAY KIND DATA`, which prints CPU seconds, of the
-user and of the system, from reading the maps to the numbers; loading packages is not counted. Maps are files `.npy` of
-float32 of 1280x720, beside labels as PNG; `float16` are rounded to it, so that many are equal, `float32` are all
+Every way runs in a process of its own, `python -m benchmarks.evaluators WAY KIND DATA`, which prints CPU seconds, of
+the user and of the system, from reading the maps to the numbers; loading packages is not counted. Maps are `.npy` files
+of float32 of 1280x720, beside labels as PNG; `float16` are rounded to it, so that many are equal, `float32` are all
 different. Packages that are not installed are left out.
 """
 
@@ -200,6 +200,8 @@ def main() -> None:
 def _load(way: str) -> None:
     """Import what a way needs, before the clock starts."""
     if way == "oodray":
+        import pandas as pd  # noqa: F401 - pyarrow imports it where it is there
+
         import oodray.analysis.evaluation
         import oodray.job.importing
         import oodray.metrics.evaluators  # noqa: F401

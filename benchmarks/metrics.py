@@ -130,10 +130,10 @@ def _evaluators() -> str:
     lines = [
         "## Importing score maps, and seven conventions of them",
         "",
-        f"{evaluators.IMAGES} maps of 1280x720, float32 in `.npy`, and labels in PNG, from reading them to AP and FPR95; "
-        "CPU seconds of the user and of the system, each way in a process of its own, one run. oodray imports the maps, "
-        f"and evaluates them under the default convention and as {', '.join(evaluators.LIKE)}; the others measure under "
-        "their own alone. `smiyc` is SegmentMeIfYouCan's pixel metric restated in numpy, which is what its code calls.",
+        f"{evaluators.IMAGES} maps of 1280x720, float32 in `.npy`, and labels in PNG, from reading to AP and FPR95: "
+        "CPU seconds of the user and of the system, each way in a process of its own, one run. oodray imports the maps "
+        f"and evaluates them under the default convention and as {', '.join(evaluators.LIKE)}. The others measure "
+        "under their own convention alone; `smiyc` is SegmentMeIfYouCan's pixel metric, restated in numpy.",
         "",
         "| maps | way | CPU | oodray's share of it | peak memory | AP | FPR95 |",
         "|---|---|---|---|---|---|---|",

@@ -87,7 +87,7 @@ def image(index: int) -> NDArray[np.uint8]:
     for _ in range(2):
         top, left, height, width = rng.integers(4, 40, 4)
         pixels[top : top + height, left : left + width] = rng.integers(0, 256, 3)
-    return pixels
+    return np.asarray(pixels, np.uint8)
 
 
 def write_images(root: Path, count: int) -> None:
@@ -200,7 +200,8 @@ def images_done(out: Path) -> int:
 
 def look(driver: int, seconds: float, done: int, out: Path) -> Look:
     """See `Look`."""
-    workers, rays = [], []
+    workers: list[int] = []
+    rays: list[int] = []
     for pid in descendants(driver):
         (workers if command_line(pid).startswith("ray::") else rays).append(pid)
     return Look(
@@ -224,7 +225,8 @@ def descendants(pid: int) -> list[int]:
             stat = _stat(int(entry.name))
             if stat:
                 parents[int(entry.name)] = int(stat[1])
-    found, more = set(), {pid}
+    found: set[int] = set()
+    more = {pid}
     while more:
         more = {child for child, parent in parents.items() if parent in more} - found
         found |= more

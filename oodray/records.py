@@ -133,17 +133,20 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
+@functools.cache
 def _marker(hint: Any, kind: type[Any]) -> Any:
     """What an annotation says beside the Python type, if it is of a kind."""
     return next((extra for extra in get_args(hint)[1:] if isinstance(extra, kind)), None)
 
 
+@functools.cache
 def _listed(hint: Any) -> Any:
     """The record that an annotation `list[record]` names; None for any other."""
     item = get_args(hint)[0] if get_origin(hint) is list else None
     return item if hasattr(item, "__dataclass_fields__") else None
 
 
+@functools.cache
 def _arrow_type(hint: Any) -> pa.DataType:
     if get_origin(hint) is Annotated:
         # Pixels of many images can exceed the 2 GiB that 32-bit offsets reach.
@@ -171,11 +174,11 @@ def _column(values: list[Any], hint: Any) -> pa.Array[Any]:
 
 def _lists(values: list[Any], kind: pa.ListType[Any]) -> pa.Array[Any]:
     """Arrays of numbers as lists. One alone is not copied, others once."""
-    given = [np.asarray(value, kind.value_type.to_pandas_dtype()) for value in values if value is not None]
+    given = [np.asarray(value) for value in values if value is not None]
     ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64).tolist()
     offsets = [None if value is None else start for value, start in zip(values, ends, strict=False)]
-    joined = given[0] if len(given) == 1 else np.concatenate(given) if given else np.empty(0)
-    entries = pa.array(joined, kind.value_type)
+    joined: Any = given[0] if len(given) == 1 else np.concatenate(given) if given else []
+    entries: pa.Array[Any] = pa.array(joined, kind.value_type)
     return pa.ListArray.from_arrays(pa.array([*offsets, ends[-1]], pa.int32()), entries)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -264,3 +265,23 @@ def loaded(statement: str) -> list[str]:
     script = f"{statement}; import sys; print(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     return done.stdout.split()
+
+
+def rooms_in_the_docs() -> dict[str, set[str]]:
+    """What `docs/architecture.md` names in each room."""
+    text = (Path(__file__).parents[1] / "docs/architecture.md").read_text(encoding="utf-8").partition("## Rooms")[2]
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ") and line.count("|") > 4]
+    return {row[1].strip(" `/"): {*re.findall(r"`([\w/]+)`", row[3])} for row in rows}
+
+
+def test_the_docs_name_every_module_in_its_room() -> None:
+    named = rooms_in_the_docs()
+    lacking = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        *rooms, module = path.relative_to(PACKAGE).with_suffix("").parts
+        room = "/".join(rooms)
+        if module.startswith("__") or room == "cli" or module in named:
+            continue  # a command is a module, and a module can be a room
+        if module not in named.get(room or "top level", named.get(rooms[0] if rooms else "", set())):
+            lacking.append(f"{room}/{module}")
+    assert lacking == []

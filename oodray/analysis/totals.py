@@ -22,11 +22,10 @@ from oodray.storage.place import Place
 MERGED_AT_ONCE = 8
 """Totals that one task adds up: the driver never holds more than one."""
 
-_COLUMNS = ["status", "clusters", "tallies", "classes"]
-
-
 KEPT_FROM = 500
 """Images of a wave whose counts are kept: fewer are read in a moment."""
+
+_COLUMNS = ["status", "clusters", "tallies", "classes"]
 
 
 def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = False) -> Totals:
@@ -51,16 +50,16 @@ def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = 
             running.add(kept)
     by_tasks = on_ray and sum(len(chunk.parts) for _, chunk in left) > FILES_PER_TASK
     for wave, chunk in [] if by_tasks else left:
-        running.add(_total_of(chunk, rule, wave if keep else None))
+        running.add(_total_of(chunk, rule, wave if keep else None, KEPT_FROM))
     if by_tasks:
-        running.add(_total_by_tasks([(wave if keep else None, chunk) for wave, chunk in left], rule))
+        running.add(_total_by_tasks(left, rule, keep=keep))
     return running.total()
 
 
-def _total_of(files: CountedFiles, rule: Rule | None, wave: Place | None) -> Totals:
-    """The counts of some files, kept as those of a wave if they are, and it is large."""
+def _total_of(files: CountedFiles, rule: Rule | None, wave: Place | None, kept_from: int) -> Totals:
+    """The counts of some files, kept as those of a wave if they are, and it has so many images."""
     totals = total_here(files, rule)
-    if wave is not None and not files.repeated and totals.images + totals.failed >= KEPT_FROM:
+    if wave is not None and not files.repeated and totals.images + totals.failed >= kept_from:
         write_totals(totals_file(wave, rule), totals)
     return totals
 
@@ -77,20 +76,18 @@ def image_totals(files: CountedFiles, rule: Rule | None) -> Iterator[Totals]:
             yield _totals(table.slice(int(row), 1), rule)
 
 
-def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None) -> Totals:
+def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None, *, keep: bool) -> Totals:
     """A wave, or `FILES_PER_TASK` files of units, a task; then `MERGED_AT_ONCE` of what they found, until it is one."""
     import ray
 
     from oodray.cluster.session import tasks
 
-    task, of_units, merge = ray.remote(_total_of), ray.remote(total_here), ray.remote(_merged)
+    task, merge = ray.remote(_total_of), ray.remote(_merged)
     with tasks():
         found = []
         for wave, chunk in left:
-            if wave is not None:
-                found.append(task.remote(chunk, rule, wave))
-            else:
-                found += [of_units.remote(part, rule) for part in chunk.chunks(FILES_PER_TASK)]
+            parts = [chunk] if keep and wave is not None else chunk.chunks(FILES_PER_TASK)
+            found += [task.remote(part, rule, wave if keep else None, KEPT_FROM) for part in parts]
         while len(found) > 1:
             groups = [found[start : start + MERGED_AT_ONCE] for start in range(0, len(found), MERGED_AT_ONCE)]
             found = [merge.remote(*group) for group in groups]

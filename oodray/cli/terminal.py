@@ -27,7 +27,7 @@ def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     """
     from oodray.analysis.files import CountedFiles
     from oodray.analysis.images import found_in_images, mean_ood_fraction
-    from oodray.report.advice import misfit, next_commands
+    from oodray.report.advice import NOTHING_FOUND, misfit, next_commands
     from oodray.report.tables import evaluation_tables, is_labelled, most_anomalous_table
     from oodray.results.folder import ResultsFolder
 
@@ -38,6 +38,8 @@ def print_evaluation(evaluation: Evaluation, path: Place) -> None:
         images = found_in_images(CountedFiles.of(ResultsFolder(path)))
         if not is_labelled(evaluation):
             terminal.print(most_anomalous_table(images))
+            if mean_ood_fraction(images) == 0:
+                note(terminal, NOTHING_FOUND)
         advice = misfit(mean_ood_fraction(images))
         if advice is not None:
             warn(terminal, advice)

@@ -79,6 +79,8 @@ class Session:
         self._is_ours = self._has_begun = True
         try:
             what = f"joining the Ray cluster at {self._address}" if self._address else "starting Ray"
+            if self._address:  # before Ray is imported, which reads it
+                self._ends_with_us.enter_context(_token_of_home())
             with phase(what), _quiet(), kept(), _without_uv():
                 import ray
 
@@ -205,9 +207,7 @@ def _token_of_its_own() -> Iterator[None]:
     Ray would write one to HOME, which may be no place to write to, and every cluster that is started there later would
     ask for it.
     """
-    # os.path answers for a HOME that is unknown or may not be looked into, where pathlib raises.
-    of_home = os.path.exists(os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH110, PTH111
-    if of_home or any(name in os.environ for name in _TOKENS):
+    if _home_has_a_token() or any(name in os.environ for name in _TOKENS):
         yield
         return
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -216,6 +216,27 @@ def _token_of_its_own() -> Iterator[None]:
     finally:
         for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):  # the second one is set by Ray
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _token_of_home() -> Iterator[None]:
+    """Show a cluster the token of HOME: where there is one, `ray start` asks everybody for it, and Ray shows none.
+
+    A cluster that asks for none does not look at it.
+    """
+    if not _home_has_a_token() or any(name in os.environ for name in _TOKENS):
+        yield
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    try:
+        yield
+    finally:
+        os.environ.pop("RAY_AUTH_MODE", None)
+
+
+def _home_has_a_token() -> bool:
+    # os.path answers for a HOME that is unknown or may not be looked into, where pathlib raises.
+    return os.path.exists(os.path.expanduser("~/.ray/auth_token"))  # noqa: PTH110, PTH111
 
 
 @contextlib.contextmanager

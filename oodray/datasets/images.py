@@ -93,6 +93,7 @@ class LabelCodes:
         Raises:
             ImageError: a code is unknown.
         """
+        labels: NDArray[np.uint8]
         if codes.dtype in (np.uint8, np.uint16):
             labels = self._table()[codes]
         else:
@@ -122,7 +123,8 @@ class LabelCodes:
         """
         table = np.full(_CODE_COUNT, IGNORE, np.uint8)
         table[list(self.class_codes)] = np.arange(len(self.class_codes), dtype=np.uint8)
-        return table[codes]
+        classes: NDArray[np.uint8] = table[codes]
+        return classes
 
     def _table(self) -> NDArray[np.uint8]:
         """The label of each code, uint8 (65536,)."""

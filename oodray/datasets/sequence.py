@@ -31,8 +31,8 @@ class Sequences:
     @classmethod
     def of(cls, manifest: pa.Table) -> Sequences:
         """Those of a manifest."""
-        ids, uris = (cast("list[str]", manifest[name].to_pylist()) for name in ("image_id", "image_uri"))
-        return cls(ids, uris)
+        image_ids, image_uris = (cast("list[str]", manifest[name].to_pylist()) for name in ("image_id", "image_uri"))
+        return cls(image_ids, image_uris)
 
     def around(self, image_id: str, gap: int) -> tuple[str, ...]:
         """An image and so many before and after it in its sequence; an image that is not listed, alone."""

@@ -73,7 +73,7 @@ class _Bravo(Layout):
         if images and not masks:
             remark(f"no image has a mask of invalid pixels, NAME{self.mask}.png: nothing can be measured", wrong=False)
         for image in images:
-            mask = image.with_name(f"{image.stem.removesuffix(CAMERA)}{self.mask}.png")
+            mask = image.parent / f"{image.stem.removesuffix(CAMERA)}{self.mask}.png"
             # Where any mask is there, all should be.
             yield image, mask if masks else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +56,7 @@ class Group:
         """
         columns = ["unit", "image_id", "status"]
         tables = [self._own(part, 0, read_rows([part], columns)) for part in self.files.parts]
-        return [image_id for table in tables for image_id in table["image_id"].to_pylist()]
+        return [image_id for table in tables for image_id in cast("list[str]", table["image_id"].to_pylist())]
 
     def rows(self, columns: list[str]) -> Iterator[pa.Table]:
         """The rows of these images, as tables of one row: of the rest of a file, a few rows are in memory.

@@ -55,7 +55,7 @@ class Finisher:
         """Finish the images of a unit."""
         rows = self.guard.run("finish", images, lambda batch: [self.finish(image) for image in batch], self._given_up)
         self._write(images[0].unit, rows)
-        count_images(rows)
+        count_images(rows, self.out)
         return unit_done(rows)
 
     def finish(self, image: SegmentedImage) -> ResultRow:

@@ -21,6 +21,7 @@ from oodray.job.finisher import Finisher
 from oodray.job.gathering import Gathering
 from oodray.job.passes import FirstPass, SecondPass
 from oodray.job.plan import LoadNetwork, Plan, network_of
+from oodray.job.telemetry import Labels
 from oodray.job.units import UnitDone
 from oodray.method.settings import MethodSettings
 from oodray.results.continuing import Left
@@ -120,6 +121,7 @@ class Stages:
         threads: CPU threads that the network has.
         guard: of the work on images.
         gathering: what the second gathers for a fit, or which pass this is.
+        labels: of the numbers for Prometheus.
     """
 
     decoder: Decoder
@@ -129,6 +131,7 @@ class Stages:
     threads: int
     guard: Guard
     gathering: Gathering | FirstPass | SecondPass | None
+    labels: Labels
 
 
 def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
@@ -149,4 +152,5 @@ def stages_of(job: Job, journal: Journal, image_timeout: float) -> Stages:
         threads=plan.config.threads,
         guard=guard,
         gathering=job.gathering,
+        labels={"run": str(job.folder.path), "dataset": plan.layout.name},
     )

@@ -185,7 +185,7 @@ def cluster_images(
     start = time.perf_counter()
     try:
         maps = [
-            maps_of(*pair, scores, head, settings.refine, with_classes=settings.keep_maps)
+            maps_of(*pair, scores, head, settings.refine, with_classes=bool(settings.keep_maps))
             for pair in zip(images, segmentations, strict=True)
         ]
         qualities = [_quality(*pair) for pair in zip(images, segmentations, strict=True)]

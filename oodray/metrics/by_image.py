@@ -32,7 +32,7 @@ class ByImage:
         self._whole, self._pooled = totals, pooled
         self._left_out: list[Totals] = []
         self._by_number = totals.ranking(score).by_number
-        self._levels = within_unit(totals, score)
+        self._levels = convention.bins == "levels" and within_unit(totals, score)
         self._lacking = 0
         self._pixels: list[tuple[int, int]] = []
         self._measures: list[Measures] = []
@@ -136,5 +136,6 @@ def is_measured(pixels: tuple[int, int], convention: Convention) -> bool:
 
 def within_unit(totals: Totals, score: str) -> bool:
     """Whether all values of a score lie within 0..1, as those of a submission to BRAVO."""
-    values = totals.ranking(score).values(totals)
-    return bool(len(values) and values.min() >= 0 and values.max() <= 1)
+    ranking = totals.ranking(score)
+    distinct = len(ranking.counts(totals)[0])
+    return bool(distinct) and ranking.value(totals, distinct - 1) >= 0 and ranking.value(totals, 0) <= 1

@@ -23,6 +23,13 @@ def misfit(mean_ood_fraction: float | None) -> str | None:
     )
 
 
+NOTHING_FOUND = (
+    "no image has a region that is OoD at this setting. A larger --tau or a smaller --ood-ratio calls more; the image "
+    "scores rank the images all the same."
+)
+"""What is said of a run without labels whose masks are all empty."""
+
+
 def next_commands(out: Place) -> list[tuple[str, str]]:
     """Commands that go on from a results folder, each with what it does."""
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -79,9 +79,11 @@ def score_counts(column: pa.ChunkedArray[Any]) -> dict[str, ScoreCounts]:
     if any(isinstance(scale, Float32) for scale in scales):
         cells = _cells(structs)
         for index, ((score, _), scale) in enumerate(zip(number, scales, strict=True)):
-            chosen = cells.where((kind == index)[cells.owner])
-            keys = chosen.keys if isinstance(scale, Float32) else chosen.keys.astype(np.uint16)
-            running[score].add(ScoreCounts.of(scale, keys, chosen.labels, chosen.counts))
+            chosen = kind == index
+            exact = isinstance(scale, Float32)
+            for part in _by_image(cells, chosen) if exact else [cells.where(chosen[cells.owner])]:
+                keys = part.keys if exact else part.keys.astype(np.uint16)
+                running[score].add(ScoreCounts.of(scale, keys, part.labels, part.counts))
     else:
         for (score, _), counts in zip(number, _counts_of_each(structs, kind, scales), strict=True):
             running[score].add(counts)
@@ -98,6 +100,14 @@ def score_counts_by_row(column: pa.ChunkedArray[Any]) -> list[dict[str, ScoreCou
     return [score_counts(pa.chunked_array([rows.slice(row, 1)])) for row in range(len(rows))]
 
 
+def _by_image(cells: Cells, chosen: NDArray[np.bool_]) -> Iterator[Cells]:
+    """The cells of each of some tallies, which follow one another: those of scores that all differ are many."""
+    for tally in np.flatnonzero(chosen).tolist():
+        first, end = np.searchsorted(cells.owner, (tally, tally + 1)).tolist()
+        part = slice(first, end)
+        yield Cells(cells.owners, cells.owner[part], cells.keys[part], cells.labels[part], cells.counts[part])
+
+
 def _scale(name: str | None) -> Scale:
     try:
         return scale_named(name)
@@ -105,7 +115,7 @@ def _scale(name: str | None) -> Scale:
         raise ResultsError(str(error)) from None
 
 
-def _counts_of_each(structs: pa.StructArray, kind: NDArray[np.intp], scales: Sequence[Scale]) -> list[ScoreCounts]:
+def _counts_of_each(structs: Any, kind: NDArray[np.intp], scales: Sequence[Scale]) -> list[ScoreCounts]:
     """The counts of several scores with keys of 16 bits, in one pass; `kind` says of which one each tally is."""
     lists = structs.field("keys")
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
@@ -126,7 +136,7 @@ def _texts(structs: pa.StructArray, name: str) -> NDArray[Any]:
     return np.asarray(structs.field(name).to_numpy(zero_copy_only=False), object)
 
 
-def _cells(structs: pa.StructArray) -> Cells:
+def _cells(structs: Any) -> Cells:
     keys, owner = _flatten(structs.field("keys"))
     values = [keys, structs.field("labels").flatten(), structs.field("counts").flatten()]
     return Cells(len(structs), owner, *(array.to_numpy(zero_copy_only=False) for array in values))

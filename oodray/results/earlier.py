@@ -49,8 +49,9 @@ def as_today(table: pa.Table, columns: list[str]) -> pa.Table:
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     target = RESULT_SCHEMA.field(name).type
     if name not in table.column_names:
-        return pa.nulls(table.num_rows, target)
-    column = table[name]
+        absent: pa.Array[Any] = pa.nulls(table.num_rows, target)
+        return absent
+    column: pa.ChunkedArray[Any] = table[name]
     if column.type.equals(target):
         return column
     return _with_scales(cast("pa.ListArray[Any]", column.combine_chunks()), cast("pa.ListType[Any]", target))

@@ -65,12 +65,15 @@ def join(parts: list[Place], wave: Wave, target: Path) -> None:
     times = concurrently(lambda part: part.stat().st_mtime, parts, in_store)
     rows_of_parts = []
     group: list[pa.Table] = []
+    size = 0
     with rows_writer(target) as writer:
         for part in _tables(parts, in_store):
             group.append(part)
             rows_of_parts.append(part.num_rows)
-            if sum(table.nbytes for table in group) >= BYTES_OF_A_GROUP:
+            size += part.nbytes
+            if size >= BYTES_OF_A_GROUP:
                 _write_group(writer, group)
+                size = 0
         _write_group(writer, group)
         first = times.index(min(times))
         closed = ClosedWave(wave.first, wave.last, min(times), max(times), rows_of_parts[first])

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from oodray.datasets.manifest import MANIFEST_SCHEMA, listing_digest, read_manifest, share_of, with_units
+from oodray.datasets.manifest import MANIFEST_SCHEMA, image_ids, listing_digest, read_manifest, share_of, with_units
 from oodray.datasets.unit_size import cut_by_size
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
@@ -76,10 +76,9 @@ def _other_than(stored: pa.Table, listed: pa.Table) -> list[str]:
     same = listed.take(at.drop_null()).select(_LISTED)
     unlike = pa.array([False] * known.num_rows)
     for name in _LISTED:
-        equal = pc.equal(pc.fill_null(known[name], ""), pc.fill_null(same[name], ""))
-        unlike = pc.or_(unlike, pc.invert(equal.combine_chunks()))
-    gone = stored.filter(pc.is_null(at))["image_id"].to_pylist()
-    return [*gone, *known.filter(unlike)["image_id"].to_pylist()]
+        pair: list[Any] = [table[name].combine_chunks().fill_null("") for table in (known, same)]
+        unlike = pc.or_(unlike, pc.not_equal(*pair))
+    return [*image_ids(stored.filter(pc.is_null(at))), *image_ids(known.filter(unlike))]
 
 
 def _appended(folder: ResultsFolder, stored: pa.Table, listed: pa.Table) -> pa.Table:

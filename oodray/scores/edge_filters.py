@@ -151,8 +151,8 @@ def _guided(values: NDArray[np.float32], image: NDArray[np.uint8], radius: int, 
             slope = covariance / (row_sums[column, 3] * share - mean_light * mean_light + epsilon)
             lines[row, column, 0] = slope
             lines[row, column, 1] = mean - slope * mean_light
-    found: NDArray[np.float32] = _applied(lines, light, radius)
-    return found
+    refined: NDArray[np.float32] = _applied(lines, light, radius)
+    return refined
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

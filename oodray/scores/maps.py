@@ -175,8 +175,8 @@ def class_maps(logits: Tensor | Queries, true_classes: NDArray[np.uint8]) -> Cla
         confidence.append(shares.gather(0, strip.classes[None].long())[0].float())
         squares.append(sum_classes(shares.square()) + 1 - 2 * of_truth)
         top += rows
-    maps = (torch.cat(parts).cpu().numpy() for parts in (predicted, confidence, squares))
-    return ClassMaps(*maps, count)
+    first, second, third = (torch.cat(parts).cpu().numpy() for parts in (predicted, confidence, squares))
+    return ClassMaps(first, second, third, count)
 
 
 def _check_arguments(logits: Tensor | Queries, height: int, width: int) -> None:

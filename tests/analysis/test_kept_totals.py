@@ -11,12 +11,13 @@ from pixel_oracles import METHOD, failed_image, random_images, write_results
 from places import on_disk
 
 from oodray.analysis import kept_totals, totals
-from oodray.analysis.evaluation import evaluate_run, measure_run
+from oodray.analysis.evaluation import Evaluation, evaluate_run, measure_run
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.totals import total, total_here
 from oodray.datasets.manifest import read_manifest
 from oodray.method.rule import Rule
 from oodray.metrics.conventions import DEFAULT
+from oodray.metrics.evaluation import Totals
 from oodray.records import from_arrow
 from oodray.results import joining
 from oodray.results.continuing import start_anew
@@ -37,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResultsFolder:
     monkeypatch.setattr(totals, "KEPT_FROM", 1)
     images = [replace(image, image_id=f"{index:03}") for index, image in enumerate(random_images(3, 7))]
     units = [images[:2], images[2:4], images[4:6], [images[6], failed_image("x")]]
-    folder = write_results(tmp_path / "out", units)
+    folder: ResultsFolder = write_results(tmp_path / "out", units)
     manifest = read_manifest(folder.manifest)
     open_waves(folder, manifest.slice(0, 6), range(3))
     close_waves(folder)
@@ -49,7 +50,7 @@ def kept(folder: ResultsFolder) -> list[str]:
     return sorted(path.name for path in folder.totals.glob("*"))
 
 
-def numbers(evaluation):  # type: ignore[no-untyped-def]
+def numbers(evaluation: Evaluation) -> str:
     return repr(evaluation)
 
 
@@ -57,7 +58,7 @@ def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows are counted from now on."""
     counted: list[int] = []
 
-    def here(files: CountedFiles, rule: Rule | None) -> totals.Totals:
+    def here(files: CountedFiles, rule: Rule | None) -> Totals:
         found = total_here(files, rule)
         counted.append(found.images + found.failed)
         return found

@@ -374,7 +374,7 @@ def test_rejected_queries_are_found_by_a_fit(start: Start, known_root: Path, mon
     # The query of nothing lies on everything, which no rejected one may.
     assert fit.parameters("maskomaly").rejected.tolist() == [5]
     image = np.full((32, 48, 3), 90, np.uint8)
-    found = oodray.detect(image, WithQueries(), tau=fakes.TAU, fit=fit.folder.path)
+    found = oodray.detect(image, WithQueries(), tau=fakes.TAU, fit=str(fit.folder.path))
     by_hand = oodray.detect(image, WithQueries(), tau=fakes.TAU, scores=[Maskomaly([5])])
     assert np.array_equal(found.scores["maskomaly"], by_hand.scores["maskomaly"])
     run = oodray.run(

@@ -155,6 +155,13 @@ class TestToken:
         with connected():
             assert self.tokens() == [None, None, None]
 
+    def test_a_cluster_is_shown_that_of_a_home(self, home: Path, fake_ray: FakeRay) -> None:
+        (home / ".ray").mkdir()
+        (home / ".ray/auth_token").write_text("token")
+        with connected("10.0.0.1:6379"):
+            assert self.tokens() == [None, "token", None]
+        assert self.tokens() == [None, None, None]
+
     def test_a_cluster_is_joined_with_its_own(self, fake_ray: FakeRay) -> None:
         with connected("10.0.0.1:6379"):
             assert self.tokens() == [None, None, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,14 @@ from oodray.datasets.unit_size import cut_by_size
 
 def listed(uris: list[str]) -> pa.Table:
     rows = range(len(uris))
-    columns = {"unit": [0] * len(uris), "image_id": [f"{row:06}" for row in rows], "dataset": ["x"] * len(uris)}
-    return pa.table(columns | {"image_uri": uris, "label_uri": [None] * len(uris)}, schema=MANIFEST_SCHEMA)
+    columns: dict[str, list[Any]] = {
+        "unit": [0] * len(uris),
+        "image_id": [f"{row:06}" for row in rows],
+        "dataset": ["x"] * len(uris),
+        "image_uri": uris,
+        "label_uri": [None] * len(uris),
+    }
+    return pa.table(columns, schema=MANIFEST_SCHEMA)
 
 
 @pytest.fixture

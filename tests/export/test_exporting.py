@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import io
 import json
 import shutil
@@ -349,7 +348,6 @@ def test_an_export_holds_one_image_at_a_time(clean: Run, tmp_path: Path, monkeyp
 
     def ratio_map(stored: StoredImage) -> NDArray[np.float64]:
         alive.add(stored)
-        gc.collect()
         held.append(len(alive))
         return made(stored)
 

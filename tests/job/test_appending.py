@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -18,8 +19,8 @@ import oodray
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ConfigError, ResultsError
 from oodray.results import continuing
+from oodray.results.names import Wave
 from oodray.results.reading import finished_units, read_rows
-from oodray.results.waves import Wave
 
 ADDED = ("00", "07", "08", "09")
 """Images that come later, the first of them before all others by name."""
@@ -62,17 +63,18 @@ def add(run: Run, *names: str) -> Run:
     root = Path(str(run.plan.root))
     for name in names or ADDED:
         for path in files(root, name):
-            shutil.copy(run.folder.path.parent / "aside" / path.parent.name / path.name, path)
+            shutil.copy(str(run.folder.path.parent / "aside" / path.parent.name / path.name), path)
     return again(run)
 
 
-def again(run: Run, **options: object) -> Run:
+def again(run: Run, **options: Any) -> Run:
     return Run(Path(str(run.plan.root)), Path(str(run.folder.path)), **options)
 
 
 def by_image(run: Run) -> pa.Table:
     """The rows without what depends on the order in which images came."""
-    return run.rows().drop_columns(["unit"]).sort_by("image_id")
+    rows: pa.Table = run.rows().drop_columns(["unit"]).sort_by("image_id")
+    return rows
 
 
 def assert_is_as(run: Run, clean: Run) -> None:
@@ -219,7 +221,13 @@ def test_from_python_a_new_run_and_one_that_grows(
 ) -> None:
     monkeypatch.chdir(TESTS)
     late = [path.rename(tmp_path / path.name) for path in files(tiny_root, "04")]
-    settings = {"dataset": "ade-ood", "root": tiny_root, "model": "fakes:colours", "tau": 1.5, "executor": "local"}
+    settings: dict[str, Any] = {
+        "dataset": "ade-ood",
+        "root": tiny_root,
+        "model": "fakes:colours",
+        "tau": 1.5,
+        "executor": "local",
+    }
     settings |= {"threads": 1, "out": tmp_path / "out", "progress": False, "append": True}
     assert len(oodray.run(**settings).images) == 9
     for path, target in zip(late, files(tiny_root, "04"), strict=True):

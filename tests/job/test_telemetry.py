@@ -14,4 +14,4 @@ def test_the_share_is_of_the_time_since_the_first_work() -> None:
 
 
 def test_without_ray_nothing_is_counted() -> None:
-    count_images([failed_row("a")])
+    count_images([failed_row("a")], "/out")

@@ -230,7 +230,7 @@ class TestReadRows:
     ) -> None:
         folder = write_results(tmp_path, [[failed_image("a")]])
 
-        def fail(path: Path) -> None:
+        def fail(path: Path, **_: object) -> None:
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(pq, "ParquetFile", fail)

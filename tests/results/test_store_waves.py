@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fake_store import FakeStore
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA
 from oodray.errors import ResultsError
@@ -30,8 +31,6 @@ class Store:
     """A `FakeStore` that ends the work at one of its requests."""
 
     def __init__(self, folder: Path) -> None:
-        from fake_store import FakeStore
-
         self.fake = FakeStore(folder)
         self.until_killed: int | None = None
         noted = self.fake._noted
@@ -108,8 +107,7 @@ def names(folder: ResultsFolder) -> list[str]:
 
 
 def ids(folder: ResultsFolder) -> list[str]:
-    found: list[str] = read_rows(folder.parts(), ["image_id"])["image_id"].to_pylist()
-    return found
+    return [str(image_id) for image_id in read_rows(folder.parts(), ["image_id"])["image_id"].to_pylist()]
 
 
 def test_files_become_few(folder: ResultsFolder) -> None:

@@ -107,7 +107,7 @@ class TestClosing:
         # And any other reader of Parquet takes them.
         found = [pq.ParquetFile(on_disk(folder.results / name)) for name in NAMES]
         assert [file.metadata.num_rows for file in found] == [8, 8, 4]
-        assert [file.metadata.num_row_groups for file in found] == [2, 2, 1]
+        assert [file.metadata.num_row_groups for file in found] == [4, 4, 2]
         assert pa.concat_tables([file.read() for file in found]).equals(expected)
 
     def test_it_is_closed_when_all_its_units_are_there(self, folder: ResultsFolder) -> None:
@@ -277,7 +277,7 @@ class TestBesideARun:
         """They have files from the start; a wave that closes would be no place for what is computed anew."""
         closed(folder)
         open_waves(folder, read_manifest(folder.manifest), [UNITS - 1, 1])
-        again = from_arrow(ResultRow, read_unit(folder, UNITS - 1).to_struct_array().combine_chunks())
+        again = records(folder, UNITS - 1)
         with Closing(folder, {UNITS - 1, 1}) as closing:
             for _ in range(2 * IN_WAVE):
                 closing.unit_done()
@@ -290,7 +290,7 @@ class TestBesideARun:
 
     def test_what_cannot_be_added_to_a_closed_wave_is_no_secret(self, folder: ResultsFolder) -> None:
         closed(folder)
-        rows = from_arrow(ResultRow, read_unit(folder, 1).to_struct_array().combine_chunks())
+        rows = records(folder, 1)
         add_to_part(folder, 1, rows)  # a task that was repeated
         with pytest.raises(RunError):
             add_to_part(folder, 1, [replace(row, status="error", error="dark") for row in rows])

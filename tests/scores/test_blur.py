@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import conv2d, pad
 
+import oodray
 from oodray.scores.blur import blurred
+from oodray.scores.registry import pixel_scores
 
 
 def as_torchvision_does(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,3 +39,30 @@ def test_shares_stay_shares() -> None:
     ones = np.ones((40, 40), np.float32)
     assert blurred(ones).max() <= 1
     assert blurred(ones * 0).min() >= 0
+
+
+def test_a_run_counts_blurred_maps_and_leaves_the_mask_as_it_is(tiny_dataset: Path, tmp_path: Path) -> None:
+    runs = {}
+    for blur in (True, False):
+        runs[blur] = oodray.run(
+            dataset="ade-ood",
+            root=str(tiny_dataset),
+            model="internimage-n-demo",
+            scores="ratio,energy",
+            keep_maps="all",
+            blur=blur,
+            executor="local",
+            out=tmp_path / str(blur),
+            progress=False,
+        )
+    scale = next(score.scale for score in pixel_scores(["energy"]))
+    net = oodray.load("internimage-n-demo")
+    for image_id, uri in zip(runs[True].images["image_id"][:2], runs[True].images["image_uri"][:2], strict=True):
+        found = oodray.detect(uri, net, image_id=image_id, scores="energy").scores["energy"]
+        stored = runs[True].score_map(image_id, "energy").astype(np.float32)
+        np.testing.assert_array_equal(scale.keys(stored), scale.keys(blurred(found)))
+        np.testing.assert_array_equal(runs[True].mask(image_id), runs[False].mask(image_id))
+    by_score = {blur: run.metrics.set_index("score")["ap"] for blur, run in runs.items()}
+    assert by_score[True]["ratio"] == by_score[False]["ratio"]
+    assert by_score[True]["energy"] != by_score[False]["energy"]
+    assert runs[True].evaluation.blurred

@@ -85,7 +85,7 @@ def test_superpixels_are_fitted_where_they_are_asked_for(fit: Fit, tmp_path: Pat
     """A finished fit gets them from its statistics."""
     pytest.importorskip("skimage", reason="scikit-image is an extra: pip install 'oodray[slic]'")
     assert "suplid" not in fit.names
-    folder = Path(shutil.copytree(fit.folder.path, tmp_path / "FIT"))
+    folder = Path(shutil.copytree(str(fit.folder.path), tmp_path / "FIT"))
     more = oodray.fit(
         dataset="folder",
         root=str(fit.folder.path.parent / "images"),

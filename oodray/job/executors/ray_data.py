@@ -28,7 +28,7 @@ from oodray.job.passes import FirstPass, SecondPass, worker_of
 from oodray.job.pipeline import Job, Result, Stages, stages_of
 from oodray.job.plan import LoadNetwork
 from oodray.job.process_memory import leave_out_of_collections, set_up_process
-from oodray.job.telemetry import BusyShare
+from oodray.job.telemetry import BusyShare, Labels
 from oodray.job.units import (
     DecodedImage,
     SegmentedImage,
@@ -144,13 +144,14 @@ class WorkerActor:
         guard: Guard,
         gathering: Gathering | FirstPass | SecondPass | None = None,
         bank: ray.ObjectRef[Bank] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         set_up_process()
         import torch
 
         # Ray sets OMP_NUM_THREADS=1 in its workers; a run repeats to the last bit with the same number.
         torch.set_num_threads(threads)
-        self.busy = BusyShare()
+        self.busy = BusyShare(labels)
         self.worker: Worker | None = None
         self.failure: Exception | None = None
         try:
@@ -182,7 +183,7 @@ class WholeActor:
     """
 
     def __init__(self, stages: Stages, bank: ray.ObjectRef[Bank] | None = None) -> None:
-        worker = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering, bank)
+        worker = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering, bank, stages.labels)
         self._decoder, self._worker, self._finisher = stages.decoder, WorkerActor(*worker), stages.finisher
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -265,7 +266,7 @@ def _graph(
     tasks = one_each | {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=pool.tasks)}
     resources = {"num_gpus": pool.gpus} if pool.gpus else {"num_cpus": pool.cpus}
     if pool.whole:
-        return source.map_batches(
+        whole: ray.data.Dataset = source.map_batches(
             WholeActor,
             fn_constructor_args=(stages, bank),
             compute=actors(pool),
@@ -273,7 +274,8 @@ def _graph(
             batch_format="pyarrow",
             **resources,
         )
-    of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering, bank)
+        return whole
+    of_workers = (stages.load, stages.threads, stages.settings, stages.guard, stages.gathering, bank, stages.labels)
     graph: ray.data.Dataset = (
         source.map_batches(DecodeTask(stages.decoder), **tasks)
         .map_batches(WorkerActor, fn_constructor_args=of_workers, compute=actors(pool), **one_each, **resources)

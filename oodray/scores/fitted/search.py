@@ -102,8 +102,8 @@ def nearest(queries: Tensor, index: Index, k: int, *, excluded: Tensor | None = 
 def _places(queries: Tensor, index: Index, norms: Tensor, k: int) -> Tensor:
     """Rows of the k nearest vectors, `(Q, k)`, ascending but for rounding."""
     if queries.device.type == "cpu":
-        given = (map_.detach().numpy() for map_ in (queries, index.centre, index.vectors, norms))
-        return torch.from_numpy(scanned(*given, k, torch.get_num_threads()))
+        q, centre, vectors, squares = (map_.detach().numpy() for map_ in (queries, index.centre, index.vectors, norms))
+        return torch.from_numpy(scanned(q, centre, vectors, squares, k, torch.get_num_threads()))
     return tabled(queries, index, norms, k)
 
 

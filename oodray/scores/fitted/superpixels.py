@@ -161,7 +161,8 @@ def require_superpixels() -> None:
 def _directions(rows: Tensor) -> Tensor:
     f = rows.double()
     sizes = f.norm(dim=1, keepdim=True)
-    return f / sizes.where(sizes > 0, 1.0)
+    directions: Tensor = f / sizes.where(sizes > 0, 1.0)
+    return directions
 
 
 def _dimensions(rows: Tensor, vectors: Tensor, *, itself: bool = False) -> Tensor:

@@ -187,12 +187,13 @@ def test_the_name_of_a_score_is_text(labelled: bool, clean: Run, tmp_path: Path)
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_no_script_runs_but_the_own_one(
-    inside: bool, clean: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inside: bool, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not inside:
         monkeypatch.setattr(document, "MOST_INSIDE", 1)
-    write_report(clean.folder, tmp_path / "report.html", resamples=0)
-    page = Page(tmp_path / "report.html")
+        run = SmallRun(tmp_path)
+        run.add("a")
+        page = small_page(run)
     [policy] = [str(meta["content"]) for meta in page.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     [script] = re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)
@@ -326,7 +327,13 @@ def test_the_command_makes_the_same_settings(clean: Run) -> None:
 
 
 def test_the_command_names_all_networks_and_their_weights() -> None:
-    config = {"dataset": "demo", "model": "a", "members": ["b", "c"], "checkpoint": None, "workers": 8}
+    config: dict[str, object] = {
+        "dataset": "demo",
+        "model": "a",
+        "members": ["b", "c"],
+        "checkpoint": None,
+        "workers": 8,
+    }
     config |= {"member_checkpoints": ["b.pth", None], "fewest_workers": 2}
     words = command_of({"config": config}, "out")
     given = [(option, value) for option, value in pairwise(words) if option in ("--model", "--checkpoint", "--workers")]

@@ -14,7 +14,6 @@ from fitted_images import fitted, images, queries
 from oodray.errors import ConfigError, ResultsError
 from oodray.scores.fitted.fitting import fit_scores
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
-from oodray.scores.fitted.neighbours import knn
 from oodray.scores.fitted.scores import FITTED_SCORES, scores_needing
 from oodray.scores.fitted.settings import FitSettings
 from oodray.scores.maskomaly import Maskomaly, QueryUse
@@ -119,7 +118,7 @@ def test_the_search_is_that_of_the_settings(tmp_path: Path) -> None:
     neighbours = fit.neighbours()
     assert neighbours.index.vectors.shape == (50, 5)
     assert fit.neighbours(metric="cosine").index.vectors.shape == (50, 5)
-    assert knn(queries(), neighbours).shape == (3, 5)
+    assert neighbours.distance(queries().flatten(1).T).shape == (15,)
     assert fit.parameters("cdnp").d_max == pytest.approx(neighbours.greatest())
 
 

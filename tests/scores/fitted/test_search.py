@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -123,9 +125,12 @@ def test_candidates_of_bfloat16_are_taken_only_where_they_are_certain(monkeypatc
     monkeypatch.setattr(search, "multiplies_bfloat16", lambda _: True)
     searched: list[int] = []
     exact = search._nearest_of
-    monkeypatch.setattr(
-        search, "_nearest_of", lambda given, *others: searched.append(len(given)) or exact(given, *others)
-    )
+
+    def noted(given: Tensor, *others: Any) -> Any:
+        searched.append(len(given))
+        return exact(given, *others)
+
+    monkeypatch.setattr(search, "_nearest_of", noted)
     for given in (bank, crowded):
         expected = NearestNeighbors(n_neighbors=3, algorithm="brute").fit(given.double()).kneighbors(queries.double())
         places = tabled(queries, index := Index.of(given), index.norms, 3)

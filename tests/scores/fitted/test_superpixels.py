@@ -35,12 +35,12 @@ def k(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
 
 def lid(row: Floats, others: Floats, k: int) -> float:
     r = sorted(float(np.sqrt(((row - other) ** 2).sum())) for other in others)[:k]
-    return -len(r) / sum(np.log(one / r[-1]) for one in r)
+    return float(-len(r) / sum(np.log(one / r[-1]) for one in r))
 
 
 def directions(rows: NDArray[np.floating]) -> Floats:
     exact = rows.astype(np.float64)
-    return exact / np.linalg.norm(exact, axis=1, keepdims=True)
+    return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True))
 
 
 def coreset(bank: Bank, k: int) -> Floats:
