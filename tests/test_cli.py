@@ -109,7 +109,7 @@ class TestHelp:
             (["run", "--k", "five"], "Invalid value for '--k'"),
             (["run", "extra"], "unexpected extra argument"),
             (["status"], "Missing argument 'OUT'"),
-            (["datasets", "check", "demo"], "Missing option '--root'"),
+            (["datasets", "check"], "Missing argument 'NAME|DIR'"),
             (["datasets", "chek"], "No such command 'chek'"),
         ],
     )

@@ -162,6 +162,7 @@ def _begun(log: RunLog, plan: Plan, total: int, left: int, warnings: list[str]) 
 def plain(settings: Settings) -> dict[str, Any]:
     """Settings as they are declared, which have no paths: a `Path` becomes its text.
 
+    >>> from pathlib import Path
     >>> plain({"root": Path("photos"), "k": 6})
     {'root': 'photos', 'k': 6}
     """

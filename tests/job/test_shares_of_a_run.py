@@ -36,6 +36,7 @@ Run(sys.argv[1], sys.argv[2], shard=sys.argv[3]).go(on_unit)
 
 MERGE_KILLED = """
 import os, signal, sys
+from oodray.results import merging
 
 take, left = merging._take, [2]
 def killed(*args):

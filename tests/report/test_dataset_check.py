@@ -28,6 +28,7 @@ def report(**changed: Any) -> CheckReport:
         "root": Path("/data/ade"),
         "images": 3,
         "published": 111,
+        "is_part": False,
         "labelled": 3,
         "sizes": {(2, 3): 2, (3, 2): 1},
         "codes": {255: 2, 0: 11, 7: 1, 1: 3, 3: 1},
