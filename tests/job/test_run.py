@@ -257,7 +257,7 @@ def test_another_setting_is_refused_by_name(
 
 def test_images_that_came_or_went_are_refused(clean: Run, copy: Run, tiny_dataset: Path) -> None:
     copy.plan = replace(copy.plan, manifest=copy.plan.manifest.slice(1))
-    with pytest.raises(ResultsError, match=r"other settings: the dataset lists other images or labels \(--append.*\)\. Choose"):
+    with pytest.raises(ResultsError, match=r"the dataset lists other images or labels \(--append.*\)\. Choose"):
         copy.go()
 
 
