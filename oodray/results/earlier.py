@@ -22,21 +22,31 @@ _TALLY = pa.struct(
 _LATER = ("maps", "classes")
 """Columns that are new since."""
 
-BEFORE_SCALES = pa.schema(
-    [
-        pa.field("tallies", pa.list_(_TALLY)) if field.name == "tallies" else field
-        for field in RESULT_SCHEMA
-        if field.name not in _LATER
-    ]
-)
-"""Up to version 0.1.0: the keys of every score were those of its float16; a run kept no maps and no classes."""
+TALLIES_BEFORE_SCALES = pa.list_(_TALLY)
+"""Up to version 0.1.0, where the keys of every score were those of its float16."""
 
-KNOWN_SCHEMAS = (RESULT_SCHEMA, BEFORE_SCALES)
-"""Of the files that can be read, today's first."""
+
+def is_known(schema: pa.Schema) -> bool:
+    """Whether rows of a schema can be read: those of today, or as an earlier version wrote them.
+
+    >>> is_known(RESULT_SCHEMA), is_known(RESULT_SCHEMA.remove(RESULT_SCHEMA.get_field_index("maps")))
+    (True, True)
+    >>> is_known(RESULT_SCHEMA.remove(RESULT_SCHEMA.get_field_index("unit")))
+    False
+    """
+    if not {*RESULT_SCHEMA.names} - {*_LATER} <= {*schema.names} <= {*RESULT_SCHEMA.names}:
+        return False
+    return all(_is_known(field) for field in schema)
+
+
+def _is_known(field: pa.Field[Any]) -> bool:
+    if field.name == "tallies" and field.type.equals(TALLIES_BEFORE_SCALES):
+        return True
+    return bool(field.type.equals(RESULT_SCHEMA.field(field.name).type))
 
 
 def as_today(table: pa.Table, columns: list[str]) -> pa.Table:
-    """Some columns of rows that have one of `KNOWN_SCHEMAS`, as they would be written today.
+    """Some columns of rows of a known schema, as they would be written today.
 
     Args:
         table: those of the columns that its file has.

@@ -20,7 +20,7 @@ from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD
 from oodray.results.cells import clusters_of
-from oodray.results.earlier import KNOWN_SCHEMAS, as_today
+from oodray.results.earlier import as_today, is_known
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, unit_of
 from oodray.results.rows import RESULT_SCHEMA
@@ -337,7 +337,7 @@ def _opened(path: Place, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     try:
         with contextlib.closing(_source(path)) as source:
             file = pq.ParquetFile(source, buffer_size=buffer_size)
-            if any(file.schema_arrow.equals(schema) for schema in KNOWN_SCHEMAS):
+            if is_known(file.schema_arrow):
                 yield file
                 return
     except (OSError, ValueError, pa.ArrowException) as error:
