@@ -57,12 +57,22 @@ def settings_of(folder: Path) -> dict[str, Any]:
     return settings
 
 
+_OF_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+"""What holds an image processor, the usual file first: without one transformers looks for the folder in its hub."""
+
+
 def load_part(kind: Any, folder: Path, **options: Any) -> Any:
     """Settings, a processor or a tokenizer of a folder.
 
     Raises:
         ModelError: the folder holds none.
     """
+    if kind.__name__ == "AutoImageProcessor" and not any((folder / name).is_file() for name in _OF_PROCESSOR):
+        raise ModelError(
+            f"{folder} has no {_OF_PROCESSOR[0]}, which says how the network wants its images. Copy it from the model "
+            "that this one was trained from, or write it there: "
+            f"transformers.AutoImageProcessor.from_pretrained(THAT_MODEL).save_pretrained({str(folder)!r})"
+        )
     return _from_pretrained(kind, folder, **options)
 
 

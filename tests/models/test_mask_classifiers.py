@@ -121,6 +121,13 @@ class _Old:
     __version__ = "4.49.0"
 
 
+def test_without_a_processor_config_the_message_says_where_to_get_one(tmp_path: Path) -> None:
+    folder = saved(mask2former, tmp_path)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"has no preprocessor_config\.json.*Copy it from .*save_pretrained"):
+        load_segmenter(resolve_model(str(folder)))
+
+
 def test_oneformer_without_a_tokenizer(tmp_path: Path) -> None:
     folder = saved(oneformer, tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
