@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -26,18 +27,20 @@ def interruptible(call: Callable[[], Result], seconds: float = math.inf) -> Resu
     42
     """
     future: Future[Result] = Future()
+    done: SimpleQueue[None] = SimpleQueue()
     # Not one of a pool: Python waits for those before it ends.
-    threading.Thread(target=_resolve, args=(future, call), daemon=True, name="request").start()
+    threading.Thread(target=_resolve, args=(future, call, done), daemon=True, name="request").start()
     try:
-        return future.result(None if math.isinf(seconds) else max(0.0, seconds))
-    except TimeoutError as error:
-        if future.done():  # of the call itself
-            raise
-        raise NoAnswerError(errno.ETIMEDOUT, "no answer in time") from error
+        # Not `future.result`, which waits in Python: a signal may find its lock released, and RuntimeError is raised.
+        done.get(timeout=None if math.isinf(seconds) else max(0.0, seconds))
+    except Empty:
+        raise NoAnswerError(errno.ETIMEDOUT, "no answer in time") from None
+    return future.result()
 
 
-def _resolve(future: Future[Result], call: Callable[[], Result]) -> None:
+def _resolve(future: Future[Result], call: Callable[[], Result], done: SimpleQueue[None]) -> None:
     try:
         future.set_result(call())
     except BaseException as error:  # whatever it is, it belongs to who waits
         future.set_exception(error)
+    done.put(None)

@@ -509,7 +509,7 @@ def test_a_backbone_may_give_one_map(tmp_path: Path) -> None:
 
 
 @MODELS.register_module()
-class DoublingHead(FCNHead):  # type: ignore[misc]  # type: ignore[misc]
+class DoublingHead(FCNHead):  # type: ignore[misc]
     """A head that does something behind its last layer."""
 
     def forward(self, inputs: Any) -> Tensor:

@@ -78,7 +78,5 @@ def test_of_other_images_little_is_read(folder: ResultsFolder, monkeypatch: pyte
         pa.set_memory_pool(before)
     assert one is not None
     assert few is not None
-    assert one is not None
-    assert few is not None
     assert one < 6 * 2**20, "all maps have 20 MiB"
     assert few < 12 * 2**20
