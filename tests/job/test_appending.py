@@ -117,11 +117,12 @@ def test_it_is_killed_while_it_appends_and_continued_with_or_without_being_told_
     command = [sys.executable, "-c", KILLED, str(run.plan.root), str(run.folder.path), "2"]
     done = subprocess.run(command, check=False, cwd=TESTS, env=environment, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert 6 < len(finished_units(run.folder)) < 10
+    there = len(finished_units(run.folder))
+    assert 6 < there <= 10  # units that the driver has not heard of may be finished, too
     assert "finished" not in run.folder.read_run()
     run = again(run)
     run.go()
-    assert 0 < sum(done.ok for done in run.heard) < len(ADDED)
+    assert sum(done.ok for done in run.heard) == 10 - there
     assert_is_as(run, clean)
 
 

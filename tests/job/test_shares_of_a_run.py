@@ -130,12 +130,14 @@ def test_a_share_and_a_merge_are_killed_and_every_image_is_there_once(
     where = [str(clean.plan.root), str(share.folder.path), "2/3"]
     killed = subprocess.run([sys.executable, "-c", KILLED, *where], cwd=TESTS, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert 0 < len(finished_units(share.folder)) < 3
+    there = len(finished_units(share.folder))
+    assert 0 < there <= 3  # units that the driver has not heard of may be finished, too
     shares = [computed[0], Path(str(share.folder.path)), computed[2]]
-    with pytest.raises(ResultsError, match=r"the share 2/3 in .* is not finished: run its command again, then merge"):
-        oodray.merge(shares, out=tmp_path / "out", progress=False)
+    if there < 3:
+        with pytest.raises(ResultsError, match=r"share 2/3 in .* is not finished: run its command again, then merge"):
+            oodray.merge(shares, out=tmp_path / "out", progress=False)
     share.go()
-    assert 0 < sum(done.ok for done in share.heard) < 3
+    assert sum(done.ok for done in share.heard) == 3 - there
     out = tmp_path / "out"
     command = [sys.executable, "-c", MERGE_KILLED, str(out), *map(str, shares)]
     assert subprocess.run(command, cwd=TESTS, env=environment, check=False).returncode == -signal.SIGKILL
