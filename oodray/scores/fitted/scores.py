@@ -121,11 +121,9 @@ class Knn(FeatureScore):
         return self.search.distance(image)[None]
 
 
-class Cdnp(FeatureScore):
-    """min-max of (1 - LSE), plus the distance of `knn` over its greatest value."""
+class WithDistance(FeatureScore):
+    """A score that combines the distance of `knn` with the logits."""
 
-    name = "cdnp"
-    help = "knn combined with the log-sum-exp of the logits"
     needs: ClassVar[frozenset[str]] = _OF_BOTH
 
     def __init__(self, search: Search, parameters: Any, scale: Scale) -> None:
@@ -143,6 +141,13 @@ class Cdnp(FeatureScore):
     def planes(self, image: ImageFeatures) -> Tensor:
         """See `FeatureScore`."""
         return self.search.distance(image)[None]
+
+
+class Cdnp(WithDistance):
+    """min-max of (1 - LSE), plus the distance of `knn` over its greatest value."""
+
+    name = "cdnp"
+    help = "knn combined with the log-sum-exp of the logits"
 
     def combine(self, planes: Tensor, strip: Strip) -> Tensor:
         """See `FeatureScore`."""
@@ -151,29 +156,12 @@ class Cdnp(FeatureScore):
         return cdnp(planes[0], strip.lse, self.parameters)
 
 
-class Novelty(FeatureScore):
+class Novelty(WithDistance):
     """z(-m) + z(d), d being `knn`."""
 
     name = "novelty"
     help = "how unsure the network is, plus the distance to the nearest features of other images"
-    needs: ClassVar[frozenset[str]] = _OF_BOTH
     weight: ClassVar[float] = 1.0
-
-    def __init__(self, search: Search, parameters: Any, scale: Scale) -> None:
-        self.search, self.parameters, self.scale = search, parameters, scale
-
-    @classmethod
-    def of_fit(cls, fit: Fit, search: Search) -> Self:
-        """The score with the bank of a fit; its metric is always Euclidean.
-
-        Raises:
-            ConfigError: the fit does not hold it; the message says why.
-        """
-        return cls(search, fit.parameters(cls.name), fit.scale(cls.name))
-
-    def planes(self, image: ImageFeatures) -> Tensor:
-        """See `FeatureScore`."""
-        return self.search.distance(image)[None]
 
     def combine(self, planes: Tensor, strip: Strip) -> Tensor:
         """See `FeatureScore`."""
