@@ -426,7 +426,7 @@ def scores_of_fit(
     euclidean = Search(fit, left_out=left_out)
     made: list[PixelScore] = []
     for score in classes:
-        if score in (Cdnp, Novelty, NoveltyHalf):
+        if issubclass(score, WithDistance):
             made.append(score.of_fit(fit, euclidean))
         elif score is Knn:
             knn = Knn.of_fit(fit, metric=knn_metric, left_out=left_out)
