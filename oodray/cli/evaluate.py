@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from oodray.report.terminal import console, note
 if TYPE_CHECKING:
     from oodray.analysis.components import Report
     from oodray.analysis.evaluation import Evaluation
+    from oodray.analysis.instances import InstanceReport
     from oodray.results.folder import ResultsFolder
 
 
@@ -46,46 +48,69 @@ def evaluate(
     components: Annotated[
         str | None, typer.Option(help="Metrics of connected regions, too: anomaly, obstacle or issu.")
     ] = None,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Instance AP and AP50 of connected regions, too, as OoDIS.")
+    ] = False,
+    instance_labels: Annotated[
+        Path | None, typer.Option(help="Folder of NAME_instanceIds.png, which tell objects apart, for --instances.")
+    ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Of every score, for --components; by default that of its best F1.")
+        float | None,
+        typer.Option(help="Of every score, for --components and --instances; by default that of its best F1."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
     from oodray.analysis.components import evaluate_components
     from oodray.analysis.evaluation import evaluate_run
+    from oodray.analysis.instances import evaluate_instances
     from oodray.api.run import conventions
     from oodray.job.imported_maps import imported_maps
     from oodray.metrics.components import limits_named
     from oodray.report.components import components_tables
+    from oodray.report.instances import instances_table
     from oodray.results.folder import ResultsFolder
 
-    if threshold is not None and components is None:
-        raise ConfigError("--threshold belongs to --components: pass --components anomaly, obstacle or issu, too")
+    if threshold is not None and components is None and not instances:
+        raise ConfigError(
+            "--threshold belongs to --components and --instances: pass --components anomaly, obstacle or issu, or "
+            "--instances, too"
+        )
+    if instance_labels is not None and not instances:
+        raise ConfigError("--instance-labels belongs to --instances: pass --instances, too")
     rules = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
     asked = conventions(like, rules)
     limits = None if components is None else limits_named(components)
     folder = ResultsFolder(out)
     evaluation = evaluate_run(folder, asked, bootstrap, further=further)
-    report = None
+    report, found = None, None
+    read_map = imported_maps(folder) if limits is not None or instances else None
     if limits is not None:
-        report = evaluate_components(folder, limits, threshold=threshold, read_map=imported_maps(folder))
+        report = evaluate_components(folder, limits, threshold=threshold, read_map=read_map)
+    if instances:
+        found = evaluate_instances(folder, instance_labels=instance_labels, threshold=threshold, read_map=read_map)
     if as_json:
-        print_json(_as_json(folder, evaluation, report))
+        print_json(_as_json(folder, evaluation, report, found))
         return
     print_evaluation(evaluation, folder.path)
     if report is not None and limits is not None:
         for table in components_tables(report, limits):
             console().print(table)
         note(console(), f"regions in {folder.components}")
+    if found is not None:
+        console().print(instances_table(found))
+        note(console(), f"instances in {folder.instances}")
 
 
-def _as_json(folder: ResultsFolder, evaluation: Evaluation, report: Report | None) -> dict[str, Any]:
+def _as_json(
+    folder: ResultsFolder, evaluation: Evaluation, report: Report | None, found: InstanceReport | None
+) -> dict[str, Any]:
     """What the tables say, as plain values."""
     from dataclasses import asdict
 
     from oodray.analysis.components import summary_table
     from oodray.analysis.evaluation import metrics_table
+    from oodray.analysis.instances import instance_table
 
     content = folder.read_run()
     return {
@@ -100,4 +125,5 @@ def _as_json(folder: ResultsFolder, evaluation: Evaluation, report: Report | Non
         "id_quality": None if evaluation.id_quality is None else asdict(evaluation.id_quality),
         "mask": None if evaluation.rule is None else asdict(evaluation.mask),
         "components": None if report is None else summary_table(report).to_pylist(),
+        "instances": None if found is None else instance_table(found).to_pylist(),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,15 @@ class Limits:
 
 LIMITS = {"anomaly": Limits(alarm=500, object=100), "obstacle": Limits(alarm=50, object=10), "issu": Limits(49, 49)}
 """By track: RoadAnomaly21; RoadObstacle21 and LostAndFound; ISSU."""
+
+
+class Box(NamedTuple):
+    """A bounding box: its first row and column, and the ones behind its last."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
 
 
 @dataclass(frozen=True)
@@ -97,10 +106,11 @@ def find_components(predicted: NDArray[np.bool_], labels: NDArray[np.uint8], lim
     object 6 0.5 1 4
     alarm 6 0.667 2 5
     """
-    objects, object_boxes = _regions(labels == OOD)
-    alarms, alarm_boxes = _regions(predicted & (labels != IGNORE))
-    alarms = _without(alarms, _sizes(alarms, alarm_boxes) < limits.alarm)
-    small = _sizes(objects, object_boxes) < limits.object
+    objects = connected_regions(labels == OOD)
+    alarms = connected_regions(predicted & (labels != IGNORE))
+    object_boxes, alarm_boxes = boxes_of(objects), boxes_of(alarms)
+    alarms = _without(alarms, _sizes(alarms, len(alarm_boxes)) < limits.alarm)
+    small = _sizes(objects, len(object_boxes)) < limits.object
     # Region 0 is all that is no object: it is ignored, too, where it is as small.
     ignored = small[objects] | (labels == IGNORE)
     objects, alarms = np.where(ignored, 0, objects), np.where(ignored, 0, alarms)
@@ -212,16 +222,23 @@ def summarize(components: Sequence[Component], images: int) -> ComponentMetrics:
     )
 
 
-def _regions(where: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Any]]:
-    """The number of the connected region that each pixel lies in, 0 where in none, and the box of each from 1 on."""
+def connected_regions(where: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The number of the region that each pixel lies in, from 1 on, and 0 where in none; eight neighbours connect."""
     from scipy import ndimage
 
     regions, _ = ndimage.label(where, _NEIGHBOURS)
-    return regions, ndimage.find_objects(regions)
+    return np.asarray(regions)
 
 
-def _sizes(regions: NDArray[np.int32], boxes: list[Any]) -> NDArray[np.int64]:
-    return np.bincount(regions.ravel(), minlength=len(boxes) + 1)
+def boxes_of(regions: NDArray[np.int32]) -> list[Box]:
+    """The bounding box of each region, from that of region 1 on."""
+    from scipy import ndimage
+
+    return [Box(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in ndimage.find_objects(regions)]
+
+
+def _sizes(regions: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    return np.bincount(regions.ravel(), minlength=count + 1)
 
 
 def _without(regions: NDArray[np.int32], removed: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -229,13 +246,11 @@ def _without(regions: NDArray[np.int32], removed: NDArray[np.bool_]) -> NDArray[
     return np.asarray(kept[regions])
 
 
-def _components(kind: str, sizes: NDArray[np.int64], values: NDArray[np.float64], boxes: list[Any]) -> list[Component]:
-    found = []
-    for region in np.flatnonzero(sizes).tolist():
-        rows, columns = boxes[region - 1]
-        box = (rows.start, columns.start, rows.stop, columns.stop)
-        found.append(Component(kind, int(sizes[region]), float(values[region]), *box))
-    return found
+def _components(kind: str, sizes: NDArray[np.int64], values: NDArray[np.float64], boxes: list[Box]) -> list[Component]:
+    return [
+        Component(kind, int(sizes[region]), float(values[region]), *boxes[region - 1])
+        for region in np.flatnonzero(sizes).tolist()
+    ]
 
 
 def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -34,6 +34,8 @@ class ResultsFolder:
         self.metrics_json = self.path / "metrics.json"
         self.components = self.path / "components.parquet"
         self.components_summary = self.path / "components_summary.parquet"
+        self.instances = self.path / "instances.parquet"
+        self.instances_summary = self.path / "instances_summary.parquet"
         self.totals = self.path / "totals"
         self.sweep = self.path / "sweep.parquet"
         self.heat_maps = self.path / "sweep"

@@ -1,0 +1,78 @@
+"""Instance images: those beside labels, those of a folder, and those that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oodray.datasets.instance_labels import InstanceLabels
+from oodray.errors import DatasetError, ImageError
+
+IDS = np.array([[0, 26001], [26002, 26002]], np.uint16)
+
+
+def written(path: Path, ids: np.ndarray = IDS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(ids).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("label", "beside"),
+    [
+        ("frames/7.labels/labels_semantic.png", "frames/7.labels/labels_instance.png"),
+        ("gt/a_000_gtCoarse_labelTrainIds.png", "gt/a_000_gtCoarse_instanceIds.png"),
+    ],
+)
+def test_what_lies_beside_a_label_is_taken(tmp_path: Path, label: str, beside: str) -> None:
+    uri = str(tmp_path / label)
+    assert InstanceLabels().ids("any", uri, (2, 2)) is None
+    written(tmp_path / beside)
+    found = InstanceLabels().ids("any", uri, (2, 2))
+    assert found is not None
+    assert found.tolist() == IDS.tolist()
+
+
+def test_a_label_of_another_name_has_none(tmp_path: Path) -> None:
+    written(tmp_path / "labels_instance.png")
+    assert InstanceLabels().ids("a", str(tmp_path / "a.png"), (2, 2)) is None
+    assert InstanceLabels().ids("a", "/data/shard.tar#a.png", (2, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("image_id", "label", "name"),
+    [
+        ("images/cow0001", "labels_masks/cow0001_labels_semantic.png", "cow0001_instanceIds.png"),
+        (
+            "test/02_S/02_S_000_140_leftImg8bit",
+            "labels/0003_02_S_000_140_labels.png",
+            "test/02_S/02_S_000_140_gtCoarse_instanceIds.png",
+        ),
+    ],
+)
+def test_a_folder_of_oodis_is_paired_by_frame(tmp_path: Path, image_id: str, label: str, name: str) -> None:
+    written(tmp_path / "of" / name)
+    ids = InstanceLabels.below(tmp_path / "of")
+    found = ids.ids(image_id, f"/elsewhere/{label}", (2, 2))
+    assert found is not None
+    assert found.tolist() == IDS.tolist()
+    assert ids.ids("images/other", "/elsewhere/other.png", (2, 2)) is None
+
+
+def test_a_folder_without_any_is_refused(tmp_path: Path) -> None:
+    written(tmp_path / "cow_labels.png")
+    with pytest.raises(DatasetError, match=r"holds no instance images: they are called NAME_instanceIds\.png"):
+        InstanceLabels.below(tmp_path)
+
+
+def test_another_size_and_a_broken_file_are_errors_that_name_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a_instanceIds.png")
+    ids = InstanceLabels.below(tmp_path)
+    with pytest.raises(ImageError, match=r"a_instanceIds.png is 2x2, its label 3x2"):
+        ids.ids("a", "/a.png", (2, 3))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ImageError, match=r"the instance image .*a_instanceIds.png of a: "):
+        ids.ids("a", "/a.png", (2, 2))
