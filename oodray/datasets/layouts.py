@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sized
 from typing import Any
 
 from oodray.datasets.anomalies import AdeOod, RoadAnomaly, RoadAnomaly21, RoadObstacle21, StreetHazards
-from oodray.datasets.bdd import Bdd100k, BddAnomaly
+from oodray.datasets.bdd import Bdd100k, BddAnomaly, BddAnomalyBicycle
 from oodray.datasets.hf_parquet import HfParquet
 from oodray.datasets.image_list import ImageList
 from oodray.datasets.images import LabelCodes
@@ -56,6 +56,7 @@ LAYOUTS: dict[str, Layout] = {
         SmallObstacle(),
         MuadOod(),
         BddAnomaly(),
+        BddAnomalyBicycle(),
         BravoSynObjs(),
         BravoOutOfContext(),
         BravoSynRain(),

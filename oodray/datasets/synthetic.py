@@ -12,12 +12,15 @@ from oodray.storage.place import Place, path_inside
 
 _LABEL = "_leftLabel"
 _OF_SUBMISSIONS = ("_pred", "_conf")
+_MUAD_OOD = frozenset({12, 16, 17, 18, 19, 20})
 
 
 class MuadOod(Layout):
     """Franchi et al., MUAD, BMVC 2022: the rendered test images that hold animals, trash and the like.
 
-    Its networks know 15 classes; whatever has another code is OoD.
+    Files are coded as Cityscapes' trainIds, with 19 for animals and 20 for trash. Networks know 15 classes: riders,
+    trains, motorcycles, bicycles, animals and trash are OoD. Of `MUAD.classes` in torch-uncertainty's
+    `datasets/muad.py`, and `segmentation/muad/classes.json` of torch-uncertainty/dataset-metadata, commit 49178c1.
     """
 
     name = "muad-ood"
@@ -27,18 +30,20 @@ class MuadOod(Layout):
     where = "https://muad-dataset.github.io"
     tree = (
         "ROOT/ood/leftImg8bit/NAME_leftImg8bit.png\n"
-        "ROOT/ood/leftLabel/NAME_leftLabel.png   0 to 14 in-distribution, 15 to 254 OoD, 255 ignore\n"
-        "or test_OOD/ in place of ood/; labels may also be called as their images are"
+        "ROOT/ood/leftLabel/NAME_leftLabel.png   0 to 11 and 13 to 15 in-distribution, 12 and 16 to 20 OoD, 21 and 255 "
+        "ignore\n"
+        "or test_OOD/ or test_ood/ in place of ood/; labels may also be called as their images are"
     )
     folders = ("ood/leftImg8bit", "ood/leftLabel")
     repackings = (
         ("test_OOD/leftImg8bit", "test_OOD/leftLabel"),
+        ("test_ood/leftImg8bit", "test_ood/leftLabel"),
         ("test_sets/test_OOD/leftImg8bit", "test_sets/test_OOD/leftLabel"),
         ("leftImg8bit", "leftLabel"),
     )
     folder_names = ("MUAD", "MUAD_ood", "test_OOD")
     label_codes = LabelCodes(
-        ood=frozenset(range(15, 255)), ignore=frozenset({255}), in_distribution=frozenset(range(15))
+        ood=_MUAD_OOD, ignore=frozenset({21, 255}), in_distribution=frozenset(range(16)) - _MUAD_OOD
     )
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -53,8 +58,9 @@ class MuadOod(Layout):
 class _Bravo(Layout):
     """Vu et al., The BRAVO Semantic Segmentation Challenge, ECCV 2024 workshops: one of its synthetic sets.
 
-    A pixel is OoD where the mask of invalid pixels is not 0. The challenge keeps these masks to itself: without them,
-    there is a mask and a score of each image, and no metric.
+    A pixel is OoD where the mask of invalid pixels is not 0 (`evaluate_bravo` of `bravo_toolkit/eval/eval_script.py`,
+    commit 3ab6566). The challenge keeps these masks to itself: without them, there is a mask and a score of each image,
+    and no metric. Its own numbers leave out pixels whose true class is void, 255 in a second file; here they count.
     """
 
     where = "https://github.com/valeoai/bravo_challenge (images; masks are those of its ground-truth tar)"

@@ -24,7 +24,13 @@ def write(path: Path, pixels: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "label"),
-    [("ood/", "1_leftLabel"), ("test_OOD/", "1_leftImg8bit"), ("test_sets/test_OOD/", "1"), ("", "1_leftLabel")],
+    [
+        ("ood/", "1_leftLabel"),
+        ("test_ood/", "1"),
+        ("test_OOD/", "1_leftImg8bit"),
+        ("test_sets/test_OOD/", "1"),
+        ("", "1_leftLabel"),
+    ],
 )
 def test_muad_by_any_name(folder: str, label: str, tmp_path: Path) -> None:
     touch(tmp_path, f"{folder}leftImg8bit/1_leftImg8bit.png", f"{folder}leftLabel/{label}.png")
@@ -53,6 +59,12 @@ class TestBddAnomaly:
         assert list(files) == ["seg/images/train/a", "seg/images/val/c"]
         assert files["seg/images/val/c"][1] == "seg/labels/val/c_train_id.png"
         assert ["2 of 4 images hold a train or a motorcycle" in remark.text for remark in told] == [True]
+
+    def test_bicycles_may_be_ood_too(self, root: Path) -> None:
+        with remarks() as told:
+            files = found(get_layout("bdd-anomaly-bicycle"), root)
+        assert list(files) == ["seg/images/train/a", "seg/images/val/b", "seg/images/val/c"]
+        assert ["3 of 4 images hold a train, a motorcycle or a bicycle" in remark.text for remark in told] == [True]
 
     @pytest.mark.parametrize("lines", [True, False])
     def test_a_list_names_them(self, root: Path, lines: bool) -> None:

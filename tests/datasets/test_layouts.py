@@ -206,7 +206,15 @@ def test_names_are_the_keys() -> None:
         ),
         *("fishyscapes-lost-and-found", "lost-and-found", "street-hazards"),
         *("issu-static", "issu-temporal", "issu-obstacle-static", "issu-obstacle-temporal", "small-obstacle"),
-        *("muad-ood", "bdd-anomaly", "bravo-synobjs", "bravo-outofcontext", "bravo-synrain", "bravo-synflare"),
+        *(
+            "muad-ood",
+            "bdd-anomaly",
+            "bdd-anomaly-bicycle",
+            "bravo-synobjs",
+            "bravo-outofcontext",
+            "bravo-synrain",
+            "bravo-synflare",
+        ),
         *("camvid", "camvid-held-out", "camvid-held-out-validation", "cityscapes", "ade20k", "bdd100k"),
     }
     assert all(get_layout(name).name == name for name in LAYOUTS)
@@ -283,7 +291,8 @@ CODES: dict[str, tuple[set[int], set[int], set[int]]] = {
     "camvid-held-out-validation": (set(range(8)), set(), {8, 9, 10, 11}),
     "bdd100k": (set(range(19)), set(), {255}),
     "bdd-anomaly": ({*range(16), 18}, {16, 17}, {255}),
-    "muad-ood": (set(range(15)), set(range(15, 255)), {255}),
+    "bdd-anomaly-bicycle": (set(range(16)), {16, 17, 18}, {255}),
+    "muad-ood": ({*range(12), 13, 14, 15}, {12, *range(16, 21)}, {21, 255}),
     "bravo-synobjs": ({0}, set(range(1, 256)), set()),
     "bravo-outofcontext": ({0}, set(range(1, 256)), set()),
 }
