@@ -14,7 +14,15 @@ from oodray.errors import DatasetError
 from oodray.metrics.conventions import Convention, Measures, mean_measures, measure, measure_curve
 from oodray.metrics.curve import Curve
 from oodray.metrics.evaluation import RankedPixels, RunningTotals, ScoreMetrics, Totals, score_metrics
-from oodray.metrics.frames import Frame, in_levels, in_quantile_bins, pooled, pooled_as_smiyc, weighing_at_most
+from oodray.metrics.frames import (
+    Frame,
+    in_levels,
+    in_quantile_bins,
+    pooled,
+    pooled_as_smiyc,
+    weighing_at_most,
+    weight_of,
+)
 
 
 class ByImage:
@@ -37,6 +45,7 @@ class ByImage:
         self._pixels: list[tuple[int, int]] = []
         self._measures: list[Measures] = []
         self._frames: list[Frame] = []
+        self._held: list[Totals] = []
         self._totals = RunningTotals()
 
     def add(self, image: Totals) -> None:
@@ -48,12 +57,14 @@ class ByImage:
             return
         self._pixels.append(pixels)
         if self.convention.pooling == "image":
-            self._measures.append(measure(*image.counts(self.score), self.convention))
+            self._measures.append(measure_curve(image.ranking(self.score).curve(image), self.convention))
         elif self.convention.bins == "none" and self.convention.image_pixels is None:
             # The counts of scores follow from those of all images, less those that are left out.
             self._totals.add(replace(image, scores={}))
+        elif self._weighs_pixels:
+            self._held.append(replace(image, scores={n: c for n, c in image.scores.items() if n == self.score}))
         else:
-            self._frames.append(seen(image, self.score, self.convention, levels=self._levels))
+            self._frames.append(self._seen(image))
 
     def metrics(self) -> ScoreMetrics:
         """The metrics of the images taken so far.
@@ -68,7 +79,9 @@ class ByImage:
             )
         if self.convention.pooling == "image":
             return self._mean()
-        if self._frames:
+        if self._held and self._pooled is not None and not self._left_out and len(set(map(sum, self._pixels))) == 1:
+            return self._alike(self._pooled, sum(self._pixels[0]))
+        if self._held or self._frames:
             return self._binned()
         if not self._pixels:
             nothing = np.zeros(0, np.int64)
@@ -90,9 +103,24 @@ class ByImage:
         measures = mean_measures(self._measures, weights)
         return score_metrics(self.score, measures, self.convention, pixels=self._pixels_in_all())
 
+    @property
+    def _weighs_pixels(self) -> bool:
+        """Whether pixels of images weigh differently, and nothing else is done to them."""
+        return (
+            self.convention.image_pixels is not None and not self._levels and self.convention.bins != "frame-quantiles"
+        )
+
+    def _seen(self, image: Totals) -> Frame:
+        return seen(image, self.score, self.convention, levels=self._levels)
+
+    def _alike(self, ranked: RankedPixels, pixels: int) -> ScoreMetrics:
+        """Of images with as many pixels each: all pixels weigh the same."""
+        weighed = replace(ranked, curve=ranked.curve.times(weight_of(pixels, self.convention.image_pixels or pixels)))
+        return replace(weighed.metrics(self.convention), largest_tie=None)
+
     def _binned(self) -> ScoreMetrics:
         pool = pooled_as_smiyc if self.convention.bins == "frame-quantiles" else pooled
-        whole = pool(self._frames)
+        whole = pool([*self._frames, *map(self._seen, self._held)])
         measures = measure_curve(Curve.of(whole.ood[::-1], whole.ind[::-1]), self.convention)
         threshold = float(whole.scores[::-1][measures.best]) if measures.best >= 0 and self._by_number else None
         return score_metrics(self.score, measures, self.convention, pixels=self._pixels_in_all(), threshold=threshold)
@@ -119,7 +147,8 @@ def evaluate_images(images: Iterable[Totals], scores: Sequence[str], convention:
 def seen(image: Totals, score: str, convention: Convention, *, levels: bool) -> Frame:
     """The pixels of an image by score, as the evaluator of a convention counts them; `levels`: of scores in 0..1."""
     ranking = image.ranking(score)
-    frame = ranking.frame(image)
+    rounded = convention.bins == "frame-quantiles" and ranking.by_number
+    frame = ranking.frame(image, rounded=rounded)
     if convention.bins == "frame-quantiles":
         frame = in_quantile_bins(frame, rounding=ranking.by_number)
     if convention.bins == "levels" and levels:
@@ -136,6 +165,5 @@ def is_measured(pixels: tuple[int, int], convention: Convention) -> bool:
 
 def within_unit(totals: Totals, score: str) -> bool:
     """Whether all values of a score lie within 0..1, as those of a submission to BRAVO."""
-    ranking = totals.ranking(score)
-    distinct = len(ranking.counts(totals)[0])
-    return bool(distinct) and ranking.value(totals, distinct - 1) >= 0 and ranking.value(totals, 0) <= 1
+    low, high = totals.ranking(score).limits(totals)
+    return low >= 0 and high <= 1

@@ -30,7 +30,7 @@ class Curve:
         found: `(g,)`, OoD pixels with such a score or a higher one.
         alarms: `(g,)`, in-distribution pixels likewise.
         alarms_before: `(g,)`, in-distribution pixels with a higher score alone.
-        rows: `(g,)`, which of all distinct scores each is.
+        rows: `(g,)`, which score each is, by a number that whoever counted them can tell it from.
         ind: in-distribution pixels of all scores.
         kept: `(g,)`, whether scikit-learn's `roc_curve` keeps the point where it drops intermediate ones.
     """
@@ -58,6 +58,11 @@ class Curve:
             kept=_kept(ood, ind, rows),
         )
 
+    def times(self, weight: float) -> Curve:
+        """The curve of pixels that weigh so much each."""
+        columns = (weight * self.found, weight * self.alarms, weight * self.alarms_before)
+        return Curve(*columns, self.rows, weight * self.ind, self.kept)
+
     @property
     def measurable(self) -> bool:
         """Whether there is an OoD and an in-distribution pixel."""
@@ -69,6 +74,16 @@ class Curve:
 
     def average_precision(self, rule: ApRule = "step") -> float:
         """See `oodray.metrics.curves.average_precision`."""
+        if rule not in self._areas:
+            self._areas[rule] = self._average_precision(rule)
+        return self._areas[rule]
+
+    @cached_property
+    def _areas(self) -> dict[ApRule, float]:
+        """Conventions share curves, and ask them the same: the answers are kept, as those of the next ones."""
+        return {}
+
+    def _average_precision(self, rule: ApRule) -> float:
         if not self.measurable:
             return math.nan
         precision = self.found / (self.found + self.alarms)
@@ -126,6 +141,10 @@ class Curve:
 
     def auroc(self) -> float:
         """See `oodray.metrics.curves.auroc`."""
+        return self._auroc
+
+    @cached_property
+    def _auroc(self) -> float:
         if not self.measurable:
             return math.nan
         # Shares first: a product of two counts may not fit 64 bits.
@@ -134,6 +153,10 @@ class Curve:
 
     def best_f1(self) -> tuple[float, int]:
         """See `oodray.metrics.curves.best_f1`."""
+        return self._best_f1
+
+    @cached_property
+    def _best_f1(self) -> tuple[float, int]:
         if not self.measurable:
             return math.nan, -1
         f1 = 2 * self.found / (self.found + self.alarms + self.found[-1])

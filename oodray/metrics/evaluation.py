@@ -83,8 +83,7 @@ class Totals:
 
     def labelled(self, score: str) -> tuple[int, int]:
         """OoD and in-distribution pixels, all scores' being the same."""
-        ood, ind = self.counts(score)
-        return int(ood.sum()), int(ind.sum())
+        return self.ranking(score).labelled(self)
 
 
 class RunningTotals:
@@ -174,7 +173,7 @@ class RankedPixels:
     Attributes:
         score: its name.
         curve: of the pixels.
-        value: gives one of the distinct scores, most anomalous first; nan where they are more than one number.
+        value: gives the score of one of the rows of the curve; nan where it is more than one number.
         pixels: OoD and in-distribution pixels.
         largest_tie: see `ScoreMetrics`.
     """
@@ -189,10 +188,8 @@ class RankedPixels:
     def of(cls, totals: Totals, score: str) -> RankedPixels:
         """The pixels of a dataset; raises as `Totals.ranking`."""
         ranking = totals.ranking(score)
-        ood, ind = ranking.counts(totals)
-        pixels = int(ood.sum()), int(ind.sum())
         value = partial(ranking.value, totals)
-        return cls(score, Curve.of(ood, ind), value, pixels, ranking.largest_tie(totals))
+        return cls(score, ranking.curve(totals), value, ranking.labelled(totals), ranking.largest_tie(totals))
 
     def metrics(self, convention: Convention) -> ScoreMetrics:
         """The metrics under a convention that does not need the images one by one."""

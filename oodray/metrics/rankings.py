@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.metrics.curve import Counts
+from oodray.metrics.curve import Counts, Curve
 from oodray.metrics.curves import mask_then_logit_counts, ratio_counts, ratio_values
 from oodray.metrics.frames import Frame
 from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
@@ -32,14 +32,52 @@ class Ranking(Protocol):
     def values(self, totals: Totals) -> NDArray[np.float64]:
         """The distinct values that `counts` counts; nan where a value is more than one number."""
 
-    def value(self, totals: Totals, row: int) -> float:
-        """One of those values."""
+    def curve(self, totals: Totals) -> Curve:
+        """The curve of the pixels."""
 
-    def frame(self, totals: Totals) -> Frame:
-        """The pixels of one image by score; by place in the order of all, where that is more than one number."""
+    def value(self, totals: Totals, row: int) -> float:
+        """The score of one of the rows of that curve."""
+
+    def limits(self, totals: Totals) -> tuple[float, float]:
+        """The lowest and the highest score; nan where there is none, or a score is more than one number."""
+
+    def labelled(self, totals: Totals) -> tuple[int, int]:
+        """OoD and in-distribution pixels."""
+
+    def frame(self, totals: Totals, *, rounded: bool = False) -> Frame:
+        """The pixels of one image by score; by place in the order of all, where that is more than one number.
+
+        Args:
+            totals: of the image.
+            rounded: whether scores may be rounded to float16, as that is done to them anyway.
+        """
 
     def largest_tie(self, totals: Totals) -> float | None:
         """The largest share of the labelled pixels that have one value; None where values are meant to be few."""
+
+
+class _ByCounts:
+    """What follows from counts by distinct value alone."""
+
+    def counts(self, totals: Totals) -> tuple[Counts, Counts]:
+        raise NotImplementedError
+
+    def values(self, totals: Totals) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+    def curve(self, totals: Totals) -> Curve:
+        """See `Ranking`."""
+        return Curve.of(*self.counts(totals))
+
+    def limits(self, totals: Totals) -> tuple[float, float]:
+        """See `Ranking`."""
+        values = self.values(totals)
+        return (float(values[-1]), float(values[0])) if len(values) else (math.nan, math.nan)
+
+    def labelled(self, totals: Totals) -> tuple[int, int]:
+        """See `Ranking`."""
+        ood, ind = self.counts(totals)
+        return int(ood.sum()), int(ind.sum())
 
 
 class ByTally:
@@ -58,23 +96,32 @@ class ByTally:
         """See `Ranking`."""
         return totals.scores[self.score].labelled().scores()[::-1]
 
+    def curve(self, totals: Totals) -> Curve:
+        """See `Ranking`."""
+        return totals.scores[self.score].curve()
+
     def value(self, totals: Totals, row: int) -> float:
         """See `Ranking`."""
-        found = totals.scores[self.score].labelled()
-        place = len(found.keys) - 1 - row
-        return float(found.scale.scores(found.keys[place : place + 1])[0])
+        return totals.scores[self.score].value(row)
 
-    def frame(self, totals: Totals) -> Frame:
+    def limits(self, totals: Totals) -> tuple[float, float]:
         """See `Ranking`."""
-        found = totals.scores[self.score].labelled()
-        return Frame(found.scores(), found.ood, found.ind)
+        return totals.scores[self.score].limits() or (math.nan, math.nan)
+
+    def labelled(self, totals: Totals) -> tuple[int, int]:
+        """See `Ranking`."""
+        return totals.scores[self.score].labelled_pixels()
+
+    def frame(self, totals: Totals, *, rounded: bool = False) -> Frame:
+        """See `Ranking`."""
+        return totals.scores[self.score].frame(rounded=rounded)
 
     def largest_tie(self, totals: Totals) -> float | None:
         """See `Ranking`."""
         return totals.scores[self.score].largest_tie()
 
 
-class ByRatio:
+class ByRatio(_ByCounts):
     """`ratio`: r_k of the cluster that a pixel lies in (eq. 3)."""
 
     by_number = True
@@ -91,7 +138,7 @@ class ByRatio:
         """See `Ranking`."""
         return float(self.values(totals)[row])
 
-    def frame(self, totals: Totals) -> Frame:
+    def frame(self, totals: Totals, *, rounded: bool = False) -> Frame:  # noqa: ARG002
         """See `Ranking`."""
         ood, ind = self.counts(totals)
         return Frame(self.values(totals)[::-1], ood[::-1], ind[::-1])
@@ -101,7 +148,7 @@ class ByRatio:
         return None
 
 
-class MaskThenLogit:
+class MaskThenLogit(_ByCounts):
     """`mask-then-logit`: the pixels of the mask first, and both parts by falling max-logit."""
 
     by_number = False
@@ -118,7 +165,7 @@ class MaskThenLogit:
         """See `Ranking`."""
         return math.nan
 
-    def frame(self, totals: Totals) -> Frame:
+    def frame(self, totals: Totals, *, rounded: bool = False) -> Frame:  # noqa: ARG002
         """See `Ranking`."""
         parts = [_by_key(totals.outside, 0), _by_key(totals.inside, KEY_COUNT)]
         return Frame(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "ood", "ind")))

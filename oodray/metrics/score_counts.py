@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.errors import ResultsError
-from oodray.metrics.scales import Float16, Keys, Scale
-from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
+from oodray.metrics.curve import Curve
+from oodray.metrics.frames import Frame
+from oodray.metrics.long_lists import range_edges
+from oodray.metrics.scales import Float16, Float32, Keys, Scale
+from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, Tally
 
 # A cell of keys of 32 bits in one number: the key, then a row for its label, then its pixels, sorts by key in one go.
 _KEY_PLACE, _ROW_PLACE = np.uint64(2), np.uint64(30)  # the key's is that among key and row
 _COUNT = np.uint64(2**30 - 1)
-
-AT_ONCE = 2**20
-"""Entries of long lists that are sorted at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,10 @@ class ScoreCounts:
         keys = np.flatnonzero(dense.any(0))
         return cls(scale, keys.astype(np.uint16), *dense[:, keys])
 
+    def plus(self, others: Sequence[ScoreCounts]) -> ScoreCounts:
+        """These counts and others of keys of 32 bits."""
+        return _merged(self.scale, [self, *others])
+
     def without(self, others: Sequence[ScoreCounts]) -> ScoreCounts:
         """These counts less those of others, which are part of them.
 
@@ -139,6 +143,33 @@ class ScoreCounts:
             return self
         return ScoreCounts(self.scale, self.keys[chosen], self.ood[chosen], self.ind[chosen], self.ignored[chosen])
 
+    def labelled_pixels(self) -> tuple[int, int]:
+        """OoD and in-distribution pixels."""
+        return int(self.ood.sum()), int(self.ind.sum())
+
+    def curve(self) -> Curve:
+        """The curve of the labelled pixels."""
+        return Curve.of(*self.ranked())
+
+    def value(self, row: int) -> float:
+        """The score of a row of the curve: one of those that a labelled pixel has, the highest being 0."""
+        found = self.labelled()
+        place = len(found.keys) - 1 - row
+        return float(found.scale.scores(found.keys[place : place + 1])[0])
+
+    def limits(self) -> tuple[float, float] | None:
+        """The lowest and the highest score of a labelled pixel; None where there is none."""
+        found = self.labelled()
+        if not len(found.keys):
+            return None
+        low, high = found.scale.scores(found.keys[[0, -1]]).tolist()
+        return low, high
+
+    def frame(self, *, rounded: bool = False) -> Frame:  # noqa: ARG002
+        """The labelled pixels by score; `rounded`: scores may be rounded to float16, as that is done to them anyway."""
+        found = self.labelled()
+        return Frame(found.scores(), found.ood, found.ind)
+
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """OoD and in-distribution pixels of each key that has one, the highest first: what a curve is taken from."""
         found = self.labelled()
@@ -169,7 +200,7 @@ class RunningCounts:
     """A sum of counts of one score that are added one after the other.
 
     Keys of 16 bits take 1.5 MiB, however many counts are added. Keys of 32 bits take 28 bytes for each that counts
-    were added of.
+    were added of, or 4 for each pixel, see `oodray.metrics.pixel_counts`.
     """
 
     def __init__(self) -> None:
@@ -190,7 +221,7 @@ class RunningCounts:
                 f"the tallies of one score have keys of two scales, {self._scale.name} and {counts.scale.name}: "
                 "they are of two runs with different statistics; evaluate them in folders of their own"
             )
-        if counts.keys.dtype == np.uint16:
+        if not isinstance(counts.scale, Float32):
             if self._dense is None:
                 self._dense = np.zeros((3, KEY_COUNT), np.int64)
             self._dense[:, counts.keys] += (counts.ood, counts.ind, counts.ignored)
@@ -203,7 +234,9 @@ class RunningCounts:
         if self._dense is not None:
             return ScoreCounts.of_dense(self._scale, self._dense)
         if len(self._parts) > 1:
-            self._parts = [_merged(self._scale, self._parts)]
+            # Lists of pixels know how cells are added to them, cells do not.
+            first, *others = sorted(self._parts, key=lambda part: type(part) is ScoreCounts)
+            self._parts = [first.plus(others)]
         return self._parts[0]
 
 
@@ -221,20 +254,6 @@ def _merged(scale: Scale, parts: Sequence[ScoreCounts]) -> ScoreCounts:
         np.concatenate([getattr(part, name) for part in found]) for name in ("keys", "ood", "ind", "ignored")
     ]
     return ScoreCounts(scale, *columns)
-
-
-def range_edges(ascending: Sequence[NDArray[Any]], at_once: int = AT_ONCE) -> list[Any]:
-    """Values that cut ascending lists into ranges of about `at_once` entries of all together; none where they are few.
-
-    >>> range_edges([np.arange(8), np.arange(4, 12)], at_once=4)
-    [4, 6, 8]
-    """
-    ranges = sum(map(len, ascending)) // at_once
-    if ranges < 2:
-        return []
-    step = max(1, at_once // 64)
-    drawn = np.sort(np.concatenate([values[::step] for values in ascending]))
-    return sorted(set(drawn[np.arange(1, ranges) * len(drawn) // ranges].tolist()))
 
 
 def _packed(keys: Keys, rows: NDArray[np.intp], counts: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -256,34 +275,3 @@ def _packed(keys: Keys, rows: NDArray[np.intp], counts: NDArray[np.int64]) -> ND
 def _firsts(ascending: NDArray[Any]) -> NDArray[np.intp]:
     """Where each distinct value of an ascending list comes first."""
     return np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]])[: len(ascending)])
-
-
-def count_keys(keys: Keys, labels: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]:
-    """Pixels by (key, label), ascending by (label, key), from the keys and labels of pixels in arrays of one shape.
-
-    Returns:
-        Keys, labels and counts, as a tally stores them.
-
-    Raises:
-        ValueError: a label is unknown, or shapes differ.
-
-    >>> count_keys(np.array([[7, 9], [7, 3]], np.uint32), np.array([[1, 1], [1, 255]], np.uint8))
-    (array([7, 9, 3], dtype=uint32), array([  1,   1, 255], dtype=uint8), array([2, 1, 1]))
-    """
-    if keys.dtype == np.uint16:
-        tally = Tally.of(keys.astype(np.uint16, copy=False), labels)
-        return tally.keys, tally.labels, tally.counts
-    if keys.shape != labels.shape:
-        raise ValueError(f"keys of shape {keys.shape} do not match labels of shape {labels.shape}")
-    if ((labels > OOD) & (labels != IGNORE)).any():
-        unknown = np.setdiff1d(labels, (IN_DISTRIBUTION, OOD, IGNORE))
-        raise ValueError(f"unknown labels {', '.join(map(str, unknown))}; decode them to 0, 1 and 255 first")
-    columns: list[tuple[Keys, NDArray[np.uint8], NDArray[np.int64]]] = []
-    for label in (IN_DISTRIBUTION, OOD, IGNORE):
-        ordered = keys[labels == label]
-        ordered.sort()
-        starts = _firsts(ordered)
-        counts = np.diff(starts, append=len(ordered))
-        columns.append((ordered[starts], np.full(len(starts), label, np.uint8), counts))
-    found, of_keys, counts = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return found, of_keys, counts

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule, exceeds
 from oodray.metrics.cells import Cells
+from oodray.metrics.pixel_counts import PixelCounts, PixelKeys
 from oodray.metrics.scales import Float32, Scale, scale_named
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD, first_key_at_least
+from oodray.results.packed_keys import unpack
 
 _ROWS = np.full(256, 2 * KEY_COUNT, np.int32)
 """By label, where its row of dense counts begins: OoD, in-distribution, ignored."""
@@ -83,7 +85,11 @@ def score_counts(column: pa.ChunkedArray[Any]) -> dict[str, ScoreCounts]:
             exact = isinstance(scale, Float32)
             for part in _by_image(cells, chosen) if exact else [cells.where(chosen[cells.owner])]:
                 keys = part.keys if exact else part.keys.astype(np.uint16)
-                running[score].add(ScoreCounts.of(scale, keys, part.labels, part.counts))
+                if len(keys):
+                    running[score].add(ScoreCounts.of(scale, keys, part.labels, part.counts))
+        for tally, keys in _packed(structs):
+            score, _ = named[tally]
+            running[score].add(PixelCounts(scales[kind[tally]], [keys]))
     else:
         for (score, _), counts in zip(number, _counts_of_each(structs, kind, scales), strict=True):
             running[score].add(counts)
@@ -106,6 +112,13 @@ def _by_image(cells: Cells, chosen: NDArray[np.bool_]) -> Iterator[Cells]:
         first, end = np.searchsorted(cells.owner, (tally, tally + 1)).tolist()
         part = slice(first, end)
         yield Cells(cells.owners, cells.owner[part], cells.keys[part], cells.labels[part], cells.counts[part])
+
+
+def _packed(structs: pa.StructArray) -> Iterator[tuple[int, PixelKeys]]:
+    """The tallies that are stored as lists of pixels, and their keys."""
+    column = structs.field("packed")
+    for tally in np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)).tolist():
+        yield tally, unpack(column[tally].as_buffer())
 
 
 def _scale(name: str | None) -> Scale:

@@ -10,6 +10,8 @@ import pyarrow as pa
 from oodray.metrics.scales import Float16
 from oodray.results.rows import RESULT_SCHEMA
 
+TALLIES = cast("pa.ListType[pa.StructType]", RESULT_SCHEMA.field("tallies").type)
+
 _TALLY = pa.struct(
     [
         ("score", pa.string()),
@@ -24,6 +26,9 @@ _LATER = ("maps", "classes")
 
 TALLIES_BEFORE_SCALES = pa.list_(_TALLY)
 """Up to version 0.1.0, where the keys of every score were those of its float16."""
+
+TALLIES_BEFORE_LISTS = pa.list_(pa.struct([field for field in TALLIES.value_type if field.name != "packed"]))
+"""Before version 0.2, where all pixels were counted by key."""
 
 
 def is_known(schema: pa.Schema) -> bool:
@@ -40,7 +45,7 @@ def is_known(schema: pa.Schema) -> bool:
 
 
 def _is_known(field: pa.Field[Any]) -> bool:
-    if field.name == "tallies" and field.type.equals(TALLIES_BEFORE_SCALES):
+    if field.name == "tallies" and field.type in (TALLIES_BEFORE_SCALES, TALLIES_BEFORE_LISTS):
         return True
     return bool(field.type.equals(RESULT_SCHEMA.field(field.name).type))
 
@@ -64,16 +69,16 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     column: pa.ChunkedArray[Any] = table[name]
     if column.type.equals(target):
         return column
-    return _with_scales(cast("pa.ListArray[Any]", column.combine_chunks()), cast("pa.ListType[Any]", target))
+    return _filled_up(cast("pa.ListArray[Any]", column.combine_chunks()), cast("pa.ListType[Any]", target))
 
 
-def _with_scales(tallies: pa.ListArray[Any], target: pa.ListType[Any]) -> pa.ListArray[Any]:
-    """Tallies of float16, with the scale that today's name."""
+def _filled_up(tallies: pa.ListArray[Any], target: pa.ListType[Any]) -> pa.ListArray[Any]:
+    """Tallies with the fields that they lack: those without a scale are of float16."""
     values = cast("pa.StructArray", tallies.flatten())
-    parts = {name: values.field(name) for name in ("score", "keys", "labels", "counts")}
-    parts["scale"] = pa.array([Float16().name] * len(values), pa.string())
+    absent = {"scale": pa.array([Float16().name] * len(values), pa.string()), "packed": pa.nulls(len(values))}
     fields = list(cast("pa.StructType", target.value_type))
-    struct = pa.StructArray.from_arrays([parts[field.name].cast(field.type) for field in fields], fields=fields)
+    parts = {field.name: values.field(field.name) for field in values.type}
+    struct = pa.StructArray.from_arrays([(absent | parts)[f.name].cast(f.type) for f in fields], fields=fields)
     lengths = [length or 0 for length in tallies.value_lengths().to_pylist()]
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, struct, type=target, mask=tallies.is_null())

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from oodray.datasets.manifest import ListedImage
 from oodray.metrics.id_quality import IdTally
+from oodray.metrics.pixel_counts import PixelKeys
 from oodray.metrics.scales import Keys
-from oodray.metrics.score_counts import count_keys
 from oodray.metrics.tally import Tally
 from oodray.records import (
     Float64List,
@@ -26,8 +26,12 @@ from oodray.records import (
     UInt32List,
     schema_of,
 )
+from oodray.results.packed_keys import pack
 
 OK, ERROR = "ok", "error"
+
+PIXELS_OF_A_CELL = 2
+"""A tally whose cells have no more pixels than that, in the mean, is stored as a list of keys."""
 
 STAGES = ("decode", "segment", "cluster", "finish")
 """Stages whose seconds are recorded for every image."""
@@ -79,6 +83,8 @@ class ScoreTally:
         keys: ascending by label, and in each label.
         labels: of each key.
         counts: pixels of each key and label.
+        packed: in place of keys, labels and counts, where most scores of float32 differ: see
+            `oodray.results.packed_keys`. Results of oodray before 0.2 lack it.
     """
 
     score: str
@@ -86,12 +92,29 @@ class ScoreTally:
     keys: UInt32List
     labels: UInt8List
     counts: Int64List
+    packed: Annotated[bytes, pa.large_binary()] | None = None
 
     @classmethod
     def of(cls, score: str, scale: str, keys: Keys, labels: NDArray[np.uint8]) -> ScoreTally:
         """The tally of a score whose keys and labels are those of all pixels of an image, in arrays of one shape."""
-        distinct, of_keys, counts = count_keys(keys, labels)
-        return cls(score=score, scale=scale, keys=distinct.astype(np.uint32), labels=of_keys, counts=counts)
+        if keys.dtype == np.uint16:
+            tally = Tally.of(keys.astype(np.uint16, copy=False), labels)
+            return cls(
+                score=score, scale=scale, keys=tally.keys.astype(np.uint32), labels=tally.labels, counts=tally.counts
+            )
+        pixels = PixelKeys.of(keys.astype(np.uint32, copy=False), labels)
+        if PIXELS_OF_A_CELL * pixels.count_of_cells >= keys.size:
+            nothing = np.zeros(0, np.int64)
+            return cls(
+                score=score,
+                scale=scale,
+                keys=nothing.astype(np.uint32),
+                labels=nothing.astype(np.uint8),
+                counts=nothing,
+                packed=pack(pixels),
+            )
+        distinct, of_keys, counts = pixels.cells()
+        return cls(score=score, scale=scale, keys=distinct, labels=of_keys, counts=counts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
