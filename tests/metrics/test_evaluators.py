@@ -17,8 +17,9 @@ from oodray.metrics.by_image import evaluate_images
 from oodray.metrics.conventions import measure
 from oodray.metrics.evaluation import Totals
 from oodray.metrics.evaluators import LIKE, like_evaluator
+from oodray.metrics.pixel_counts import PixelKeys
 from oodray.metrics.scales import Float32
-from oodray.metrics.score_counts import ScoreCounts, count_keys
+from oodray.metrics.score_counts import ScoreCounts
 
 DRAWS = 100
 
@@ -32,9 +33,8 @@ class Image:
 
     @property
     def totals(self) -> Totals:
-        keys = Float32().keys(self.scores)
-        counted = count_keys(keys, self.ood.astype(np.uint8))
-        return Totals(images=1, scores={"s": ScoreCounts.of(Float32(), *counted)})
+        keys = PixelKeys.of(Float32().keys(self.scores).astype(np.uint32), self.ood.astype(np.uint8))
+        return Totals(images=1, scores={"s": ScoreCounts.of(Float32(), *keys.cells())})
 
 
 @cache

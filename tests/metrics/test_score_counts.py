@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oodray.errors import ResultsError
-from oodray.metrics.scales import Float32, Keys, Real, Scale
-from oodray.metrics.score_counts import RunningCounts, ScoreCounts, count_keys
+from oodray.metrics.scales import Float32, Real, Scale
+from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 
 CELLS = st.lists(
     st.tuples(st.sampled_from([0, 1, 2, 7, 65535]), st.sampled_from([0, 1, 255]), st.integers(1, 10**12)), max_size=12
@@ -52,24 +52,6 @@ def test_two_scales_do_not_add_up() -> None:
     running.add(counts_of(Real(), [(1, 1, 1)]))
     with pytest.raises(ResultsError, match=r"two scales, real:0\.0:4\.0 and real:1\.0:4\.0"):
         running.add(counts_of(Real(1.0), [(1, 1, 1)]))
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
-@given(st.lists(st.tuples(st.sampled_from([0, 3, 65535]), st.sampled_from([0, 1, 255])), max_size=30))
-def test_counting_pixels(dtype: type[np.uint16] | type[np.uint32], pixels: list[tuple[int, int]]) -> None:
-    keys: Keys = np.array([key for key, _ in pixels], dtype)
-    labels = np.array([label for _, label in pixels], np.uint8)
-    found = zip(*(column.tolist() for column in count_keys(keys, labels)), strict=True)
-    assert list(found) == [
-        (key, label, pixels.count((key, label))) for label, key in sorted({(label, key) for key, label in pixels})
-    ]
-
-
-def test_keys_and_labels_must_fit() -> None:
-    with pytest.raises(ValueError, match="do not match"):
-        count_keys(np.zeros(3, np.uint32), np.zeros(2, np.uint8))
-    with pytest.raises(ValueError, match="unknown labels 7"):
-        count_keys(np.zeros(1, np.uint32), np.array([7], np.uint8))
 
 
 def test_the_largest_tie() -> None:

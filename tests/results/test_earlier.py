@@ -14,7 +14,7 @@ from PIL import Image
 
 import oodray
 from oodray.errors import ResultsError
-from oodray.results.earlier import TALLIES_BEFORE_SCALES, as_today, is_known
+from oodray.results.earlier import TALLIES_BEFORE_LISTS, TALLIES_BEFORE_SCALES, as_today, is_known
 from oodray.results.rows import RESULT_SCHEMA
 
 MADE = Path(__file__).with_name("run-0.1.0")
@@ -69,7 +69,15 @@ def test_images_that_failed_have_no_tallies() -> None:
     table = pa.table({"tallies": pa.array([None, [tally], [], [tally, tally]], TALLIES_BEFORE_SCALES)})
     today = as_today(table.slice(1), ["tallies", "maps"])
     assert today.schema.field("tallies").type.equals(RESULT_SCHEMA.field("tallies").type)
-    with_scale = tally | {"scale": "float16"}
+    with_scale = tally | {"scale": "float16", "packed": None}
     assert as_today(table, ["tallies"])["tallies"].to_pylist() == [None, [with_scale], [], [with_scale, with_scale]]
     assert today["tallies"].to_pylist() == [[with_scale], [], [with_scale, with_scale]]
     assert today["maps"].null_count == 3
+
+
+def test_tallies_without_lists_of_pixels_have_none() -> None:
+    tally = {"score": "s", "scale": "float32", "keys": [1, 2**31], "labels": [0, 1], "counts": [3, 4]}
+    table = pa.table({"tallies": pa.array([[tally], None], TALLIES_BEFORE_LISTS)})
+    assert as_today(table, ["tallies"])["tallies"].to_pylist() == [[tally | {"packed": None}], None]
+    place = RESULT_SCHEMA.get_field_index("tallies")
+    assert is_known(RESULT_SCHEMA.set(place, pa.field("tallies", TALLIES_BEFORE_LISTS)))
