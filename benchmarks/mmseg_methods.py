@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def tried(config: Path) -> dict[str, Any]:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         [found] = segmenter.segment([image])
     except OodrayError as error:
-        return {"runs": "no: " + str(error).replace(str(config), "the config").partition("\n")[0][:160]}
+        said = str(error).replace(str(config), "the config").partition("\n")[0]
+        return {"runs": "no: " + textwrap.shorten(said, 160, placeholder=" ...")}
     except Exception as error:
         return {"runs": f"no: {type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"}
     logits = torch.nn.functional.interpolate(
