@@ -37,8 +37,7 @@ def import_scores(
     """Make a results folder of another method's score maps, and measure them as a run's."""
     from oodray.analysis.evaluation import evaluate_run
     from oodray.job.imported_maps import Reading, unpacked
-    from oodray.job.importing import import_scores as import_maps
-    from oodray.job.importing import make_import, warnings_of
+    from oodray.job.importing import begin_import, import_left, make_import, warnings_of
     from oodray.report.progress import Progress
     from oodray.results.continuing import start_anew
     from oodray.results.folder import ResultsFolder
@@ -65,8 +64,9 @@ def import_scores(
     with Lease(folder, on_wait=lambda line: note(errors, line)):
         if overwrite:
             start_anew(folder)
-        with Progress(total=request.manifest.num_rows, done=0, console=errors) as progress:
-            import_maps(request, folder, progress.update)
+        left, total = begin_import(request, folder), request.manifest.num_rows
+        with Progress(total=total, done=total - left.images.num_rows, console=errors) as progress:
+            import_left(request, folder, left, progress.update)
     evaluation = evaluate_run(folder)
     print_evaluation(evaluation, folder.path)
     if not evaluation.images:

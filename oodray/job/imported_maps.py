@@ -30,6 +30,7 @@ RESIZES = ("nearest", "bilinear")
 CONFIDENCE = "_conf"
 """How BRAVO ends the names of its maps: their shares are high where a method is sure, so 1 - x is the score."""
 
+_ENCODED = "_encoded.bin"
 _CHUNK = 2**20
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -157,7 +158,7 @@ def unpacked(archive: Path, parent: Path) -> Path:
         with tarfile.open(archive) as tar:
             members = [member for member in tar.getmembers() if Path(member.name).suffix.lower() in SUFFIXES]
             if not members:
-                raise DatasetError(f"{archive} holds no score maps ({', '.join(sorted(SUFFIXES))})")
+                raise DatasetError(f"{archive} holds no score maps ({', '.join(sorted(SUFFIXES))}){_why_none(tar)}")
             tar.extractall(temporary, members, filter="data")
             while tar.fileobj is not None and tar.fileobj.read(_CHUNK):  # gzip checks its sum at the very end
                 pass
@@ -169,6 +170,15 @@ def unpacked(archive: Path, parent: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _why_none(tar: tarfile.TarFile) -> str:
+    if not any(name.endswith(_ENCODED) for name in tar.getnames()):
+        return ""
+    return (
+        f", but a submission to BRAVO as it is encoded for its server: its *{_ENCODED} have the confidence of a sample "
+        "of pixels alone; import the *_conf.png that were encoded"
+    )
 
 
 def _nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
 from oodray.datasets.layouts import Layout, layout_of
-from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, listing_digest
+from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, listing_digest, read_manifest
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_files import method_name
 from oodray.datasets.score_maps import has_few_levels
@@ -30,7 +30,7 @@ from oodray.job.units import UnitDone
 from oodray.metrics.scales import Float32
 from oodray.metrics.tally import IGNORE
 from oodray.records import extended
-from oodray.results.continuing import start_or_continue, what_is_left
+from oodray.results.continuing import Left, start_or_continue, what_is_left
 from oodray.results.folder import ResultsFolder
 from oodray.results.numbering import numbered
 from oodray.results.parts import write_part
@@ -102,7 +102,12 @@ def make_import(
 
 
 def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> None:
-    """Write the rows of all images that are not there yet.
+    """Write the rows of all images that are not there yet; raises as the steps of it."""
+    import_left(request, folder, begin_import(request, folder), on_unit)
+
+
+def begin_import(request: Import, folder: ResultsFolder) -> Left:
+    """Say in a folder what is imported into it, and find what is left to do.
 
     Raises:
         ResultsError: the folder holds something else.
@@ -117,8 +122,16 @@ def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[Uni
     }
     manifest = numbered(folder, request.manifest)
     finished = start_or_continue(folder, manifest, request.identity(), description)
-    left = what_is_left(folder, manifest, finished)
-    open_waves(folder, manifest, left.units)
+    return what_is_left(folder, manifest, finished)
+
+
+def import_left(request: Import, folder: ResultsFolder, left: Left, on_unit: Callable[[UnitDone], None]) -> None:
+    """Write the rows of the images that are left.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    open_waves(folder, read_manifest(folder.manifest), left.units)
     for slice_of_units in left.slices(UNITS_OF_A_SLICE):
         for unit, images in slice_of_units.items():
             rows = [_row(request, image) for image in images]

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from runs import in_parts
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from typer.testing import CliRunner
 
 from oodray.analysis.evaluation import evaluate_run
+from oodray.cli import app
 from oodray.errors import ConfigError, DatasetError, ResultsError
 from oodray.job.imported_maps import Reading, unpacked
 from oodray.job.importing import Import, import_scores, make_import, warnings_of
@@ -235,6 +237,23 @@ def test_a_damaged_tar_is_told(form: str, maps: Maps, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"cannot unpack .*mine\.tar"):
             unpacked(archive, tmp_path / "maps")
     assert not [*(tmp_path / "maps").glob("*"), *(tmp_path / "maps").glob(".*")]
+
+
+def test_a_submission_as_bravos_server_takes_it_is_told_from_maps(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "1_encoded.bin").write_bytes(b"\0" * 20)
+    with pytest.raises(DatasetError, match=r"a submission to BRAVO as it is encoded .* import the \*_conf.png"):
+        unpacked(tar_of(tmp_path / "sub", tmp_path / "sub.tar"), tmp_path / "maps")
+    assert not (tmp_path / "maps" / "sub.tar").exists()
+
+
+def test_an_import_that_is_done_says_so(maps: Maps, tiny_dataset: Path, tmp_path: Path) -> None:
+    command = ["import-scores", str(tmp_path / "mine"), "--dataset", "ade-ood", "--root", str(tiny_dataset), "--out"]
+    first = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
+    again = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
+    assert first.exit_code == again.exit_code == 0
+    assert "10/10 images" in first.output
+    assert again.output.splitlines()[0] == "10/10 images"
 
 
 def test_an_unknown_rule_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
