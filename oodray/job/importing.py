@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from oodray.datasets.images import decode_image, decode_label, read_bytes, read_label
 from oodray.datasets.layouts import Layout, layout_of
-from oodray.datasets.manifest import ListedImage, build_manifest, image_ids, listing_digest, read_manifest
+from oodray.datasets.manifest import (
+    LARGEST_UNIT,
+    ListedImage,
+    build_manifest,
+    image_ids,
+    listing_digest,
+    read_manifest,
+    with_units,
+)
 from oodray.datasets.orientation import exif_orientation, upright
 from oodray.datasets.score_files import method_name
 from oodray.datasets.score_maps import has_few_levels
@@ -96,7 +104,9 @@ def make_import(
     """
     given = {name: value for name, value in (labels or {}).items() if value is not None}
     layout = layout_of({"dataset": dataset, **given})
-    manifest = build_manifest(layout, storage_path(root), allow_outside=allow_outside)
+    listed = build_manifest(layout, storage_path(root), allow_outside=allow_outside)
+    # One process imports, so that units need not be many: each file costs as much as an image or more.
+    manifest = with_units(listed, np.arange(listed.num_rows) // LARGEST_UNIT)
     maps = Maps.of(scores.absolute(), manifest, reading or Reading())
     return Import(layout, storage_path(root), manifest, maps, score or method_name(maps.folder, dataset), given)
 
