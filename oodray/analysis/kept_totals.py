@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import Totals
+from oodray.metrics.pixel_counts import PixelCounts
 from oodray.metrics.scales import Float32, scale_named
 from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally
@@ -91,9 +92,13 @@ def read_totals(path: Place) -> Totals | None:
 def write_totals(path: Place, totals: Totals) -> None:
     """Keep counts; those of the same wave as it was before go.
 
+    Scores whose values mostly differ are not kept: what is known of them is as large as the rows that it is of.
+
     Raises:
         RunError: the file cannot be written.
     """
+    if any(isinstance(counts, PixelCounts) for counts in totals.scores.values()):
+        return
     kept = KeptTotals(
         images=totals.images,
         failed=totals.failed,

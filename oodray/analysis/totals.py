@@ -13,7 +13,6 @@ from oodray.analysis.kept_totals import read_totals, totals_file, write_totals
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import RunningTotals, Totals
 from oodray.metrics.id_quality import IdTally
-from oodray.metrics.pixel_counts import PixelCounts
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD
 from oodray.records import from_arrow
 from oodray.results.cells import clusters_of, score_counts
@@ -60,9 +59,7 @@ def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = 
 def _total_of(files: CountedFiles, rule: Rule | None, wave: Place | None, kept_from: int) -> Totals:
     """The counts of some files, kept as those of a wave if they are, and it has so many images."""
     totals = total_here(files, rule)
-    # Lists of pixels would be as large as the rows that they are of.
-    is_short = not any(isinstance(counts, PixelCounts) for counts in totals.scores.values())
-    if wave is not None and is_short and not files.repeated and totals.images + totals.failed >= kept_from:
+    if wave is not None and not files.repeated and totals.images + totals.failed >= kept_from:
         write_totals(totals_file(wave, rule), totals)
     return totals
 

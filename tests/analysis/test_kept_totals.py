@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pixel_oracles import METHOD, failed_image, random_images, write_results
 from places import on_disk
@@ -13,11 +14,14 @@ from places import on_disk
 from oodray.analysis import kept_totals, totals
 from oodray.analysis.evaluation import Evaluation, evaluate_run, measure_run
 from oodray.analysis.files import CountedFiles
+from oodray.analysis.kept_totals import write_totals
 from oodray.analysis.totals import total, total_here
 from oodray.datasets.manifest import read_manifest
 from oodray.method.rule import Rule
 from oodray.metrics.conventions import DEFAULT
 from oodray.metrics.evaluation import Totals
+from oodray.metrics.pixel_counts import PixelCounts, PixelKeys
+from oodray.metrics.scales import Float32
 from oodray.records import from_arrow
 from oodray.results import joining
 from oodray.results.continuing import start_anew
@@ -150,3 +154,11 @@ def test_small_waves_are_read_and_a_run_that_starts_anew_takes_them_along(
     folder.write_run(folder.read_run() | {"config": {}, "identity": {}})
     start_anew(folder)
     assert not on_disk(folder.totals).exists()
+
+
+def test_lists_of_pixels_are_not_kept(tmp_path: Path) -> None:
+    keys = [np.array([key], np.uint32) for key in (2**31, 2**31 + 1, 2**31 + 2)]
+    counts = PixelCounts(Float32(), [PixelKeys(*keys)])
+    (tmp_path / "totals").mkdir()
+    write_totals(tmp_path / "totals" / "part-000000-000001.abc.parquet", Totals(images=1, scores={"s": counts}))
+    assert [*(tmp_path / "totals").iterdir()] == []
