@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from oodray.analysis.files import CountedFiles
 from oodray.method.rule import Rule
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD
-from oodray.results.cells import clusters_of, score_counts_by_row
+from oodray.results.cells import clusters_of
 from oodray.results.rows import OK, STAGES
+from oodray.results.sums import score_counts_by_row
 
 QUANTILE = 0.95
 """Which of the pixels' scores stands for an image: the one that this share of the pixels lies below."""

@@ -42,7 +42,16 @@ def is_known(schema: pa.Schema) -> bool:
 def _is_known(field: pa.Field[Any]) -> bool:
     if field.name == "tallies" and field.type.equals(TALLIES_BEFORE_SCALES):
         return True
-    return bool(field.type.equals(RESULT_SCHEMA.field(field.name).type))
+    return bool(_with_nulls(field.type).equals(_with_nulls(RESULT_SCHEMA.field(field.name).type)))
+
+
+def _with_nulls(kind: pa.DataType) -> pa.DataType:
+    """A type whose lists may hold nulls, as those of files did before version 0.2."""
+    if isinstance(kind, pa.ListType):
+        return pa.list_(_with_nulls(kind.value_type))
+    if isinstance(kind, pa.StructType):
+        return pa.struct([(field.name, _with_nulls(field.type)) for field in kind])
+    return kind
 
 
 def as_today(table: pa.Table, columns: list[str]) -> pa.Table:
@@ -64,16 +73,34 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     column: pa.ChunkedArray[Any] = table[name]
     if column.type.equals(target):
         return column
-    return _with_scales(cast("pa.ListArray[Any]", column.combine_chunks()), cast("pa.ListType[Any]", target))
+    lists: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if column.type.equals(TALLIES_BEFORE_SCALES):
+        lists = _with_scales(lists)
+    return _without_nulls(lists, target)
 
 
-def _with_scales(tallies: pa.ListArray[Any], target: pa.ListType[Any]) -> pa.ListArray[Any]:
+def _with_scales(tallies: pa.ListArray[Any]) -> pa.ListArray[Any]:
     """Tallies of float16, with the scale that today's name."""
     values = cast("pa.StructArray", tallies.flatten())
-    parts = {name: values.field(name) for name in ("score", "keys", "labels", "counts")}
+    parts: dict[str, pa.Array[Any]] = {name: values.field(name) for name in ("score", "keys", "labels", "counts")}
     parts["scale"] = pa.array([Float16().name] * len(values), pa.string())
-    fields = list(cast("pa.StructType", target.value_type))
-    struct = pa.StructArray.from_arrays([parts[field.name].cast(field.type) for field in fields], fields=fields)
-    lengths = [length or 0 for length in tallies.value_lengths().to_pylist()]
+    parts["keys"] = parts["keys"].cast(pa.list_(pa.uint32()))
+    return _list_like(tallies, pa.StructArray.from_arrays(list(parts.values()), [*parts]))
+
+
+def _without_nulls(array: Any, target: pa.DataType) -> Any:
+    """The same lists and structs, of types that say that there are no nulls in them. No number is copied."""
+    if isinstance(target, pa.ListType):
+        return _list_like(array, _without_nulls(array.flatten(), target.value_type), target)
+    if isinstance(target, pa.StructType):
+        return pa.StructArray.from_arrays(
+            [_without_nulls(array.field(f.name), f.type) for f in target], fields=[*target]
+        )
+    return array
+
+
+def _list_like(lists: pa.ListArray[Any], entries: pa.Array[Any], kind: pa.DataType | None = None) -> pa.ListArray[Any]:
+    """Lists as long as others, null where these are, of other entries."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, struct, type=target, mask=tallies.is_null())
+    return pa.ListArray.from_arrays(offsets, entries, type=kind, mask=lists.is_null())
