@@ -75,6 +75,16 @@ class Everything:
     maps: list[Map] | None
 
 
+def full(kind: pa.DataType) -> pa.DataType:
+    """Lists without nulls."""
+    return pa.list_(pa.field("item", kind, nullable=False))
+
+
+def entry(*columns: tuple[str, pa.DataType], maybe: tuple[str, ...] = ()) -> pa.StructType:
+    """A struct in a list, of which only some fields may be null."""
+    return pa.struct([pa.field(name, kind, nullable=name in maybe) for name, kind in columns])
+
+
 EVERYTHING = pa.struct(
     [
         ("text", pa.string()),
@@ -91,21 +101,19 @@ EVERYTHING = pa.struct(
         ("image", pa.large_binary()),
         ("label", pa.large_binary()),
         ("confidence", pa.large_binary()),
-        ("keys", pa.list_(pa.uint16())),
-        ("labels", pa.list_(pa.uint8())),
-        ("words", pa.list_(pa.string())),
-        ("ks", pa.list_(pa.int16())),
+        ("keys", full(pa.uint16())),
+        ("labels", full(pa.uint8())),
+        ("words", full(pa.string())),
+        ("ks", full(pa.int16())),
         (
             "maps",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("name", pa.string()),
-                        ("height", pa.int32()),
-                        ("width", pa.int32()),
-                        ("ids", pa.large_binary()),
-                        ("counts", pa.list_(pa.int64())),
-                    ]
+            full(
+                entry(
+                    ("name", pa.string()),
+                    ("height", pa.int32()),
+                    ("width", pa.int32()),
+                    ("ids", pa.large_binary()),
+                    ("counts", full(pa.int64())),
                 )
             ),
         ),
@@ -211,9 +219,9 @@ class TestTypes:
 
     def test_the_files_of_results_have_the_columns_that_they_have_had(self) -> None:
         tally: Columns = [
-            ("keys", pa.list_(pa.uint16())),
-            ("labels", pa.list_(pa.uint8())),
-            ("counts", pa.list_(pa.int64())),
+            ("keys", full(pa.uint16())),
+            ("labels", full(pa.uint8())),
+            ("counts", full(pa.int64())),
         ]
         of_cluster: Columns = [
             ("k", pa.int16()),
@@ -221,20 +229,18 @@ class TestTypes:
             ("pixels", pa.int64()),
             ("ratio", pa.float64()),
         ]
-        cluster = pa.struct([*of_cluster, *tally])
-        of_score: Columns = [("score", pa.string()), ("scale", pa.string()), ("keys", pa.list_(pa.uint32()))]
-        score_tally = pa.struct([*of_score, *tally[1:]])
-        kept_map = pa.struct([("name", pa.string()), ("scale", pa.string()), ("data", pa.large_binary())])
-        whole, real = pa.list_(pa.int64()), pa.list_(pa.float64())
-        class_counts = pa.struct(
-            [
-                ("count", pa.int16()),
-                ("inside", pa.list_(pa.uint8())),
-                *((name, pa.list_(pa.uint16())) for name in ("true", "predicted")),
-                *((name, whole) for name in ("counts", "pixels", "correct")),
-                ("confidence", real),
-                ("squares", pa.float64()),
-            ]
+        cluster = entry(*of_cluster, *tally)
+        of_score: Columns = [("score", pa.string()), ("scale", pa.string()), ("keys", full(pa.uint32()))]
+        score_tally = entry(*of_score, *tally[1:], ("packed", pa.large_binary()), maybe=("packed",))
+        kept_map = entry(("name", pa.string()), ("scale", pa.string()), ("data", pa.large_binary()), maybe=("scale",))
+        whole, real = full(pa.int64()), full(pa.float64())
+        class_counts = entry(
+            ("count", pa.int16()),
+            ("inside", full(pa.uint8())),
+            *((name, full(pa.uint16())) for name in ("true", "predicted")),
+            *((name, whole) for name in ("counts", "pixels", "correct")),
+            ("confidence", real),
+            ("squares", pa.float64()),
         )
         columns: Columns = [
             ("unit", pa.int32()),
@@ -252,17 +258,18 @@ class TestTypes:
             ("clusters_png", pa.binary()),
             ("ood_fraction", pa.float64()),
             ("image_score", pa.float64()),
-            ("clusters", pa.list_(cluster)),
-            ("tallies", pa.list_(score_tally)),
-            ("maps", pa.list_(kept_map)),
-            ("classes", pa.list_(class_counts)),
+            ("clusters", full(cluster)),
+            ("tallies", full(score_tally)),
+            ("maps", full(kept_map)),
+            ("classes", full(class_counts)),
             ("seconds_decode", pa.float64()),
             ("seconds_segment", pa.float64()),
             ("seconds_cluster", pa.float64()),
             ("seconds_finish", pa.float64()),
         ]
         assert RESULT_SCHEMA.equals(pa.schema(columns), check_metadata=True)
-        assert (struct_of(ClusterRow).equals(cluster), struct_of(ScoreTally).equals(score_tally)) == (True, True)
+        for record, of_entry in ((ClusterRow, cluster), (ScoreTally, score_tally)):
+            assert struct_of(record).equals(pa.struct([field.with_nullable(True) for field in of_entry]))
 
     def test_a_manifest_has_the_columns_that_it_has_had(self) -> None:
         columns: Columns = [

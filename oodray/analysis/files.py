@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
@@ -64,13 +65,18 @@ class CountedFiles:
         return [CountedFiles(self.parts[start : start + size], self.repeated) for start in starts]
 
 
-def repeated_rows(parts: Iterable[Place | RowGroup]) -> dict[Place | RowGroup, frozenset[int]]:
+def repeated_rows(parts: Sequence[Place | RowGroup]) -> dict[Place | RowGroup, frozenset[int]]:
     """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
+    ids = [read_rows([part], ["image_id"])["image_id"] for part in parts]
+    rows = sum(len(of_part) for of_part in ids)
+    every = pa.chunked_array([chunk for of_part in ids for chunk in of_part.chunks], pa.string())
+    if pc.count_distinct(every, mode="all").as_py() == rows:
+        return {}  # found out without an object for each
     seen: set[str | None] = set()
     repeated: dict[Place | RowGroup, frozenset[int]] = {}
-    for part in parts:
+    for part, of_part in zip(parts, ids, strict=True):
         again = set()
-        for row, image_id in enumerate(read_rows([part], ["image_id"])["image_id"].to_pylist()):
+        for row, image_id in enumerate(of_part.to_pylist()):
             if image_id in seen:
                 again.add(row)
             seen.add(image_id)

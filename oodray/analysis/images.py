@@ -8,18 +8,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oodray.analysis.files import CountedFiles
 from oodray.method.rule import Rule
 from oodray.metrics.tally import IN_DISTRIBUTION, OOD
-from oodray.results.cells import clusters_of, score_counts_by_row
+from oodray.results.cells import clusters_of
 from oodray.results.rows import OK, STAGES
+from oodray.results.sums import score_counts_by_row
 
 QUANTILE = 0.95
 """Which of the pixels' scores stands for an image: the one that this share of the pixels lies below."""
 
 _PLAIN = ("unit", "image_id", "dataset", "status", "error", "warning", "height", "width", "ood_fraction", "image_score")
+_MOST_ANOMALOUS_FIRST: list[tuple[str, str]] = [
+    ("image_score", "descending"),
+    ("ood_fraction", "descending"),
+    ("image_id", "ascending"),
+]
 _SECONDS = tuple(f"seconds_{stage}" for stage in STAGES)
 
 
@@ -83,13 +90,37 @@ def image_facts(files: CountedFiles, rule: Rule | None) -> list[ImageFacts]:
     return [facts for table in files.tables(columns) for facts in _facts(table, rule)]
 
 
-def found_in_images(files: CountedFiles) -> list[ImageFacts]:
-    """The images that are done as `image_facts` has them, without what needs tallies: labels and scores.
+@dataclass(frozen=True)
+class Found:
+    """What was found in the images of a run, in a few words.
+
+    Attributes:
+        most_anomalous: images with the highest image scores, as `image_facts` has them, without what needs tallies.
+        mean_ood_fraction: mean share of an image that its mask holds; None where no image has a mask.
+    """
+
+    most_anomalous: list[ImageFacts]
+    mean_ood_fraction: float | None
+
+
+def found_in_images(files: CountedFiles, most: int) -> Found:
+    """What was found in the images that are done, and up to so many of them. Of the others no object is made.
 
     Raises:
         ResultsError: a file cannot be read.
     """
-    return [ImageFacts(**row) for table in files.tables([*_PLAIN]) for row in table.to_pylist()]
+    top = None
+    masks, shares = 0, 0.0
+    for table in files.tables([*_PLAIN]):
+        masks += table.num_rows - table["ood_fraction"].null_count
+        shares += pc.sum(table["ood_fraction"]).as_py() or 0.0
+        scored = table.filter(pc.is_valid(table["image_score"]))
+        candidates = scored if top is None else pa.concat_tables([top, scored])
+        top = candidates.sort_by(_MOST_ANOMALOUS_FIRST).slice(0, most)
+    return Found(
+        most_anomalous=[] if top is None else [ImageFacts(**row) for row in top.to_pylist()],
+        mean_ood_fraction=shares / masks if masks else None,
+    )
 
 
 def _facts(table: pa.Table, rule: Rule | None) -> Iterator[ImageFacts]:

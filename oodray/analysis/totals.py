@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
-from oodray.analysis.kept_totals import read_totals, totals_file, write_totals
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import RunningTotals, Totals
-from oodray.metrics.id_quality import IdTally
-from oodray.metrics.tally import IN_DISTRIBUTION, OOD
-from oodray.records import from_arrow
-from oodray.results.cells import clusters_of, score_counts
-from oodray.results.rows import OK, ClassCounts
+from oodray.results import kept_totals
+from oodray.results.kept_totals import read_totals, totals_file, write_totals
+from oodray.results.rows import OK
+from oodray.results.sums import COLUMNS, RowSums
 from oodray.storage.place import Place
 
 MERGED_AT_ONCE = 8
 """Totals that one task adds up: the driver never holds more than one."""
-
-KEPT_FROM = 500
-"""Images of a wave whose counts are kept: fewer are read in a moment."""
-
-_COLUMNS = ["status", "clusters", "tallies", "classes"]
 
 
 def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = False) -> Totals:
@@ -48,32 +39,40 @@ def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = 
             left.append((wave, chunk))
         else:
             running.add(kept)
-    by_tasks = on_ray and sum(len(chunk.parts) for _, chunk in left) > FILES_PER_TASK
+    many = sum(len(chunk.parts) for _, chunk in left) > FILES_PER_TASK
+    by_tasks = on_ray and many
     for wave, chunk in [] if by_tasks else left:
-        running.add(_total_of(chunk, rule, wave if keep else None, KEPT_FROM))
+        running.add(_total_of(chunk, rule, wave if keep else None, kept_totals.KEPT_FROM, compiled=many))
     if by_tasks:
         running.add(_total_by_tasks(left, rule, keep=keep))
     return running.total()
 
 
-def _total_of(files: CountedFiles, rule: Rule | None, wave: Place | None, kept_from: int) -> Totals:
+def _total_of(
+    files: CountedFiles, rule: Rule | None, wave: Place | None, kept_from: int, *, compiled: bool = True
+) -> Totals:
     """The counts of some files, kept as those of a wave if they are, and it has so many images."""
-    totals = total_here(files, rule)
+    totals = total_here(files, rule, compiled=compiled)
     if wave is not None and not files.repeated and totals.images + totals.failed >= kept_from:
         write_totals(totals_file(wave, rule), totals)
     return totals
 
 
-def total_here(files: CountedFiles, rule: Rule | None) -> Totals:
-    """The counts of a few files, by this process; see `total`."""
-    return Totals.sum(_totals(table, rule) for table in files.tables(_COLUMNS))
+def total_here(files: CountedFiles, rule: Rule | None, *, compiled: bool = False) -> Totals:
+    """The counts of a few files, by this process; see `total`, and for `compiled` `DenseCounts`."""
+    sums = RowSums(rule, compiled=compiled)
+    for table in files.tables(COLUMNS):
+        sums.add(table)
+    return sums.total()
 
 
 def image_totals(files: CountedFiles, rule: Rule | None) -> Iterator[Totals]:
     """The counts of each image that was processed; see `total`."""
-    for table in files.tables(_COLUMNS):
+    for table in files.tables(COLUMNS):
         for row in np.flatnonzero(table["status"].to_numpy() == OK):
-            yield _totals(table.slice(int(row), 1), rule)
+            sums = RowSums(rule)
+            sums.add(table.slice(int(row), 1))
+            yield sums.total()
 
 
 def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None, *, keep: bool) -> Totals:
@@ -87,7 +86,7 @@ def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rul
         found = []
         for wave, chunk in left:
             parts = [chunk] if keep and wave is not None else chunk.chunks(FILES_PER_TASK)
-            found += [task.remote(part, rule, wave if keep else None, KEPT_FROM) for part in parts]
+            found += [task.remote(part, rule, wave if keep else None, kept_totals.KEPT_FROM) for part in parts]
         while len(found) > 1:
             groups = [found[start : start + MERGED_AT_ONCE] for start in range(0, len(found), MERGED_AT_ONCE)]
             found = [merge.remote(*group) for group in groups]
@@ -97,32 +96,3 @@ def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rul
 
 def _merged(*parts: Totals) -> Totals:
     return Totals.sum(parts)
-
-
-def _totals(table: pa.Table, rule: Rule | None) -> Totals:
-    """The counts of the rows of one file."""
-    images = int(np.count_nonzero(table["status"].to_numpy() == OK))
-    scores = score_counts(table["tallies"])
-    if rule is None:
-        return Totals(images=images, failed=table.num_rows - images, scores=scores)
-    clusters = clusters_of(table["clusters"])
-    judged = clusters.k == rule.k
-    ood = judged & clusters.ood(rule)
-    counts = (clusters.unsure(rule.tau), clusters.pixels, clusters.labelled(OOD), clusters.labelled(IN_DISTRIBUTION))
-    cells = clusters.cells
-    return Totals(
-        images=images,
-        failed=table.num_rows - images,
-        scores=scores,
-        inside=cells.tally(ood[cells.owner]),
-        outside=cells.tally((judged & ~ood)[cells.owner]),
-        clusters=np.stack(counts)[:, judged],
-        classes=_classes(table["classes"]),
-    )
-
-
-def _classes(column: pa.ChunkedArray[Any]) -> IdTally | None:
-    """What the network made of true classes in some rows."""
-    lists: Any = column.combine_chunks()
-    found = from_arrow(ClassCounts, lists.flatten())
-    return IdTally.sum(counts.tally() for counts in found) if found else None

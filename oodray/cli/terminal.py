@@ -26,21 +26,21 @@ def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     Without labels, the most anomalous images take the place of the metrics.
     """
     from oodray.analysis.files import CountedFiles
-    from oodray.analysis.images import found_in_images, mean_ood_fraction
+    from oodray.analysis.images import found_in_images
     from oodray.report.advice import NOTHING_FOUND, misfit, next_commands
-    from oodray.report.tables import evaluation_tables, is_labelled, most_anomalous_table
+    from oodray.report.tables import MOST_ANOMALOUS, evaluation_tables, is_labelled, most_anomalous_table
     from oodray.results.folder import ResultsFolder
 
     terminal = console()
     for table in evaluation_tables(evaluation):
         terminal.print(table)
     if evaluation.rule is not None and evaluation.images:
-        images = found_in_images(CountedFiles.of(ResultsFolder(path)))
+        found = found_in_images(CountedFiles.of(ResultsFolder(path)), MOST_ANOMALOUS)
         if not is_labelled(evaluation):
-            terminal.print(most_anomalous_table(images))
-            if mean_ood_fraction(images) == 0:
+            terminal.print(most_anomalous_table(found))
+            if found.mean_ood_fraction == 0:
                 note(terminal, NOTHING_FOUND)
-        advice = misfit(mean_ood_fraction(images))
+        advice = misfit(found.mean_ood_fraction)
         if advice is not None:
             warn(terminal, advice)
     note(terminal, f"results in {path}")

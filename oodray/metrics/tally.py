@@ -173,6 +173,11 @@ class Tally:
         return _from_dense(total)
 
     @classmethod
+    def of_dense(cls, totals: NDArray[np.int64]) -> Tally:
+        """Pixels of every key, `(3, KEY_COUNT)`: in-distribution, OoD and ignored ones."""
+        return _from_dense(totals)
+
+    @classmethod
     def sum(cls, tallies: Iterable[Tally]) -> Tally:
         """All tallies as one, taken one at a time; the tally of nothing where there are none."""
         total = RunningTally()
@@ -285,12 +290,24 @@ def _count(
     return {int(cluster): _from_dense(total, low) for cluster, total in zip(present, totals[:, :_UNKNOWN], strict=True)}
 
 
-def _cells(keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Cell numbers, ascending by (label, key), in the arrays' shape."""
+def label_ranks(labels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The place of each label among `IN_DISTRIBUTION`, `OOD` and `IGNORE`, in the array's shape.
+
+    Raises:
+        ValueError: a label is unknown.
+
+    >>> label_ranks(np.array([0, 255, 1], np.uint8)).tolist()
+    [0, 2, 1]
+    """
     ranks = _RANKS[labels]
     if np.any(ranks == _UNKNOWN):
         _refuse_unknown(labels)
-    return ranks.astype(np.intp) * KEY_COUNT + keys
+    return ranks.astype(np.intp)
+
+
+def _cells(keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Cell numbers, ascending by (label, key), in the arrays' shape."""
+    return label_ranks(labels) * KEY_COUNT + keys
 
 
 def _refuse_unknown(labels: NDArray[np.uint8]) -> NoReturn:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from oodray.analysis.images import ImageFacts, mean_ood_fraction
+from oodray.analysis.images import Found
 from oodray.errors import ConfigError
 from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.report.words import conventions_text, duration_text, percent, rate_text
@@ -52,21 +52,16 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     return tables
 
 
-def most_anomalous_table(images: Sequence[ImageFacts], count: int = MOST_ANOMALOUS) -> Table:
+def most_anomalous_table(found: Found) -> Table:
     """The images with the highest image scores, with the area of their masks."""
-    ranked = sorted((image for image in images if image.image_score is not None), key=_by_score)[:count]
-    mean = mean_ood_fraction(images)
-    caption = f"The {len(ranked)} most anomalous images. {percent(mean or 0.0)}% of an average image is OoD."
+    share = percent(found.mean_ood_fraction or 0.0)
+    caption = f"The {len(found.most_anomalous)} most anomalous images. {share}% of an average image is OoD."
     table = Table(caption=caption, caption_justify="left", min_width=60)
     table.add_column("image", overflow="fold")
     _add_numbers(table, "image score", "OoD area %")
-    for image in ranked:
+    for image in found.most_anomalous:
         table.add_row(Text(image.image_id), f"{image.image_score:.3f}", percent(image.ood_fraction or 0.0))
     return table
-
-
-def _by_score(image: ImageFacts) -> tuple[float, float, str]:
-    return -(image.image_score or 0.0), -(image.ood_fraction or 0.0), image.image_id
 
 
 def metrics_table(evaluation: Evaluation, convention: Convention = DEFAULT) -> Table:

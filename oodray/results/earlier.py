@@ -10,8 +10,6 @@ import pyarrow as pa
 from oodray.metrics.scales import Float16
 from oodray.results.rows import RESULT_SCHEMA
 
-TALLIES = cast("pa.ListType[pa.StructType]", RESULT_SCHEMA.field("tallies").type)
-
 _TALLY = pa.struct(
     [
         ("score", pa.string()),
@@ -27,7 +25,17 @@ _LATER = ("maps", "classes")
 TALLIES_BEFORE_SCALES = pa.list_(_TALLY)
 """Up to version 0.1.0, where the keys of every score were those of its float16."""
 
-TALLIES_BEFORE_LISTS = pa.list_(pa.struct([field for field in TALLIES.value_type if field.name != "packed"]))
+TALLIES_BEFORE_LISTS = pa.list_(
+    pa.struct(
+        [
+            ("score", pa.string()),
+            ("scale", pa.string()),
+            ("keys", pa.list_(pa.uint32())),
+            ("labels", pa.list_(pa.uint8())),
+            ("counts", pa.list_(pa.int64())),
+        ]
+    )
+)
 """Before version 0.2, where all pixels were counted by key."""
 
 
@@ -45,9 +53,18 @@ def is_known(schema: pa.Schema) -> bool:
 
 
 def _is_known(field: pa.Field[Any]) -> bool:
-    if field.name == "tallies" and field.type in (TALLIES_BEFORE_SCALES, TALLIES_BEFORE_LISTS):
+    if field.name == "tallies" and _with_nulls(field.type) in (TALLIES_BEFORE_SCALES, TALLIES_BEFORE_LISTS):
         return True
-    return bool(field.type.equals(RESULT_SCHEMA.field(field.name).type))
+    return bool(_with_nulls(field.type).equals(_with_nulls(RESULT_SCHEMA.field(field.name).type)))
+
+
+def _with_nulls(kind: pa.DataType) -> pa.DataType:
+    """A type whose lists may hold nulls, as those of files did before version 0.2."""
+    if isinstance(kind, pa.ListType):
+        return pa.list_(_with_nulls(kind.value_type))
+    if isinstance(kind, pa.StructType):
+        return pa.struct([(field.name, _with_nulls(field.type)) for field in kind])
+    return kind
 
 
 def as_today(table: pa.Table, columns: list[str]) -> pa.Table:
@@ -69,16 +86,37 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     column: pa.ChunkedArray[Any] = table[name]
     if column.type.equals(target):
         return column
-    return _filled_up(cast("pa.ListArray[Any]", column.combine_chunks()), cast("pa.ListType[Any]", target))
+    lists: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if name == "tallies":
+        lists = _filled_up(lists)
+    return _without_nulls(lists, target)
 
 
-def _filled_up(tallies: pa.ListArray[Any], target: pa.ListType[Any]) -> pa.ListArray[Any]:
+def _filled_up(tallies: pa.ListArray[Any]) -> pa.ListArray[Any]:
     """Tallies with the fields that they lack: those without a scale are of float16."""
     values = cast("pa.StructArray", tallies.flatten())
-    absent = {"scale": pa.array([Float16().name] * len(values), pa.string()), "packed": pa.nulls(len(values))}
-    fields = list(cast("pa.StructType", target.value_type))
-    parts = {field.name: values.field(field.name) for field in values.type}
-    struct = pa.StructArray.from_arrays([(absent | parts)[f.name].cast(f.type) for f in fields], fields=fields)
-    lengths = [length or 0 for length in tallies.value_lengths().to_pylist()]
+    parts: dict[str, pa.Array[Any]] = {
+        "scale": pa.array([Float16().name] * len(values), pa.string()),
+        "packed": pa.nulls(len(values), pa.large_binary()),
+    }
+    parts |= {field.name: values.field(field.name) for field in values.type}
+    parts["keys"] = parts["keys"].cast(pa.list_(pa.uint32()))
+    return _list_like(tallies, pa.StructArray.from_arrays(list(parts.values()), [*parts]))
+
+
+def _without_nulls(array: Any, target: pa.DataType) -> Any:
+    """The same lists and structs, of types that say that there are no nulls in them. No number is copied."""
+    if isinstance(target, pa.ListType):
+        return _list_like(array, _without_nulls(array.flatten(), target.value_type), target)
+    if isinstance(target, pa.StructType):
+        return pa.StructArray.from_arrays(
+            [_without_nulls(array.field(f.name), f.type) for f in target], fields=[*target]
+        )
+    return array
+
+
+def _list_like(lists: pa.ListArray[Any], entries: pa.Array[Any], kind: pa.DataType | None = None) -> pa.ListArray[Any]:
+    """Lists as long as others, null where these are, of other entries."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, struct, type=target, mask=tallies.is_null())
+    return pa.ListArray.from_arrays(offsets, entries, type=kind, mask=lists.is_null())

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from oodray.results.encoding import rows_writer
 from oodray.results.names import Wave
 from oodray.results.reading import CLOSED_KEY, ClosedWave, read_rows
+from oodray.results.sums import RowSums
 from oodray.storage.place import Place, concurrently
 from oodray.storage.remote import is_remote
 
@@ -59,8 +60,15 @@ def outside(manifest: pa.Table, waves: list[Wave]) -> pa.Table:
     return manifest.filter(pa.array(~inside))
 
 
-def join(parts: list[Place], wave: Wave, target: Path) -> None:
-    """Write the rows of some files into one; those of a unit stay together in a row group."""
+def join(parts: list[Place], wave: Wave, target: Path, sums: RowSums | None = None) -> None:
+    """Write the rows of some files into one; those of a unit stay together in a row group.
+
+    Args:
+        parts: the files.
+        wave: that they make.
+        target: the file to write.
+        sums: what the rows are added to as they pass by.
+    """
     in_store = is_remote(parts[0])
     times = concurrently(lambda part: part.stat().st_mtime, parts, in_store)
     rows_of_parts = []
@@ -69,6 +77,8 @@ def join(parts: list[Place], wave: Wave, target: Path) -> None:
     with rows_writer(target) as writer:
         for part in _tables(parts, in_store):
             group.append(part)
+            if sums is not None:
+                sums.add(part)
             rows_of_parts.append(part.num_rows)
             size += part.nbytes
             if size >= BYTES_OF_A_GROUP:

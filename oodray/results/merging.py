@@ -126,6 +126,10 @@ def merge_shares(shares: Sequence[Share], folder: ResultsFolder) -> None:
     for name, path in files.items():
         if name not in there:
             _take(path, folder.results / name)
+    for path in (path for share in shares for path in share.folder.totals.glob("part-*")):
+        # Counts of files that are the same here: an evaluation does not read these.
+        if not (folder.totals / path.name).exists():
+            _take(path, folder.totals / path.name)
 
 
 def other_versions_of_shares(shares: Sequence[Share]) -> str | None:

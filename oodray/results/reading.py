@@ -230,6 +230,16 @@ def footer_of(path: Place) -> bytes:
     return target.getvalue().to_pybytes()
 
 
+def count_rows(path: Place) -> int:
+    """How many rows a file has, by its footer.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def finished_units(folder: ResultsFolder) -> frozenset[int]:
     """The units that have rows: of closed waves as their footers say, of others by the names of their files.
 

@@ -20,6 +20,7 @@ from oodray.datasets.manifest import read_manifest
 from oodray.results.encoding import write_rows
 from oodray.results.folder import ResultsFolder
 from oodray.results.joining import join, outside, waves_of
+from oodray.results.kept_totals import keep, sums_for
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import row_groups
 from oodray.storage.atomic import replacing
@@ -37,10 +38,13 @@ def close_in_store(folder: ResultsFolder, but: Collection[int] = ()) -> None:
     for wave in open_waves_of(folder):
         whole = all(unit in units for unit in range(wave.first, wave.last + 1))
         if whole and not any(unit in wave for unit in but):
+            parts = [units[unit] for unit in range(wave.first, wave.last + 1)]
+            sums = sums_for(folder, parts)
             with replacing(folder.results / wave.name) as temporary:
-                join([units[unit] for unit in range(wave.first, wave.last + 1)], wave, temporary)
+                join(parts, wave, temporary, sums)
             # At once: until then, other programs see these rows twice.
             remove_covered(folder)
+            keep(folder, wave, sums)
 
 
 def open_waves_of(folder: ResultsFolder) -> list[Wave]:

@@ -28,6 +28,7 @@ from oodray.errors import RunError
 from oodray.results.encoding import write_rows
 from oodray.results.folder import ResultsFolder
 from oodray.results.joining import join, outside, waves_of
+from oodray.results.kept_totals import keep, sums_for
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import row_groups
 from oodray.results.store_waves import close_in_store, open_in_store, open_waves_of, remove_covered
@@ -164,9 +165,11 @@ def _parts(folder: ResultsFolder, wave: Wave) -> list[Place]:
 def _close(folder: ResultsFolder, wave: Wave, parts: list[Place]) -> None:
     if not (folder.results / wave.name).is_symlink():
         _link_copied(folder, wave)
+    sums = sums_for(folder, parts)
     with replacing(folder.results / wave.name) as temporary:
-        join(parts, wave, temporary)
+        join(parts, wave, temporary, sums)
     _flush_names(folder.results)
+    keep(folder, wave, sums)
 
 
 def _link(folder: ResultsFolder, wave: Wave) -> bool:

@@ -15,6 +15,7 @@ from oodray.datasets.images import decode_label, read_bytes
 from oodray.datasets.layouts import get_layout
 from oodray.errors import DatasetError
 from oodray.metrics.scales import scale_named
+from oodray.results.rows import RESULT_SCHEMA
 
 
 def facts_of(run: Run) -> list[ImageFacts]:
@@ -48,9 +49,17 @@ def test_a_score_of_an_image_has_95_percent_of_the_pixels_below_or_at_it(clean: 
             assert image.scores[tally["score"]] == values[int(0.95 * len(values))]
 
 
-def test_what_needs_no_tallies_is_the_same(clean: Run) -> None:
-    plain = found_in_images(CountedFiles.of(clean.folder))
-    assert [image.ood_fraction for image in plain] == [image.ood_fraction for image in facts_of(clean)]
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_what_needs_no_tallies_is_the_same(clean: Run, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, files = facts_of(clean), CountedFiles.of(clean.folder)
+    [whole] = files.tables(RESULT_SCHEMA.names)
+    pieces = [whole.slice(first, 3) for first in range(0, whole.num_rows, 3)]
+    monkeypatch.setattr(CountedFiles, "tables", lambda _, columns: [piece.select(columns) for piece in pieces])
+    found = found_in_images(files, most)
+    ranked = sorted(facts, key=lambda image: (-(image.image_score or 0), -(image.ood_fraction or 0), image.image_id))
+    assert [image.image_id for image in found.most_anomalous] == [image.image_id for image in ranked[:most]]
+    assert [image.ood_fraction for image in found.most_anomalous] == [image.ood_fraction for image in ranked[:most]]
+    assert found.mean_ood_fraction == pytest.approx(mean_ood_fraction(facts))
 
 
 def test_failed_images_have_no_numbers(tmp_path: Path) -> None:
@@ -59,6 +68,9 @@ def test_failed_images_have_no_numbers(tmp_path: Path) -> None:
     run.fail("b", "cannot be read")
     folder = run.write()
     good, failed = image_facts(CountedFiles.of(folder), folder.rule())
+    found = found_in_images(CountedFiles.of(folder), 9)
+    assert [image.image_id for image in found.most_anomalous] == [good.image_id]
+    assert found.mean_ood_fraction == good.ood_fraction
     assert (good.status, failed.status, failed.error, failed.scores, failed.labelled) == (
         "ok",
         "error",

@@ -65,9 +65,9 @@ NOTE = Path("reducer").absolute()
 total_here = totals.total_here
 
 
-def witness(*arguments):
+def witness(*arguments, **options):
     NOTE.write_text(ray.get_runtime_context().gcs_address)
-    return total_here(*arguments)
+    return total_here(*arguments, **options)
 
 
 totals.FILES_PER_TASK = 1

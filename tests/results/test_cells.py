@@ -14,9 +14,10 @@ from oodray.method.rule import Rule
 from oodray.metrics.scales import Float32, Probability
 from oodray.metrics.tally import Tally, score_keys
 from oodray.records import struct_of
-from oodray.results.cells import clusters_of, score_counts
+from oodray.results.cells import clusters_of
 from oodray.results.reading import read_rows
 from oodray.results.rows import ClusterRow, ScoreTally
+from oodray.results.sums import score_counts
 
 CLUSTER, SCORE_TALLY = struct_of(ClusterRow), struct_of(ScoreTally)
 

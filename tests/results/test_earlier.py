@@ -21,6 +21,17 @@ MADE = Path(__file__).with_name("run-0.1.0")
 NUMBERS = ["ap", "fpr95", "auroc", "pixels_ood", "pixels_id"]
 
 
+CLUSTER_OF_NULLABLES: list[tuple[str, pa.DataType]] = [
+    ("k", pa.int16()),
+    ("cluster", pa.int16()),
+    ("pixels", pa.int64()),
+    ("ratio", pa.float64()),
+    ("keys", pa.list_(pa.uint16())),
+    ("labels", pa.list_(pa.uint8())),
+    ("counts", pa.list_(pa.int64())),
+]
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return Path(shutil.copytree(MADE, tmp_path / "out"))
@@ -81,3 +92,25 @@ def test_tallies_without_lists_of_pixels_have_none() -> None:
     assert as_today(table, ["tallies"])["tallies"].to_pylist() == [[tally | {"packed": None}], None]
     place = RESULT_SCHEMA.get_field_index("tallies")
     assert is_known(RESULT_SCHEMA.set(place, pa.field("tallies", TALLIES_BEFORE_LISTS)))
+
+
+def test_lists_that_may_hold_nulls_become_those_of_today(out: Path) -> None:
+    """As all files were written before lists were said to hold none."""
+    cluster = pa.struct([(name, kind) for name, kind in CLUSTER_OF_NULLABLES])
+    entry = {"k": 5, "cluster": 1, "pixels": 7, "ratio": 0.5, "keys": [3, 9], "labels": [0, 255], "counts": [3, 4]}
+    rows = [[entry, entry], None, [], [entry]]
+    table = pa.table({"clusters": pa.array(rows, pa.list_(cluster))})
+    pq.write_table(table, out / "earlier.parquet")
+    assert not table.schema.field("clusters").type.equals(RESULT_SCHEMA.field("clusters").type)
+    whole = RESULT_SCHEMA.empty_table().schema
+    assert is_known(whole.set(whole.get_field_index("clusters"), table.schema.field("clusters")))
+    for found in (
+        table,
+        table.slice(1),
+        pa.concat_tables([table, table.slice(2)]),
+        pq.read_table(out / "earlier.parquet"),
+    ):
+        today = as_today(found, ["clusters"])
+        today.validate(full=True)
+        assert today.schema.field("clusters").type.equals(RESULT_SCHEMA.field("clusters").type)
+        assert today["clusters"].to_pylist() == found["clusters"].to_pylist()

@@ -13,9 +13,9 @@ from oodray.metrics.pixel_counts import PixelCounts, PixelKeys
 from oodray.metrics.scales import Float32
 from oodray.metrics.score_counts import ScoreCounts
 from oodray.records import to_arrow
-from oodray.results.cells import score_counts, score_counts_by_row
 from oodray.results.packed_keys import pack, unpack
 from oodray.results.rows import ScoreTally
+from oodray.results.sums import score_counts, score_counts_by_row
 
 LISTS = st.lists(st.one_of(st.integers(0, 300), st.integers(0, 2**32 - 1)), max_size=40)
 

@@ -11,10 +11,9 @@ import pytest
 from pixel_oracles import METHOD, failed_image, random_images, write_results
 from places import on_disk
 
-from oodray.analysis import kept_totals, totals
+from oodray.analysis import totals
 from oodray.analysis.evaluation import Evaluation, evaluate_run, measure_run
 from oodray.analysis.files import CountedFiles
-from oodray.analysis.kept_totals import write_totals
 from oodray.analysis.totals import total, total_here
 from oodray.datasets.manifest import read_manifest
 from oodray.method.rule import Rule
@@ -23,7 +22,7 @@ from oodray.metrics.evaluation import Totals
 from oodray.metrics.pixel_counts import PixelCounts, PixelKeys
 from oodray.metrics.scales import Float32
 from oodray.records import from_arrow
-from oodray.results import joining
+from oodray.results import joining, kept_totals
 from oodray.results.continuing import start_anew
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
@@ -39,7 +38,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResultsFolder:
     """Three units of two images in two closed waves, and a unit with a failed image that is not in one."""
     monkeypatch.setattr(joining, "LABELLED_UNITS_OF_A_WAVE", 2)
     monkeypatch.setattr(joining, "BYTES_OF_A_GROUP", 0)
-    monkeypatch.setattr(totals, "KEPT_FROM", 1)
     images = [replace(image, image_id=f"{index:03}") for index, image in enumerate(random_images(3, 7))]
     units = [images[:2], images[2:4], images[4:6], [images[6], failed_image("x")]]
     folder: ResultsFolder = write_results(tmp_path / "out", units)
@@ -47,6 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResultsFolder:
     open_waves(folder, manifest.slice(0, 6), range(3))
     close_waves(folder)
     remove_closed_parts(folder)
+    monkeypatch.setattr(kept_totals, "KEPT_FROM", 1)
     return folder
 
 
@@ -62,8 +61,8 @@ def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows are counted from now on."""
     counted: list[int] = []
 
-    def here(files: CountedFiles, rule: Rule | None) -> Totals:
-        found = total_here(files, rule)
+    def here(files: CountedFiles, rule: Rule | None, *, compiled: bool) -> Totals:
+        found = total_here(files, rule, compiled=compiled)
         counted.append(found.images + found.failed)
         return found
 
@@ -86,6 +85,21 @@ def test_the_second_evaluation_reads_the_rows_that_no_wave_has(
     assert again.images == 7
     # What is asked of single images is read from their rows.
     assert numbers(evaluate_run(folder, [DEFAULT], 5)) == numbers(measure_run(folder, [DEFAULT], 5))
+
+
+def test_a_wave_that_is_closed_is_counted_as_its_rows_pass_by(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = numbers(evaluate_run(folder))
+    by_evaluation = [(folder.totals / name).read_bytes() for name in kept(folder)]
+    open_waves(folder, read_manifest(folder.manifest).slice(0, 6), range(3))
+    for path in folder.totals.glob("*"):
+        path.unlink()
+    close_waves(folder)
+    assert [(folder.totals / name).read_bytes() for name in kept(folder)] == by_evaluation
+    counted = count_rows(monkeypatch)
+    assert numbers(evaluate_run(folder)) == expected
+    assert counted == [2]
 
 
 def test_ray_tasks_keep_and_find_the_same(
@@ -146,10 +160,12 @@ def test_an_image_that_is_there_twice_counts_once_whatever_is_kept(folder: Resul
 def test_small_waves_are_read_and_a_run_that_starts_anew_takes_them_along(
     folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(totals, "KEPT_FROM", 500)
+    monkeypatch.setattr(kept_totals, "KEPT_FROM", 500)
     evaluate_run(folder)
+    open_waves(folder, read_manifest(folder.manifest), range(3))
+    close_waves(folder)
     assert kept(folder) == []
-    monkeypatch.setattr(totals, "KEPT_FROM", 1)
+    monkeypatch.setattr(kept_totals, "KEPT_FROM", 1)
     evaluate_run(folder)
     folder.write_run(folder.read_run() | {"config": {}, "identity": {}})
     start_anew(folder)
@@ -160,5 +176,7 @@ def test_lists_of_pixels_are_not_kept(tmp_path: Path) -> None:
     keys = [np.array([key], np.uint32) for key in (2**31, 2**31 + 1, 2**31 + 2)]
     counts = PixelCounts(Float32(), [PixelKeys(*keys)])
     (tmp_path / "totals").mkdir()
-    write_totals(tmp_path / "totals" / "part-000000-000001.abc.parquet", Totals(images=1, scores={"s": counts}))
+    kept_totals.write_totals(
+        tmp_path / "totals" / "part-000000-000001.abc.parquet", Totals(images=1, scores={"s": counts})
+    )
     assert [*(tmp_path / "totals").iterdir()] == []

@@ -1,7 +1,8 @@
-"""The counts of closed waves, kept beside their files: a later evaluation reads the rows that are new alone.
+"""The counts of closed waves, kept beside their files: an evaluation reads the rows of no such wave.
 
-`OUT/totals/` has a file for every large wave. What it was counted of is in its name: the content of the wave, by the
-digest of its footer, and the rule by which clusters were judged. So a wave that was written anew is counted anew.
+`OUT/totals/` has a file for every large wave. It is written when the wave is closed, as all its rows pass by then, or
+else by the first evaluation. What it was counted of is in its name: the content of the wave, by the digest of its
+footer, and the rule by which clusters were judged. So a wave that was written anew is counted anew.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,8 +24,11 @@ from oodray.metrics.scales import Float32, scale_named
 from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally
 from oodray.records import Int64, Int64List, UInt8List, UInt32List, from_arrow, table_of
-from oodray.results.reading import footer_of
+from oodray.results.folder import ResultsFolder
+from oodray.results.names import Wave
+from oodray.results.reading import count_rows, footer_of
 from oodray.results.rows import ClassCounts
+from oodray.results.sums import RowSums
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place
 
@@ -32,6 +37,9 @@ TOTALS = "totals"
 
 VERSION = 1
 """Raised when the same rows would give other counts."""
+
+KEPT_FROM = 500
+"""Images of a wave whose counts are kept: fewer are read in a moment."""
 
 _INSIDE, _OUTSIDE = "inside", "outside"
 
@@ -68,6 +76,32 @@ def totals_file(wave: Place, rule: Rule | None) -> Place:
     rule_text = json.dumps(None if rule is None else asdict(rule))
     digest = hashlib.sha256(footer_of(wave) + f"{rule_text} {VERSION}".encode()).hexdigest()[:16]
     return wave.parent.parent / TOTALS / f"{wave.stem}.{digest}.parquet"
+
+
+def sums_for(folder: ResultsFolder, parts: Sequence[Place]) -> RowSums | None:
+    """What the rows of a wave are added to while it is closed; None of a small one, whose counts are not kept.
+
+    Args:
+        folder: of the run.
+        parts: the files of the units of the wave, which have about as many images each.
+
+    Raises:
+        ResultsError: one cannot be read.
+    """
+    if len(parts) * count_rows(parts[0]) < KEPT_FROM:
+        return None
+    return RowSums(folder.rule())
+
+
+def keep(folder: ResultsFolder, wave: Wave, sums: RowSums | None) -> None:
+    """Keep the counts of a wave that has just been closed, if it is a large one.
+
+    Raises:
+        ResultsError: the wave cannot be read.
+        RunError: the file cannot be written.
+    """
+    if sums is not None:
+        write_totals(totals_file(folder.results / wave.name, folder.rule()), sums.total())
 
 
 def read_totals(path: Place) -> Totals | None:
