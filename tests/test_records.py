@@ -223,7 +223,7 @@ class TestTypes:
         ]
         cluster = pa.struct([*of_cluster, *tally])
         of_score: Columns = [("score", pa.string()), ("scale", pa.string()), ("keys", pa.list_(pa.uint32()))]
-        score_tally = pa.struct([*of_score, *tally[1:]])
+        score_tally = pa.struct([*of_score, *tally[1:], ("packed", pa.large_binary())])
         kept_map = pa.struct([("name", pa.string()), ("scale", pa.string()), ("data", pa.large_binary())])
         whole, real = pa.list_(pa.int64()), pa.list_(pa.float64())
         class_counts = pa.struct(

@@ -87,9 +87,9 @@ def score_counts(column: pa.ChunkedArray[Any]) -> dict[str, ScoreCounts]:
                 keys = part.keys if exact else part.keys.astype(np.uint16)
                 if len(keys):
                     running[score].add(ScoreCounts.of(scale, keys, part.labels, part.counts))
-        for tally, keys in _packed(structs):
+        for tally, pixels in _packed(structs):
             score, _ = named[tally]
-            running[score].add(PixelCounts(scales[kind[tally]], [keys]))
+            running[score].add(PixelCounts(scales[kind[tally]], [pixels]))
     else:
         for (score, _), counts in zip(number, _counts_of_each(structs, kind, scales), strict=True):
             running[score].add(counts)

@@ -75,7 +75,10 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
 def _filled_up(tallies: pa.ListArray[Any], target: pa.ListType[Any]) -> pa.ListArray[Any]:
     """Tallies with the fields that they lack: those without a scale are of float16."""
     values = cast("pa.StructArray", tallies.flatten())
-    absent = {"scale": pa.array([Float16().name] * len(values), pa.string()), "packed": pa.nulls(len(values))}
+    absent: dict[str, Any] = {
+        "scale": pa.array([Float16().name] * len(values), pa.string()),
+        "packed": pa.nulls(len(values)),
+    }
     fields = list(cast("pa.StructType", target.value_type))
     parts = {field.name: values.field(field.name) for field in values.type}
     struct = pa.StructArray.from_arrays([(absent | parts)[f.name].cast(f.type) for f in fields], fields=fields)
