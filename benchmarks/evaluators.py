@@ -150,11 +150,11 @@ def torchmetrics(data: Path, kind: str) -> tuple[float, float]:
 
 
 def pytorch_ood(data: Path, kind: str) -> tuple[float, float]:
-    """`OODMetrics(mode="segmentation")`, image by image: means over images."""
+    """`OODPerImageSegmentationMetrics` of version 0.4, image by image: means over images."""
     import torch
-    from pytorch_ood.utils import OODMetrics
+    from pytorch_ood.metrics import OODPerImageSegmentationMetrics
 
-    metrics = OODMetrics(mode="segmentation", void_label=255)
+    metrics = OODPerImageSegmentationMetrics(void_label=255)
     for scores, labels in frames(data, kind):
         truth = torch.from_numpy(np.where(labels == 255, 255, -labels.astype(np.int64)))
         metrics.update(torch.from_numpy(scores)[None], truth[None])

@@ -76,7 +76,7 @@ class BddAnomaly(Layout):
         f"ROOT/{LIST}   the images with OoD pixels; may be absent"
     )
     folders = ("seg/images", "seg/labels")
-    folder_names = ("BDDAnomaly",)
+    folder_names: ClassVar[tuple[str, ...]] = ("BDDAnomaly",)
     label_codes = _codes({_TRAIN, _MOTORCYCLE})
     size = (720, 1280)
     holds: ClassVar[str] = "a train or a motorcycle"

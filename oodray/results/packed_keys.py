@@ -42,7 +42,7 @@ def unpack(data: bytes | pa.Buffer) -> PixelKeys:
         for _ in range(3):
             count, width, size = _HEADER.unpack_from(stored, place)
             place += _HEADER.size
-            planes = codec.decompress(stored[place : place + size], decompressed_size=count * width)
+            planes = codec.decompress(stored[place : place + size], decompressed_size=count * width, asbytes=True)
             found.append(_summed(np.frombuffer(planes, np.uint8).reshape(width, count), count))
             place += size
     except (struct.error, ValueError, OSError) as error:

@@ -194,7 +194,7 @@ def _by_images(
 @pytest.mark.parametrize("seed", range(10))
 def test_further_numbers_and_bins_are_the_same(seed: int) -> None:
     lists, cells = both(seed)
-    numbers = []
+    numbers: list[Any] = []
     for images in (lists, cells):
         further = FurtherNumbers("s", Totals.sum(images))
         for image in images:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -42,7 +44,7 @@ def test_damaged_bytes_are_an_error(cut: int) -> None:
         unpack(data[:9] + b"\0" * 20 + data[20:])
 
 
-def column(*tallies: ScoreTally) -> pa.ChunkedArray:
+def column(*tallies: ScoreTally) -> pa.ChunkedArray[Any]:
     entries = to_arrow(ScoreTally, tallies)
     return pa.chunked_array([pa.ListArray.from_arrays(pa.array(range(len(tallies) + 1), pa.int32()), entries)])
 
