@@ -17,7 +17,6 @@ from oodray.datasets.layout import (
     USUAL_CODES,
     Layout,
     Pair,
-    Sample,
     all_files,
     files_of,
     is_image_name,
@@ -26,6 +25,7 @@ from oodray.datasets.layout import (
     refuse_outside,
     valid_uri,
 )
+from oodray.datasets.listing import Sample
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, is_inside, path_inside, storage_path
