@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ class Kept:
     def distance(self) -> Maps:
         """z(d)."""
         return z(self.at_size(self.searched.mean()))
+
+    @cached_property
+    def directions(self) -> Maps:
+        """z(d) of features brought to length 1."""
+        return z(self.at_size(self.search(normalize=True).mean()))
 
     @cached_property
     def novelty(self) -> Maps:
@@ -286,14 +291,15 @@ def of_filters(kept: Kept) -> Candidates:
 def of_other_searches(kept: Kept) -> Candidates:
     """Vectors of the same class alone, other layers, and gaps."""
     unsure = kept.unsure
+    yield "novelty, directions", lambda: added(unsure, kept.directions)
+    yield "novelty, directions, half", lambda: [a + 0.5 * b for a, b in zip(unsure, kept.directions, strict=True)]
     yield "novelty, own class", lambda: added(unsure, z(kept.at_size(kept.search(classes=kept.grid_classes).mean())))
     for layer in kept.layers():
-        other = z(kept.at_size(kept.search(layer).mean()))
-        yield f"novelty, {layer}", lambda other=other: added(unsure, other)  # type: ignore[misc]
-        yield f"novelty and {layer}", lambda other=other: added(kept.novelty, other)  # type: ignore[misc]
+        distance = cache(lambda layer=layer: z(kept.at_size(kept.search(layer).mean())))
+        yield f"novelty, {layer}", lambda distance=distance: added(unsure, distance())  # type: ignore[misc]
+        yield f"novelty and {layer}", lambda distance=distance: added(kept.novelty, distance())  # type: ignore[misc]
     for gap in (2, 10):
-        far = z(kept.at_size(kept.search(gap=gap).mean()))
-        yield f"novelty, gap {gap}", lambda far=far: added(unsure, far)  # type: ignore[misc]
+        yield f"novelty, gap {gap}", lambda gap=gap: added(unsure, z(kept.at_size(kept.search(gap=gap).mean())))  # type: ignore[misc]
 
 
 def of_regions(kept: Kept) -> Candidates:
@@ -334,6 +340,7 @@ def main() -> None:
     parser.add_argument("--kinds", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="take one image of so many")
     parser.add_argument("--final", action="store_true", help="the final candidates and their controls alone")
+    parser.add_argument("--only", help="candidates whose name holds this text alone")
     parser.add_argument("--single", action="store_true", help="those of a single search alone")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/novelty"))
     arguments = parser.parse_args()
@@ -345,7 +352,7 @@ def main() -> None:
     found = json.loads(target.read_text()) if target.exists() else {}
     every = candidates(kept, further=not arguments.single and not arguments.final)
     for name, make in every:
-        if arguments.final and name not in FINAL:
+        if (arguments.final and name not in FINAL) or (arguments.only and arguments.only not in name):
             continue
         start = time.process_time()  # what candidates share is computed before
         measured = evaluated(kept, make())

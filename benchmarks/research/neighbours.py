@@ -48,6 +48,8 @@ def search(  # noqa: PLR0917
     seed: int = 0,
     among: NDArray[np.intp] | None = None,
     groups: NDArray[np.integer] | None = None,
+    *,
+    normalize: bool = False,
 ) -> Searched:
     """Search the features of a set, `(images, D, h, w)`, among a random sample of them.
 
@@ -59,9 +61,12 @@ def search(  # noqa: PLR0917
         seed: of the sample.
         among: images that the sample is drawn from; None for all.
         groups: of the images, `(images,)`: those of an image's own group are left out, too.
+        normalize: bring every vector to length 1 first, so that distances are of directions.
     """
     images, depth, height, width = features.shape
     rows = np.ascontiguousarray(features.astype(np.float32).transpose(0, 2, 3, 1)).reshape(images, -1, depth)
+    if normalize:
+        rows /= np.linalg.norm(rows, axis=-1, keepdims=True).clip(1e-12)
     drawn_from = np.arange(images) if among is None else among
     candidates = np.arange(len(drawn_from) * height * width)
     chosen = np.random.default_rng(seed).permutation(candidates)[:size]

@@ -14,8 +14,8 @@ from oodray.models.segmenter import Segmenter
 from oodray.models.source import ModelSource, PassSettings, resolve_models
 from oodray.models.weights.hub import weight_files
 
-TRIED_SIZE = (128, 128)
-"""Height and width of the image that a network is tried out on, in pixels."""
+TRIED_SIZE, LARGER_SIZE = (128, 128), (512, 1024)
+"""Height and width of the image that a network is tried out on, and of a second one if it fails on the first."""
 
 
 def load(
@@ -202,17 +202,23 @@ def _load_known(source: ModelSource, checkpoint: Path, device: str, dtype: str) 
 def _try_out(segmenter: Segmenter, size: tuple[int, int]) -> None:
     """Segment a black image of `size`, height and width, to find out at once whether the network can be used.
 
+    A network that fails on it is tried once more on a larger one: some average windows that it does not fill.
+
     Raises:
         ModelError: it cannot, and why.
     """
     import numpy as np
 
-    height, width = size
-    try:
-        segmenter.segment([np.zeros((height, width, 3), np.uint8)])
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"the network cannot segment an image of {width}x{height} pixels: {type(error).__name__}: {error}"
-        ) from error
+    for height, width in (size, LARGER_SIZE):
+        try:
+            segmenter.segment([np.zeros((height, width, 3), np.uint8)])
+        except ModelError:
+            raise
+        except Exception as error:
+            failure = ModelError(
+                f"the network cannot segment an image of {width}x{height} pixels: {type(error).__name__}: {error}"
+            )
+            failure.__cause__ = error
+        else:
+            return
+    raise failure

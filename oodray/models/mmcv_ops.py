@@ -1,8 +1,8 @@
 """What the packages of OpenMMLab ask for when they are imported, and do not need here.
 
 `mmcv.ops`, where mmcv was installed without its compiled part: mmsegmentation imports a handful of names from it, and
-it needs the C++ extension `mmcv._ext`. None of them is used by the networks here, so mmcv-lite does, provided the
-import succeeds. Where the extension exists, nothing is replaced.
+it needs the C++ extension `mmcv._ext`. `point_sample`, of PointRend, needs none and is here; a network that uses one of
+the others is refused. Where the extension exists, nothing is replaced.
 
 `transformers`, which takes seconds to import: see `hidden`.
 
@@ -17,9 +17,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-FUNCTIONS = ("point_sample", "sigmoid_focal_loss")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FUNCTIONS = ("sigmoid_focal_loss",)
 MODULES = ("CrissCrossAttention", "PSAMask", "DeformConv2d", "ModulatedDeformConv2d")
 
 
@@ -30,9 +33,32 @@ def ensure_mmcv_ops() -> None:
     ops = ModuleType("mmcv.ops", __doc__)
     for name in FUNCTIONS:
         setattr(ops, name, _missing_function(name))
+    ops.point_sample = point_sample  # type: ignore[attr-defined]
     for name in MODULES:
         setattr(ops, name, type(name, (_MissingModule,), {}))
     sys.modules["mmcv.ops"] = ops
+
+
+def point_sample(maps: Tensor, points: Tensor, *, align_corners: bool = False) -> Tensor:
+    """Values at points, bilinearly, as `mmcv.ops.point_sample` gives them.
+
+    Args:
+        maps: `(N, C, h, w)`.
+        points: `(N, P, 2)`, x and y in [0, 1] of the map's width and height.
+        align_corners: whether 0 and 1 are the centres of the outermost pixels, and not their outer edges.
+
+    Returns:
+        `(N, C, P)`.
+
+    Example:
+        >>> import torch
+        >>> halves = torch.tensor([[[[1.0, 3.0]]]])
+        >>> point_sample(halves, torch.tensor([[[0.25, 0.5], [0.5, 0.5]]])).tolist()
+        [[[1.0, 2.0]]]
+    """
+    from torch.nn.functional import grid_sample
+
+    return grid_sample(maps, 2 * points[:, :, None] - 1, align_corners=align_corners)[..., 0]
 
 
 @contextlib.contextmanager

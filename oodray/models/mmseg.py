@@ -9,7 +9,7 @@ import importlib.util
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +23,7 @@ from oodray.models.dtype import FLOAT32, products_in, store_weights
 from oodray.models.feature_stage import nearest_to_stride_16
 from oodray.models.internimage.backbone import InternImage
 from oodray.models.mmcv_ops import ensure_mmcv_ops, hidden, packages_found
+from oodray.models.mmseg_heads import DecodeHeads, heads_of
 from oodray.models.segmenter import Segmentation, check_one_size
 from oodray.models.sliding import slide
 from oodray.models.weights.parameters import load_weights_from
@@ -61,11 +62,15 @@ def build_network(config: Path) -> nn.Module:
     try:
         whole = _read(config)
         model_config = whole.model
+        if model_config.get("type") == "MultimodalEncoderDecoder":  # the one kind that has neither backbone nor head
+            raise ModelError(_unreadable(config, model_config.type))
         # Weights come from a checkpoint; upstream configs would otherwise try to download the backbone's.
         model_config.pop("pretrained", None)
         model_config.backbone.pop("init_cfg", None)
         # For training only.
         model_config.pop("auxiliary_head", None)
+    except ModelError:
+        raise
     except Exception as error:
         _require_packages(config)
         raise ModelError(f"cannot read the mmsegmentation config {config}: {error}") from error
@@ -85,12 +90,17 @@ def build_network(config: Path) -> nn.Module:
     except Exception as error:
         _require_packages(config)
         raise ModelError(f"cannot build the network of {config}: {error}") from error
-    if not isinstance(getattr(network, "decode_head", None), BaseDecodeHead):
-        raise ModelError(
-            f"{config} describes a {type(network).__name__} whose logits oodray cannot read; "
-            "it needs an EncoderDecoder with one BaseDecodeHead"
-        )
+    heads = heads_of(network)
+    if not heads or not all(isinstance(head, BaseDecodeHead) for head in heads):
+        raise ModelError(_unreadable(config, type(network).__name__))
     return network
+
+
+def _unreadable(config: Path, kind: str) -> str:
+    return (
+        f"{config} describes a {kind} whose logits oodray cannot read; "
+        "it needs an EncoderDecoder or a CascadeEncoderDecoder, each head a BaseDecodeHead"
+    )
 
 
 def _read(config: Path, *, import_custom_modules: bool = True) -> Config:
@@ -166,14 +176,16 @@ class MMSegSegmenter:
         self.device, self.dtype = device, dtype
         self.network = cast("Any", network.to(device).eval())
         # UPerNet convolves InternImage's channels-last maps as they are; other heads may flatten them, and then cannot.
-        takes_channels_last = isinstance(self.network.decode_head, UPerHead)
+        heads = heads_of(self.network)
+        assert heads
+        takes_channels_last = all(isinstance(head, UPerHead) for head in heads)
         if takes_channels_last:
             self.network.decode_head.to(memory_format=torch.channels_last)
         self.copies_stages = isinstance(self.network.backbone, InternImage) and not takes_channels_last
         self.feature_stage = feature_stage
-        self.align_corners = bool(self.network.decode_head.align_corners)
+        self.heads = DecodeHeads(heads, self.network.test_cfg)
+        self.align_corners = self.heads.align_corners
         self.sliding = _sliding_windows(self.network.test_cfg)
-        self._classifier = _Classifier(self.network.decode_head)
 
     @torch.inference_mode()
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
@@ -190,7 +202,7 @@ class MMSegSegmenter:
             logits, features = self._forward(inputs)
         logits, features = _crop_padding(logits, features, padded, (height, width))
         found = [Segmentation(*maps) for maps in zip(logits, features, strict=True)]
-        seen = self._classifier.taken()
+        seen = self.heads.classifier_inputs()
         if seen is None or self.sliding is not None:
             return found
         seen = _crop_map(seen, padded, (height, width))
@@ -203,14 +215,14 @@ class MMSegSegmenter:
         None where a head's last layer is not one convolution of 1 x 1, which an image shows, and for sliding windows:
         they average logits, and what was averaged is not what the classifier saw.
         """
-        return self._classified if self._classifier.is_last and self.sliding is None else None
+        return self._classified if self.heads.classifier is not None and self.sliding is None else None
 
     @torch.inference_mode()
     def _classified(self, head_input: Tensor) -> Tensor:
-        layer = self.network.decode_head.conv_seg
+        classifier = self.heads.classifier
+        assert classifier is not None, "a caller of `head` has it"
         with products_in(self.dtype, self.device):
-            # Not the layer itself: in another thread the network may be at the next image, and note what it sees.
-            logits = nn.functional.conv2d(head_input[None], layer.weight, layer.bias)
+            logits = classifier(head_input[None])
         return logits[0].float()
 
     def _preprocess(self, images: list[NDArray[np.uint8]]) -> Tensor:
@@ -229,13 +241,7 @@ class MMSegSegmenter:
             if self.copies_stages:
                 stages = [stage.contiguous() for stage in stages]
             head_inputs = self.network.neck(stages) if self.network.with_neck else stages
-            logits = self.network.decode_head(head_inputs)
-        self._classifier.compare(logits)
-        if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] < 2:
-            raise ModelError(
-                f"the head {type(self.network.decode_head).__name__} gives {_described(logits)}, not one map of logits "
-                "with a channel for each of two classes or more; oodray needs those"
-            )
+            logits = self.heads(head_inputs, (inputs.shape[-2], inputs.shape[-1]))
         return logits.float(), features.float()
 
     def _forward_resized(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -244,37 +250,6 @@ class MMSegSegmenter:
         size = inputs.shape[-2:]
         resized = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
         return resized, features
-
-
-class _Classifier:
-    """Notes what the layer `conv_seg` of a decode head sees, and whether its output is that of the head.
-
-    Args:
-        head: of mmsegmentation.
-    """
-
-    def __init__(self, head: Any) -> None:
-        self.is_last = False
-        self._seen: Tensor | None = None
-        self._output: Tensor | None = None
-        layer = getattr(head, "conv_seg", None)
-        if isinstance(layer, nn.Conv2d) and layer.weight.shape[1:] == (layer.in_channels, 1, 1):
-            layer.register_forward_hook(self._note)
-
-    def _note(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._seen, self._output = inputs[0], output
-
-    def compare(self, logits: Any) -> None:
-        """Hear what the head gave."""
-        self.is_last = self._output is not None and logits is self._output
-        self._output = None
-        if not self.is_last:
-            self._seen = None
-
-    def taken(self) -> Tensor | None:
-        """What the layer saw, `(N, E, h, w)`, and forget it; None where the head does more behind it."""
-        seen, self._seen = self._seen, None
-        return seen
 
 
 def _sliding_windows(test_cfg: Mapping[str, Any] | None) -> tuple[Size, Size] | None:
@@ -295,12 +270,6 @@ def _maps_in(stages: Any) -> list[Tensor]:
     several = [stages] if isinstance(stages, Tensor) else stages
     firsts = [stage[0] if isinstance(stage, list | tuple) else stage for stage in several]
     return [stage for stage in firsts if isinstance(stage, Tensor) and stage.ndim == 4]
-
-
-def _described(output: Any) -> str:
-    if isinstance(output, Tensor):
-        return f"a tensor of shape {tuple(output.shape)}"
-    return f"a {type(output).__name__}" + (f" of {len(output)}" if isinstance(output, Sequence) else "")
 
 
 def _crop_padding(logits: Tensor, features: Tensor, padded: Size, image: Size) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodray.metrics.scales import Real, Scale
+from oodray.scores.fitted.fit_in_use import FitInUse, MadeOfFit
 from oodray.scores.score import QueryMapScore
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from oodray.scores.fitted.folder import Fit
     from oodray.scores.queries import Queries
 
 ACCEPTED = 0.7
@@ -36,7 +36,7 @@ SCALE = Real(centre=0.0, unit=2.0**-4)
 """Of the keys: values lie within 0..1."""
 
 
-class Maskomaly(QueryMapScore):
+class Maskomaly(MadeOfFit, QueryMapScore):
     """.6 min over accepted queries of (1 - s_q p_q) + .4 max over rejected ones of s_q p_q, p_q being the largest.
 
     Args:
@@ -57,13 +57,9 @@ class Maskomaly(QueryMapScore):
         self.rejected = tuple(rejected)
 
     @classmethod
-    def of_fit(cls, fit: Fit) -> Self:
-        """The score with the queries that a fit found to be rejected.
-
-        Raises:
-            ConfigError: the fit does not hold it; the message says why.
-        """
-        return cls([int(query) for query in fit.parameters(cls.name).rejected])
+    def of_fit(cls, use: FitInUse) -> Self:
+        """See `MadeOfFit`: with the queries that the fit found to be rejected."""
+        return cls([int(query) for query in use.fit.parameters(cls.name).rejected])
 
     def of_queries(self, classes: Tensor, masks: Tensor) -> Tensor:
         """See `QueryMapScore`."""

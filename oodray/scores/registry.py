@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from oodray.errors import ConfigError
 from oodray.scores.clusters import MaskThenLogit, Ratio
+from oodray.scores.fitted.fit_in_use import FitInUse, MadeOfFit
 from oodray.scores.fitted.folder import Fit, OwnReference
-from oodray.scores.fitted.scores import FITTED, scores_of_fit
+from oodray.scores.fitted.scores import FITTED
 from oodray.scores.logits import Energy, Entropy, Gen, MaxLogit, Msp, MutualInformation, PredictiveEntropy
 from oodray.scores.masks import QUERY_SCORES
 from oodray.scores.pooled import Pool, PooledScore
@@ -165,8 +166,8 @@ def pixel_scores(
     made = {found.name: _made(score, found) for score, found in of_pixels if found not in fitted}
     if fitted:
         assert fit is not None, "scores that need a fit are refused where there is none"
-        of_fit = scores_of_fit(Fit(fit.path, fit.bank), fitted, knn_metric=fit.knn_metric, left_out=left_out)
-        made |= {score.name: score for score in of_fit}
+        use = FitInUse(Fit(fit.path, fit.bank), fit.knn_metric, left_out)
+        made |= {found.name: _made_of_fit(found, use) for found in fitted}
     of_name = {score: made[found.name] for score, found in of_pixels}
     of_name |= {name: PooledScore(name, of_name[pool.of], pool) for name, pool in pools.items()}
     return [of_name[name] for name in names if name in of_name]
@@ -213,6 +214,12 @@ def _made(score: str, found: type[PixelScore]) -> PixelScore:
         return found()
     except Exception as error:
         raise ConfigError(f"the score {score} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _made_of_fit(found: type[PixelScore], use: FitInUse) -> PixelScore:
+    if not issubclass(found, MadeOfFit):
+        raise ConfigError(f"the score {found.name} cannot be made of a fit: no score of yours can need one")
+    return found.of_fit(use)
 
 
 def _checked(name: str, found: object) -> type[PixelScore]:

@@ -89,7 +89,7 @@ class TestBoth:
         "options",
         [
             pytest.param({"batch_size": 3}, marks=pytest.mark.soak),
-            {"sweep_k": (3, 4), "confidence_bits": 12, "n_init": 1},
+            pytest.param({"sweep_k": (3, 4), "confidence_bits": 12, "n_init": 1}, marks=pytest.mark.soak),
         ],
     )
     def test_they_write_the_same(

@@ -138,7 +138,8 @@ def test_workers_on_gpus_give_the_same(clean: Run, on_ray: Start) -> None:
     assert other.rows().equals(clean.rows())
 
 
-@pytest.mark.parametrize("gpus", [pytest.param(0.0, marks=pytest.mark.soak), 1.0])
+@pytest.mark.soak
+@pytest.mark.parametrize("gpus", [0.0, 1.0])
 def test_a_network_takes_one_call_at_a_time(on_ray: Start, gpus: float) -> None:
     alone = on_ray(model="fakes:alone", gpus_per_worker=gpus, workers=1)
     assert (alone.go().images, alone.rows()["error"].drop_null().to_pylist()) == (10, [])

@@ -10,9 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from oodray.models.mmcv_ops import FUNCTIONS, MODULES, ensure_mmcv_ops, hidden
+from oodray.models.mmcv_ops import FUNCTIONS, MODULES, ensure_mmcv_ops, hidden, point_sample
 
 
 @pytest.fixture
@@ -113,3 +115,19 @@ class TestHidden:
         with pytest.raises(KeyError), hidden("heavy_package"):
             raise KeyError
         assert importlib.import_module("heavy_package").weight == 3
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_points_are_sampled_bilinearly(align_corners: bool) -> None:
+    random = np.random.default_rng(0)
+    maps, points = random.standard_normal((2, 3, 5, 7)), random.uniform(0.2, 0.8, (2, 11, 2))
+    found = point_sample(torch.from_numpy(maps), torch.from_numpy(points), align_corners=align_corners)
+    assert found.shape == (2, 3, 11)
+    for image in range(2):
+        for index, (x, y) in enumerate(points[image]):
+            column, row = (x * 6, y * 4) if align_corners else (x * 7 - 0.5, y * 5 - 0.5)
+            left, top = int(column), int(row)
+            right, below = column - left, row - top
+            square = maps[image, :, top : top + 2, left : left + 2]
+            weights = np.outer([1 - below, below], [1 - right, right])
+            np.testing.assert_allclose(found[image, :, index], (square * weights).sum((1, 2)), atol=1e-12)

@@ -57,12 +57,34 @@ RESNET: Config = {
     },
 }
 CONV_HEAD: Config = {"_delete_": True, "type": "FCNHead", "channels": 8, "num_classes": 5}
+LAST_STAGE: Config = CONV_HEAD | {"in_channels": 64, "in_index": 3}
+ENCODING: Config = {
+    "type": "EncHead",
+    "in_channels": [16, 32, 64],
+    "in_index": (1, 2, 3),
+    "num_codes": 4,
+    "loss_se_decode": {"type": "CrossEntropyLoss", "use_sigmoid": True},
+}
+CASCADE: Config = {"type": "CascadeEncoderDecoder", "num_stages": 2}
+FIRST_HEAD: Config = {"type": "FCNHead", "in_channels": 32, "in_index": 2, "channels": 4, "num_classes": 5}
+OCR_HEAD: Config = FIRST_HEAD | {"type": "OCRHead", "ocr_channels": 4}
+POINT_HEAD: Config = {
+    "type": "PointHead",
+    "in_channels": [8],
+    "in_index": [0],
+    "channels": 4,
+    "num_fcs": 1,
+    "coarse_pred_each_layer": True,
+    "num_classes": 5,
+    "align_corners": False,
+}
+POINTS: Config = {"mode": "whole", "subdivision_steps": 2, "subdivision_num_points": 64, "scale_factor": 2}
 
 
 def network_of(folder: Path, **model: Any) -> nn.Module:
     """The small network with `model` over its config and nothing at zero."""
     for part, settings in SMALL.items():
-        if "_delete_" not in model.get(part, {}):
+        if not isinstance(model.get(part), list) and "_delete_" not in model.get(part, {}):
             model[part] = settings | model.get(part, {})
     network = build_network(write_config(folder, **model))
     fill_network(network)
@@ -159,6 +181,12 @@ class TestAgainstMMSegmentation:
                 "neck": {"type": "FPN", "in_channels": [8, 16, 32, 64], "out_channels": 8, "num_outs": 4},
                 "decode_head": CONV_HEAD | {"in_channels": 8, "in_index": 0},
             },
+            CASCADE | {"decode_head": [FIRST_HEAD, OCR_HEAD]},
+            CASCADE | {"decode_head": [FIRST_HEAD, OCR_HEAD], "test_cfg": SLIDE},
+            CASCADE | {"decode_head": [FIRST_HEAD, OCR_HEAD, OCR_HEAD], "num_stages": 3},
+            CASCADE | {"decode_head": [FIRST_HEAD, POINT_HEAD], "test_cfg": POINTS},
+            {"decode_head": LAST_STAGE | {"type": "DAHead", "pam_channels": 4}},
+            {"decode_head": LAST_STAGE | ENCODING},
         ],
         ids=[
             "plain",
@@ -173,6 +201,12 @@ class TestAgainstMMSegmentation:
             "slide-one-window",
             "dilated-resnet",
             "neck",
+            "cascade",
+            "cascade-slide",
+            "cascade-of-three",
+            "points",
+            "several-outputs",
+            "outputs-beside",
         ],
     )
     def test_logits(self, tmp_path: Path, model: Config) -> None:
@@ -346,19 +380,24 @@ class TestConfig:
         head = {"type": "FCNHead", "in_channels": 32, "in_index": 2, "channels": 4, "num_classes": 5}
         assert network_of(tmp_path, auxiliary_head=head).state_dict().keys() == network_of(tmp_path).state_dict().keys()
 
-    def test_a_cascade_of_heads_is_refused(self, tmp_path: Path) -> None:
-        head = {"type": "FCNHead", "in_channels": 32, "in_index": 2, "channels": 4, "num_classes": 5}
+    @pytest.mark.parametrize(
+        "heads", [[], [{"type": "Conv2d", "in_channels": 32, "out_channels": 5, "kernel_size": 1}]]
+    )
+    def test_heads_of_another_kind_are_refused(self, tmp_path: Path, heads: list[Config]) -> None:
         path = tmp_path / "cascade.py"
-        backbone = {"type": "InternImage", **SMALL["backbone"]}
         model = {
-            "type": "CascadeEncoderDecoder",
-            "num_stages": 2,
-            "data_preprocessor": {"type": "SegDataPreProcessor"},
-            "backbone": backbone,
-            "decode_head": [head, head],
+            **{"type": "CascadeEncoderDecoder", "num_stages": len(heads)},
+            **{"data_preprocessor": {"type": "SegDataPreProcessor"}, "decode_head": heads},
+            "backbone": {"type": "InternImage", **SMALL["backbone"]},
         }
         path.write_text(f"model = {model}", encoding="utf-8")
-        with pytest.raises(ModelError, match="CascadeEncoderDecoder whose logits oodray cannot read"):
+        with pytest.raises(ModelError, match=r"CascadeEncoderDecoder whose logits oodray cannot read|cannot build"):
+            build_network(path)
+
+    def test_a_network_without_backbone_and_head_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "san.py"
+        path.write_text("model = dict(type='MultimodalEncoderDecoder', image_encoder=dict())", encoding="utf-8")
+        with pytest.raises(ModelError, match="a MultimodalEncoderDecoder whose logits oodray cannot read; it needs"):
             build_network(path)
 
     @pytest.mark.parametrize(
@@ -515,6 +554,20 @@ class DoublingHead(FCNHead):  # type: ignore[misc]
     def forward(self, inputs: Any) -> Tensor:
         doubled: Tensor = 2 * super().forward(inputs)
         return doubled
+
+
+@MODELS.register_module()
+class TwoMapsHead(FCNHead):  # type: ignore[misc]
+    """A head of which nobody knows which of its maps it predicts from."""
+
+    def forward(self, inputs: Any) -> Any:
+        return [super().forward(inputs)] * 2
+
+
+def test_a_head_that_gives_several_maps_is_refused(tmp_path: Path) -> None:
+    segmenter = MMSegSegmenter(network_of(tmp_path, decode_head=LAST_STAGE | {"type": "TwoMapsHead"}))
+    with pytest.raises(ModelError, match="the head TwoMapsHead gives a list of 2, not one map of logits"):
+        segmenter.segment(images_of(1, 64, 96))
 
 
 class TestClassifier:

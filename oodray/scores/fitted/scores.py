@@ -6,46 +6,22 @@ Heavy modules are imported where they compute: the names and lines of help of sc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from oodray.errors import ConfigError, ImageError
 from oodray.metrics.scales import Real, Scale
+from oodray.scores.fitted.distance_scores import Cdnp, Knn, Novelty, NoveltyHalf, WithDistance
+from oodray.scores.fitted.fit_in_use import FitInUse, OfFit
 from oodray.scores.maskomaly import Maskomaly
 from oodray.scores.score import FeatureScore, ImageFeatures, ImageScore, PixelScore
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from oodray.scores.fitted.folder import Fit
-    from oodray.scores.fitted.neighbours import Neighbours
-    from oodray.scores.fitted.novelty import LeftOut
     from oodray.scores.strips import Strip
 
 _OF_LOGITS = frozenset({"logits", "fit"})
 _OF_FEATURES = frozenset({"features", "fit"})
 _OF_BOTH = frozenset({"logits", "features", "fit"})
-
-
-class OfFit(PixelScore):
-    """A score that is made of a fit.
-
-    Args:
-        parameters: of the score.
-        scale: of its keys.
-    """
-
-    def __init__(self, parameters: Any, scale: Scale) -> None:
-        self.parameters, self.scale = parameters, scale
-
-    @classmethod
-    def of_fit(cls, fit: Fit) -> Self:
-        """The score with the parameters of a fit.
-
-        Raises:
-            ConfigError: the fit does not hold it; the message says why.
-        """
-        return cls(fit.parameters(cls.name), fit.scale(cls.name))
 
 
 class Sml(OfFit):
@@ -94,88 +70,6 @@ class MahalanobisOfDirections(Mahalanobis):
 
     name = "mahalanobis++"
     help = "mahalanobis of features divided by their length"
-
-
-class Knn(FeatureScore):
-    """Mean distance to the k = 3 nearest vectors of the bank."""
-
-    name = "knn"
-    help = "mean distance of the feature to its 3 nearest in-distribution features"
-    needs: ClassVar[frozenset[str]] = _OF_FEATURES
-
-    def __init__(self, search: Search, scale: Scale) -> None:
-        self.search, self.scale = search, scale
-
-    @classmethod
-    def of_fit(cls, fit: Fit, *, metric: str, left_out: LeftOut) -> Self:
-        """The score with the bank of a fit.
-
-        Raises:
-            ConfigError: the fit does not hold it; the message says why.
-        """
-        fit.require(cls.name)
-        return cls(Search(fit, metric, left_out=left_out), fit.scale(cls.name, metric))
-
-    def planes(self, image: ImageFeatures) -> Tensor:
-        """See `FeatureScore`."""
-        return self.search.distance(image)[None]
-
-
-class WithDistance(FeatureScore):
-    """A score that combines the distance of `knn` with the logits."""
-
-    needs: ClassVar[frozenset[str]] = _OF_BOTH
-
-    def __init__(self, search: Search, parameters: Any, scale: Scale) -> None:
-        self.search, self.parameters, self.scale = search, parameters, scale
-
-    @classmethod
-    def of_fit(cls, fit: Fit, search: Search) -> Self:
-        """The score with the bank of a fit; its metric is always Euclidean.
-
-        Raises:
-            ConfigError: the fit does not hold it; the message says why.
-        """
-        return cls(search, fit.parameters(cls.name), fit.scale(cls.name))
-
-    def planes(self, image: ImageFeatures) -> Tensor:
-        """See `FeatureScore`."""
-        return self.search.distance(image)[None]
-
-
-class Cdnp(WithDistance):
-    """min-max of (1 - LSE), plus the distance of `knn` over its greatest value."""
-
-    name = "cdnp"
-    help = "knn combined with the log-sum-exp of the logits"
-
-    def combine(self, planes: Tensor, strip: Strip) -> Tensor:
-        """See `FeatureScore`."""
-        from oodray.scores.fitted.neighbours import cdnp
-
-        return cdnp(planes[0], strip.lse, self.parameters)
-
-
-class Novelty(WithDistance):
-    """z(-m) + z(d), d being `knn`."""
-
-    name = "novelty"
-    help = "how unsure the network is, plus the distance to the nearest features of other images"
-    weight: ClassVar[float] = 1.0
-
-    def combine(self, planes: Tensor, strip: Strip) -> Tensor:
-        """See `FeatureScore`."""
-        from oodray.scores.fitted.novelty import novelty
-
-        return novelty(planes[0], strip.confidence, self.parameters, self.weight)
-
-
-class NoveltyHalf(Novelty):
-    """z(-m) + z(d) / 2."""
-
-    name = "novelty-half"
-    help = "novelty with half the weight on the distance"
-    weight: ClassVar[float] = 0.5
 
 
 class Vim(OfFit, FeatureScore):
@@ -240,7 +134,7 @@ class SupLid(OfFit, ImageScore):
     needs: ClassVar[frozenset[str]] = _OF_BOTH
 
     @classmethod
-    def of_fit(cls, fit: Fit) -> Self:
+    def of_fit(cls, use: FitInUse) -> Self:
         """See `OfFit`.
 
         Raises:
@@ -249,7 +143,7 @@ class SupLid(OfFit, ImageScore):
         from oodray.scores.fitted.superpixels import require_superpixels
 
         require_superpixels()
-        return super().of_fit(fit)
+        return super().of_fit(use)
 
     def pixels(self, strip: Strip) -> Tensor:
         """See `PixelScore`: the energy."""
@@ -313,54 +207,6 @@ class ScaleActivations(FeatureScore):
         return scale(*image.classifier(self.name))[None]
 
 
-class Search:
-    """The distances of an image's features to a bank, which scores share: of each image they are taken once.
-
-    Args:
-        fit: that holds the bank.
-        metric: of `oodray.config.KNN_METRICS`.
-        left_out: of an image, by its id, the images whose vectors are left out.
-    """
-
-    def __init__(self, fit: Fit, metric: str = "euclidean", *, left_out: LeftOut) -> None:
-        self.fit, self.metric, self.left_out = fit, metric, left_out
-        self._last: tuple[Tensor, Tensor] | None = None
-        self._device: str | None = None
-
-    def distance(self, image: ImageFeatures) -> Tensor:
-        """Mean distance to the nearest vectors, `(h, w)` float32.
-
-        Raises:
-            ImageError: fewer than three vectors are left for an image of the run that the bank is of.
-        """
-        if self._last is None or self._last[0] is not image.features:
-            self._device = self._device or str(image.features.device)
-            self._last = image.features, self._measured(image)
-        return self._last[1]
-
-    def _measured(self, image: ImageFeatures) -> Tensor:
-        from oodray.scores.fitted.grid import rows_of
-        from oodray.scores.fitted.neighbours import K
-
-        features, neighbours = image.features, self._neighbours
-        lost = neighbours.of_images(self.left_out(image.image_id))
-        left = len(neighbours.images) - int(lost.sum())
-        if not self.fit.of_run:
-            return neighbours.distance(rows_of(features), excluded=lost).view(features.shape[1:])
-        if left < K:
-            raise ImageError(
-                f"the run's own reference has {left} feature vectors of other images, and it takes {K}: give the run "
-                "more images, a larger --reference-images, or a smaller --reference-gap"
-            )
-        # As they are kept between the two passes of such a run.
-        return neighbours.distance(rows_of(features.half()), excluded=lost).view(features.shape[1:])
-
-    @cached_property
-    def _neighbours(self) -> Neighbours:
-        assert self._device is not None, "the device is that of the first features"
-        return self.fit.neighbours(metric=self.metric, device=self._device)
-
-
 FITTED: tuple[type[PixelScore], ...] = (
     Sml,
     SmlSmoothed,
@@ -393,7 +239,8 @@ def scores_with(names: Sequence[str]) -> tuple[str, ...]:
     >>> scores_with(["cdnp", "sml"])
     ('sml', 'knn', 'cdnp')
     """
-    wanted = {*names} | ({"knn"} if {"cdnp", "novelty", "novelty-half"} & {*names} else set())
+    of_knn = {score.name for score in FITTED if issubclass(score, WithDistance)}
+    wanted = {*names} | ({Knn.name} if of_knn & {*names} else set())
     return tuple(name for name in FITTED_SCORES if name in wanted)
 
 
@@ -404,45 +251,3 @@ def scores_needing(what: str) -> tuple[str, ...]:
     (('react', 'ash', 'scale'), ('maskomaly',))
     """
     return tuple(score.name for score in FITTED if what in score.needs)
-
-
-def scores_of_fit(
-    fit: Fit, classes: list[type[PixelScore]], *, knn_metric: str, left_out: LeftOut | None = None
-) -> list[PixelScore]:
-    """Scores that need a fit, made of one.
-
-    Args:
-        fit: that holds them.
-        classes: of the scores.
-        knn_metric: the metric of `knn`; that of `cdnp` is always Euclidean.
-        left_out: of an image, by its id, the images whose vectors in the bank are left out. None leaves out those of
-            the image itself where the bank is of the images of the run, and none where it is not.
-
-    Raises:
-        ConfigError: the fit does not hold one of them; the message says why.
-    """
-    if left_out is None:
-        left_out = _itself if fit.of_run else _nobody
-    euclidean = Search(fit, left_out=left_out)
-    made: list[PixelScore] = []
-    for score in classes:
-        if issubclass(score, WithDistance):
-            made.append(score.of_fit(fit, euclidean))
-        elif score is Knn:
-            knn = Knn.of_fit(fit, metric=knn_metric, left_out=left_out)
-            if knn_metric == euclidean.metric:
-                knn.search = euclidean
-            made.append(knn)
-        elif issubclass(score, OfFit | Maskomaly):
-            made.append(score.of_fit(fit))
-        else:
-            raise ConfigError(f"the score {score.name} cannot be made of a fit")
-    return made
-
-
-def _itself(image_id: str) -> tuple[str, ...]:
-    return (image_id,)
-
-
-def _nobody(image_id: str) -> tuple[str, ...]:  # noqa: ARG001
-    return ()

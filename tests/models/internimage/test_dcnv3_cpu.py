@@ -155,6 +155,7 @@ class TestChoice:
         assert [record.message.partition(" (")[0] for record in caplog.records] == ["numba cannot be imported"]
 
 
+@pytest.mark.soak
 def test_the_second_process_does_not_compile(tmp_path: Path) -> None:
     script = """
 import torch

@@ -12,6 +12,7 @@ import pytest
 from fitted_images import fitted, images, queries
 
 from oodray.errors import ConfigError, ResultsError
+from oodray.scores.fitted.fit_in_use import FitInUse
 from oodray.scores.fitted.fitting import fit_scores
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
 from oodray.scores.fitted.scores import FITTED_SCORES, scores_needing
@@ -90,7 +91,7 @@ def test_what_is_counted_of_queries_is_read_as_it_was(tmp_path: Path) -> None:
     assert_equal(fit.queries.accepted, use.accepted)
     assert_equal(fit.queries.response, use.response)
     assert fit.queries.pixels == 12
-    assert Maskomaly.of_fit(fit).rejected == (1,)
+    assert Maskomaly.of_fit(FitInUse(fit)).rejected == (1,)
     np.testing.assert_array_equal(fit.sums.feature_products, sums.feature_products)
     assert Fit(written(tmp_path / "without").path).queries is None
 

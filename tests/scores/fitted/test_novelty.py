@@ -11,10 +11,10 @@ from fitted_images import fitted, images
 from sklearn.neighbors import NearestNeighbors
 
 from oodray.scores.fitted.bank import Bank
+from oodray.scores.fitted.distance_scores import NoveltyHalf
 from oodray.scores.fitted.fitting import fit_of_self, fit_scores
 from oodray.scores.fitted.neighbours import Neighbours, fit_search
 from oodray.scores.fitted.novelty import NoveltyParameters, distances_to_others, fit_novelty, novelty
-from oodray.scores.fitted.scores import NoveltyHalf
 from oodray.scores.fitted.settings import FitSettings
 
 
