@@ -58,7 +58,7 @@ def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) 
             `allow_outside`.
     """
     listed = layout.listing(root, allow_outside=allow_outside)
-    columns = {
+    columns: dict[str, Any] = {
         "unit": units_of(listed.num_rows),
         "image_id": listed["image_id"],
         "dataset": pa.repeat(layout.name, listed.num_rows),

@@ -102,7 +102,7 @@ class Folder(Layout):
         vars(found)["labels"] = folder
         return found
 
-    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
+    def samples(self, root: Place, *, allow_outside: bool) -> Iterable[Sample]:
         """See `Layout.samples`.
 
         The root may be an image, or a pattern of names, too. Labels may lie outside of it where the user says so.
@@ -112,7 +112,7 @@ class Folder(Layout):
             return self._samples_of(chosen, root, allow_outside=allow_outside)
         if self.labels is None:
             return super().samples(root, allow_outside=allow_outside)
-        samples = super().samples(root, allow_outside=True)
+        samples = [*super().samples(root, allow_outside=True)]
         if not allow_outside:
             refuse_outside(root, [sample.image_uri for sample in samples])
             refuse_outside(

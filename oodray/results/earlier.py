@@ -76,7 +76,7 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     lists: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if column.type.equals(TALLIES_BEFORE_SCALES):
         lists = _with_scales(lists)
-    return _without_nulls(lists, target)
+    return cast("pa.Array[Any]", _without_nulls(lists, target))
 
 
 def _with_scales(tallies: pa.ListArray[Any]) -> pa.ListArray[Any]:
