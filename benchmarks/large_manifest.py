@@ -59,7 +59,10 @@ def run(rows: int, computed: int) -> None:
     manifest = step("list and manifest", lambda: build_manifest(get_layout("list"), root / "list.csv"))
     print(f"{manifest.nbytes / 2**20:.0f} MiB of manifest in memory")
     step("digest", lambda: manifest_digest(manifest))
-    step("start, manifest written", lambda: start_or_continue(folder, manifest, {}, {"config": {}}))
+    step(
+        "start, manifest written",
+        lambda: start_or_continue(folder, manifest, {}, {"config": {"k": 8, "tau": 1.0, "ood_ratio": 0.3}}),
+    )
     print(f"{folder.manifest.stat().st_size / 2**20:.0f} MiB of manifest on the disk")
     left = Left(manifest, frozenset())
     step("waves opened", lambda: open_waves(folder, manifest, left.units))

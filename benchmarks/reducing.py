@@ -35,7 +35,7 @@ def run(images: int) -> Reduced:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
             before = _peak(Path("/proc/self"))
             start = time.perf_counter()
-            totals = total(CountedFiles.of(folder), folder.rule())
+            totals = total(CountedFiles.of(folder), folder.rule(), on_ray=True)
             seconds = time.perf_counter() - start
             assert totals.images == images
             workers = [_peak(process) for process in Path("/proc").glob("[0-9]*") if _is_worker(process)]

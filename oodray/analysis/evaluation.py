@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.totals import image_totals, total
-from oodray.datasets.manifest import read_manifest
+from oodray.datasets.manifest import count_images
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.bootstrap import with_intervals
@@ -202,7 +202,7 @@ def measure_run(
         failed=totals.failed,
         scores=measured.metrics(),
         mask=totals.mask(),
-        left=read_manifest(folder.manifest).num_rows - totals.images - totals.failed,
+        left=count_images(folder.manifest) - totals.images - totals.failed,
         conventions=asked,
         blurred=_is_blurred(folder),
         exact=rule is None,

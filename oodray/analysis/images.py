@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ QUANTILE = 0.95
 """Which of the pixels' scores stands for an image: the one that this share of the pixels lies below."""
 
 _PLAIN = ("unit", "image_id", "dataset", "status", "error", "warning", "height", "width", "ood_fraction", "image_score")
-_MOST_ANOMALOUS_FIRST: list[tuple[str, str]] = [
+_MOST_ANOMALOUS_FIRST: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("image_score", "descending"),
     ("ood_fraction", "descending"),
     ("image_id", "ascending"),

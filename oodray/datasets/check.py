@@ -34,8 +34,9 @@ from oodray.datasets.images import (
     read_label,
     storage_oddities,
 )
-from oodray.datasets.layout import Layout, Sample
+from oodray.datasets.layout import Layout
 from oodray.datasets.layouts import count_warning
+from oodray.datasets.listing import Sample
 from oodray.datasets.orientation import AS_STORED, exif_orientation, upright
 from oodray.datasets.remarks import remarks
 from oodray.datasets.white_masks import are_white_masks, meaning_of_white

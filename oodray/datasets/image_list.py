@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO, ClassVar
 
@@ -13,7 +12,8 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from oodray.datasets.layout import USUAL_CODES, Layout, Sample, files_of, refuse_outside, stays_below
+from oodray.datasets.layout import USUAL_CODES, Layout, files_of, refuse_outside, stays_below
+from oodray.datasets.listing import AT_ONCE, Sample
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, storage_path
 from oodray.storage.remote import is_remote
@@ -42,7 +42,7 @@ class ImageList(Layout):
     label_codes = USUAL_CODES
     own_codes: ClassVar[bool] = True
 
-    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
+    def samples(self, root: Place, *, allow_outside: bool) -> Iterator[Sample]:
         """See `Layout.samples`; `root` is the list."""
         if not root.exists():
             raise self.error(f"{root} does not exist")
@@ -51,14 +51,16 @@ class ImageList(Layout):
         table = self._read(root)
         if not table.num_rows:
             raise self.error(f"no images in {root}")
-        samples = list(_samples(root, table))
-        if not allow_outside:
-            # An address is no secret of this machine.
-            refuse_outside(root.parent, (uri for uri in files_of(samples) if not is_remote(uri)))
-        if not any(storage_path(sample.image_uri).is_file() for sample in islice(samples, MOST_LOOKED_FOR)):
-            first = samples[0].image_uri
-            raise self.error(f"none of the first {min(len(samples), MOST_LOOKED_FOR)} images is there, as {first}")
-        return samples
+        looked_for: list[str] = []
+        for first in range(0, table.num_rows, AT_ONCE):
+            samples = [*_samples(root, table.slice(first, AT_ONCE), first + 1)]
+            if not allow_outside:
+                # An address is no secret of this machine.
+                refuse_outside(root.parent, (uri for uri in files_of(samples) if not is_remote(uri)))
+            looked_for += [sample.image_uri for sample in samples[: MOST_LOOKED_FOR - len(looked_for)]]
+            yield from samples
+        if not any(storage_path(uri).is_file() for uri in looked_for):
+            raise self.error(f"none of the first {len(looked_for)} images is there, as {looked_for[0]}")
 
     def _read(self, path: Place) -> pa.Table:
         reader = _READERS.get(path.suffix.lower())
@@ -76,10 +78,11 @@ class ImageList(Layout):
         return table
 
 
-def _samples(path: Place, table: pa.Table) -> Iterator[Sample]:
+def _samples(path: Place, table: pa.Table, first: int) -> Iterator[Sample]:
+    """The samples of some rows of a list, of which one is the first."""
     folder, has_ids = str(path.parent), ID in table.column_names
     columns = (_texts(path, table, column) for column in (IMAGE, LABEL, ID))
-    for row, (image, label, image_id) in enumerate(zip(*columns, strict=True), start=1):
+    for row, (image, label, image_id) in enumerate(zip(*columns, strict=True), start=first):
         for column, text in ((IMAGE, image), *([(ID, image_id)] if has_ids else [])):
             if not text:
                 raise DatasetError(f"row {row} of {path} has no {column}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import os
 import posixpath
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+import pyarrow as pa
+
 from oodray.datasets.images import LabelCodes
+from oodray.datasets.listing import Sample, by_id, samples_of_table, table_of_samples
 from oodray.datasets.remarks import remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, concurrently, is_inside, listing, path_inside, storage_path
@@ -45,26 +46,11 @@ REPACKED_CODES = LabelCodes(ood=frozenset({1, 2}), ignore=frozenset({255}), in_d
 """The same with 2 for OoD, too: sets that are repacked as `images/` and `labels_masks/` come with either."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One image of a dataset.
-
-    Attributes:
-        image_id: its path below the dataset's root, without suffix, with forward slashes.
-        image_uri: absolute path of the image file.
-        label_uri: absolute path where the label file is, or should be; None where the image has no label.
-    """
-
-    image_id: str
-    image_uri: str
-    label_uri: str | None
-
-
 class Layout:
     """Where a dataset keeps its images and labels below its root.
 
-    A subclass declares the attributes and yields its files from `pairs`; `find` does the rest. One whose images lie
-    inside of files, or that are named in one, has `samples` of its own instead.
+    A subclass declares the attributes and yields its files from `pairs`; `find` does the rest. One whose images are
+    named in a file has `samples` of its own instead, one whose images lie inside of files `table`.
 
     Attributes:
         name: what `--dataset` takes.
@@ -110,8 +96,12 @@ class Layout:
         """
         raise NotImplementedError(f"{type(self).__name__} has neither pairs nor samples")
 
-    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
-        """The samples below an absolute root, in any order; see `find`."""
+    def table(self, root: Place, *, allow_outside: bool) -> pa.Table:
+        """The samples below an absolute root as a table of `SAMPLES`, in any order; see `listing`."""
+        return table_of_samples(self.samples(root, allow_outside=allow_outside))
+
+    def samples(self, root: Place, *, allow_outside: bool) -> Iterable[Sample]:
+        """The samples below an absolute root, in any order; see `listing`."""
         self._require_folders(root)
         pairs = list(self.pairs(root))
         self._require_files(root, pairs)
@@ -169,7 +159,11 @@ class Layout:
         """Make the dataset where oodray can do that itself."""
 
     def find(self, root: Place, *, allow_outside: bool = False) -> list[Sample]:
-        """The dataset's samples, sorted by `image_id`.
+        """The samples that `listing` lists, an object each."""
+        return [*samples_of_table(self.listing(root, allow_outside=allow_outside))]
+
+    def listing(self, root: Place, *, allow_outside: bool = False) -> pa.Table:
+        """The dataset's samples as a table of `SAMPLES`, sorted by `image_id`.
 
         Args:
             root: the dataset's folder.
@@ -182,16 +176,9 @@ class Layout:
         root = storage_path(root)
         valid_uri(root)
         try:
-            samples = sorted(self.samples(root, allow_outside=allow_outside), key=lambda sample: sample.image_id)
+            return by_id(self.table(root, allow_outside=allow_outside))
         except OSError as error:
             raise DatasetError(f"cannot read {error.filename or root}: {error.strerror}") from error
-        for first, second in itertools.pairwise(samples):
-            if first.image_id == second.image_id:
-                raise DatasetError(
-                    f"two images have the name {first.image_id!r}: {first.image_uri} and {second.image_uri}; "
-                    "remove or rename one of them"
-                )
-        return samples
 
     def error(self, problem: str) -> DatasetError:
         """The error that says what is wrong, what was expected and where to get it."""

@@ -11,7 +11,8 @@ from oodray.datasets.hf_parquet import HfParquet
 from oodray.datasets.image_list import ImageList
 from oodray.datasets.images import LabelCodes
 from oodray.datasets.in_distribution import Ade20k, CamVid, CamVidHeldOut, CamVidKnown, Cityscapes
-from oodray.datasets.layout import Layout, Sample
+from oodray.datasets.layout import Layout
+from oodray.datasets.listing import Sample
 from oodray.datasets.lost_and_found import FishyscapesLostAndFound, FishyscapesStatic, LostAndFound
 from oodray.datasets.own import Demo, DemoValidation, Folder, FolderWhiteOod
 from oodray.datasets.road_obstacles import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oodray.datasets.layout import Layout
+from oodray.datasets.listing import AT_ONCE
 from oodray.errors import ResultsError
 from oodray.records import Int32, from_arrow, schema_of
 from oodray.storage.atomic import replacing
@@ -56,13 +57,13 @@ def build_manifest(layout: Layout, root: Place, *, allow_outside: bool = False) 
         DatasetError: the dataset is not there, two images share an id, or a link leads outside of `root`, unless
             `allow_outside`.
     """
-    samples = layout.find(root, allow_outside=allow_outside)
-    columns: dict[str, Sequence[object]] = {
-        "unit": units_of(len(samples)),
-        "image_id": [sample.image_id for sample in samples],
-        "dataset": [layout.name] * len(samples),
-        "image_uri": [sample.image_uri for sample in samples],
-        "label_uri": [sample.label_uri for sample in samples],
+    listed = layout.listing(root, allow_outside=allow_outside)
+    columns: dict[str, Any] = {
+        "unit": units_of(listed.num_rows),
+        "image_id": listed["image_id"],
+        "dataset": pa.repeat(layout.name, listed.num_rows),
+        "image_uri": listed["image_uri"],
+        "label_uri": listed["label_uri"],
     }
     return pa.table(columns, schema=MANIFEST_SCHEMA)
 
@@ -80,7 +81,7 @@ def draw_images(table: pa.Table, count: int, seed: int) -> pa.Table:
     return with_units(drawn, units_of(count))
 
 
-def with_units(table: pa.Table, units: Sequence[int] | NDArray[np.integer[Any]]) -> pa.Table:
+def with_units(table: pa.Table, units: NDArray[np.integer[Any]]) -> pa.Table:
     """A manifest with other units."""
     unit = MANIFEST_SCHEMA.get_field_index("unit")
     return table.set_column(unit, MANIFEST_SCHEMA.field(unit), pa.array(units, pa.int32()))
@@ -145,14 +146,14 @@ def image_ids(table: pa.Table) -> list[str]:
     return cast("list[str]", table["image_id"].to_pylist())
 
 
-def units_of(images: int, largest: int = LARGEST_UNIT) -> list[int]:
+def units_of(images: int, largest: int = LARGEST_UNIT) -> NDArray[np.int32]:
     """The unit of each of some images: about 64 units, of at most so many images each.
 
-    >>> units_of(3), units_of(640, largest=8)[-1], units_of(640, largest=128)[-1]
+    >>> units_of(3).tolist(), units_of(640, largest=8)[-1].item(), units_of(640, largest=128)[-1].item()
     ([0, 1, 2], 79, 63)
     """
     size = min(largest, max(1, images // _WANTED_UNITS))
-    return [row // size for row in range(images)]
+    return np.arange(images, dtype=np.int32) // size
 
 
 def images_by_unit(table: pa.Table) -> dict[int, list[ListedImage]]:
@@ -226,7 +227,7 @@ def size_of_units(path: Place) -> int:
 def manifest_digest(table: pa.Table) -> str:
     """16 hex digits of a manifest's values: the same however it is stored, others once a value changes."""
     digest = hashlib.sha256()
-    for batch in table.select(MANIFEST_SCHEMA.names).to_batches():
+    for batch in table.select(MANIFEST_SCHEMA.names).to_batches(AT_ONCE):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()[:16]

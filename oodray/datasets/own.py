@@ -17,7 +17,6 @@ from oodray.datasets.layout import (
     USUAL_CODES,
     Layout,
     Pair,
-    Sample,
     all_files,
     files_of,
     is_image_name,
@@ -26,6 +25,7 @@ from oodray.datasets.layout import (
     refuse_outside,
     valid_uri,
 )
+from oodray.datasets.listing import Sample
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError
 from oodray.storage.place import Place, is_inside, path_inside, storage_path
@@ -102,7 +102,7 @@ class Folder(Layout):
         vars(found)["labels"] = folder
         return found
 
-    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
+    def samples(self, root: Place, *, allow_outside: bool) -> Iterable[Sample]:
         """See `Layout.samples`.
 
         The root may be an image, or a pattern of names, too. Labels may lie outside of it where the user says so.
@@ -112,7 +112,7 @@ class Folder(Layout):
             return self._samples_of(chosen, root, allow_outside=allow_outside)
         if self.labels is None:
             return super().samples(root, allow_outside=allow_outside)
-        samples = super().samples(root, allow_outside=True)
+        samples = [*super().samples(root, allow_outside=True)]
         if not allow_outside:
             refuse_outside(root, [sample.image_uri for sample in samples])
             refuse_outside(

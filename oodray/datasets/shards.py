@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import ClassVar
 from urllib.parse import quote
 
-from oodray.datasets.layout import USUAL_CODES, Layout, Sample, files_named, refuse_outside, stays_below, valid_uri
-from oodray.datasets.members import Lost, Member, member_of
+import pyarrow as pa
+
+from oodray.datasets.layout import USUAL_CODES, Layout, files_named, refuse_outside, stays_below, valid_uri
+from oodray.datasets.listing import Sample, table_of_samples
+from oodray.datasets.members import Lost, Member
 from oodray.datasets.remarks import examples, remark
 from oodray.errors import DatasetError, ImageError
 from oodray.spelling import did_you_mean
@@ -70,20 +73,20 @@ class Shards(Layout, ABC):
         """The layout of one split: that of the shards that have its name in theirs, or in that of a folder."""
         return type(self)(split)
 
-    def samples(self, root: Place, *, allow_outside: bool) -> list[Sample]:
-        """See `Layout.samples`; `root` is a folder of shards, or one of them."""
+    def table(self, root: Place, *, allow_outside: bool) -> pa.Table:
+        """See `Layout.table`; `root` is a folder of shards, or one of them."""
         folder, shards = self._shards(root)
         if not allow_outside:
             refuse_outside(folder, map(str, shards))
-        of_shards = concurrently(lambda shard: self._samples(folder, shard), shards, is_remote(root))
-        samples = [sample for of_shard, _ in of_shards for sample in of_shard]
-        said = _remark_on([odd for _, of_shard in of_shards for odd in of_shard])
-        lost = [member for member in (member_of(sample.image_uri) for sample in samples) if isinstance(member, Lost)]
-        if len(lost) == len(samples):
+        contents = concurrently(lambda shard: self._content(folder, shard), shards, is_remote(root))
+        said = _remark_on([odd for content in contents for odd in content.odd])
+        lost = [lost for content in contents for lost in content.lost]
+        table = pa.concat_tables(content.samples for content in contents)
+        if len(lost) == table.num_rows:
             raise self.error(
                 f"{lost[0].path}: {lost[0].reason}" if lost else "; ".join([f"no images below {root}", *said])
             )
-        return samples
+        return table
 
     def _shards(self, root: Place) -> tuple[Place, list[Place]]:
         """The folder that shards are named after, and the shards."""
@@ -110,32 +113,48 @@ class Shards(Layout, ABC):
     def _is_shard(self, name: str) -> bool:
         return name.lower().endswith(self.suffix)
 
-    def _samples(self, folder: Place, shard: Place) -> tuple[list[Sample], list[Odd]]:
-        """The images of a shard, and what is odd in it, under names that begin with that of the shard."""
-        name = str(path_inside(shard, folder).with_suffix(""))
+    def _content(self, folder: Place, shard: Place) -> _Content:
+        """The images of a shard under names that begin with that of the shard."""
         valid_uri(shard)
-        samples, odd = list[Sample](), list[Odd]()
+        odd, lost = list[Odd](), list[Lost]()
+        samples = table_of_samples(self._samples(path_inside(shard, folder), shard, odd, lost))
+        return _Content(samples, odd, lost)
+
+    def _samples(self, path: PurePosixPath, shard: Place, odd: list[Odd], lost: list[Lost]) -> Iterator[Sample]:
+        """The images of a shard that lies at a path; what is odd in it, and lost of it, is put into lists."""
+        name = str(path.with_suffix(""))
+
+        def lose(reason: str, called: str = name) -> Sample:
+            lost.append(Lost(str(shard), reason))
+            return Sample(called, str(lost[-1]), None)
+
         try:
             for found in self.listed(shard):
                 if isinstance(found, Odd):
-                    odd.append(replace(found, name=f"{path_inside(shard, folder)}: {found.name}"))
+                    odd.append(replace(found, name=f"{path}: {found.name}"))
+                    continue
+                inside, where, label = found
+                if stays_below(inside):
+                    yield Sample(f"{name}/{inside}", str(where), None if label is None else str(label))
                 else:
-                    samples.append(_sample(name, shard, *found))
+                    reason = "leads out of the results, whose files are named after it; rename it"
+                    yield lose(f"the name {inside!r} in it {reason}", f"{name}/{quote(inside, safe='')}")
         except ImageError as error:
-            samples.append(Sample(name, str(Lost(str(shard), str(error))), None))
+            yield lose(str(error))
         except OSError as error:
             # What a disk does not give stays lost. A store may answer the next time; then a run lists the same images.
             if is_remote(shard):
                 raise
-            samples.append(Sample(name, str(Lost(str(shard), error.strerror or str(error))), None))
-        return samples, odd
+            yield lose(error.strerror or str(error))
 
 
-def _sample(prefix: str, shard: Place, name: str, where: Member, label: Member | None) -> Sample:
-    if stays_below(name):
-        return Sample(f"{prefix}/{name}", str(where), None if label is None else str(label))
-    reason = f"the name {name!r} in it leads out of the results, whose files are named after it; rename it"
-    return Sample(f"{prefix}/{quote(name, safe='')}", str(Lost(str(shard), reason)), None)
+@dataclass(frozen=True)
+class _Content:
+    """What a shard holds: its samples as a table, what is odd in it, and those of the samples that cannot be read."""
+
+    samples: pa.Table
+    odd: list[Odd]
+    lost: list[Lost]
 
 
 def _remark_on(odd: Iterable[Odd]) -> list[str]:

@@ -28,7 +28,7 @@ def cut_by_size(table: pa.Table) -> pa.Table:
     The largest of some images, taken at even distances, decides. A run that is continued keeps the units that it has.
     """
     units = units_of(table.num_rows)
-    if units_of(table.num_rows, LARGEST_UNIT_OF_SMALL_IMAGES) == units:
+    if np.array_equal(units_of(table.num_rows, LARGEST_UNIT_OF_SMALL_IMAGES), units):
         return with_units(table, units)
     return with_units(table, units_of(table.num_rows, _largest_unit(_sampled_pixels(table))))
 

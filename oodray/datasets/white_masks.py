@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def white_masks_warning(layout: Layout, label_uris: Iterable[str | None]) -> str
 
     A label that cannot be read is left to the run, where it becomes an error of its image.
     """
-    looked_at = [uri for uri in label_uris if uri is not None][:_LOOKED_AT]
+    looked_at = [*islice((uri for uri in label_uris if uri is not None), _LOOKED_AT)]
     codes: set[int] = set()
     for uri in looked_at:
         try:

@@ -184,7 +184,11 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     with remarks() as noticed, phase("listing the images"):
         manifest = list_images(layers, root)
     tau, warnings = choose_tau(layers, model)
-    of_labels = None if manifest is None else white_masks_warning(layers.layout, manifest["label_uri"].to_pylist())
+    of_labels = (
+        None
+        if manifest is None
+        else white_masks_warning(layers.layout, (uri.as_py() for uri in manifest["label_uri"].drop_null()))
+    )
     found = (*(remark.text for remark in noticed), *([of_labels] if of_labels else []))
     return Request(layers, model, root, manifest, tau, (*found, *warnings))
 

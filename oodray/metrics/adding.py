@@ -117,7 +117,8 @@ class DenseCounts:
         """Pixels of a group by label and key, `(len(labels), KEY_COUNT)`; none of one that nothing was added to."""
         if group >= len(self._pixels):
             return np.zeros((len(labels), KEY_COUNT), np.int64)
-        return self._pixels[group, label_ranks(np.array(labels, np.uint8))]
+        found: NDArray[np.int64] = self._pixels[group, label_ranks(np.array(labels, np.uint8))]
+        return found
 
 
 def _add(
@@ -145,4 +146,5 @@ def _compiled() -> Callable[..., None]:
                 pixels[begin[run] + keys[cell]] += counts[cell]
                 cell += 1
 
-    return njit(cache=True, nogil=True)(add)
+    compiled: Callable[..., None] = njit(cache=True, nogil=True)(add)
+    return compiled

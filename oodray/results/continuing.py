@@ -149,6 +149,8 @@ def what_is_left(
     Raises:
         ResultsError: with `retry_errors`, a file cannot be read.
     """
+    if not finished:
+        return Left(manifest, finished)
     left = pc.invert(pc.is_in(manifest["unit"], pa.array(sorted(finished), pa.int32())))
     if retry_errors:
         left = pc.or_(left, pc.is_in(manifest["image_id"], pa.array(_failed_images(folder), pa.string())))

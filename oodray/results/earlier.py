@@ -89,7 +89,7 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     lists: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if name == "tallies":
         lists = _filled_up(lists)
-    return _without_nulls(lists, target)
+    return cast("pa.Array[Any]", _without_nulls(lists, target))
 
 
 def _filled_up(tallies: pa.ListArray[Any]) -> pa.ListArray[Any]:

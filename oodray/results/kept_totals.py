@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import Totals
 from oodray.metrics.pixel_counts import PixelCounts
@@ -79,7 +80,9 @@ def totals_file(wave: Place, rule: Rule | None) -> Place:
 
 
 def sums_for(folder: ResultsFolder, parts: Sequence[Place]) -> RowSums | None:
-    """What the rows of a wave are added to while it is closed; None of a small one, whose counts are not kept.
+    """What the rows of a wave are added to while it is closed.
+
+    None for a small wave, whose counts are not kept, and for a pass over images that fixes no K, tau and T.
 
     Args:
         folder: of the run.
@@ -90,7 +93,10 @@ def sums_for(folder: ResultsFolder, parts: Sequence[Place]) -> RowSums | None:
     """
     if len(parts) * count_rows(parts[0]) < KEPT_FROM:
         return None
-    return RowSums(folder.rule())
+    try:
+        return RowSums(folder.rule())
+    except ResultsError:
+        return None
 
 
 def keep(folder: ResultsFolder, wave: Wave, sums: RowSums | None) -> None:

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from trees import touch
 
-from oodray.datasets.layout import Sample
 from oodray.datasets.layouts import get_layout
+from oodray.datasets.listing import Sample
 from oodray.errors import DatasetError
 
 LISTS = get_layout("list")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from trees import found, touch
 
-from oodray.datasets.layout import Layout, Pair, Sample, image_files
+from oodray.datasets.layout import Layout, Pair, image_files
 from oodray.datasets.layouts import LAYOUTS, get_layout
+from oodray.datasets.listing import Sample
 from oodray.errors import DatasetError
 from oodray.storage.place import Place
 

@@ -10,8 +10,8 @@ from trees import touch
 
 from oodray.datasets.check import check_dataset
 from oodray.datasets.images import encode_png
-from oodray.datasets.layout import Sample
 from oodray.datasets.layouts import layout_of
+from oodray.datasets.listing import Sample
 from oodray.errors import ConfigError, DatasetError, ImageError
 
 

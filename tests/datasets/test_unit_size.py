@@ -51,7 +51,7 @@ def test_the_size_of_the_images_and_their_number_decide(
 
 def test_the_largest_image_that_is_looked_at_decides(write: Callable[[int, int], str]) -> None:
     mixed = [write(64, 64)] * 50_000 + [write(3000, 4000)] * 50_000
-    assert cut_by_size(listed(mixed))["unit"].to_pylist() == units_of(100_000)
+    assert cut_by_size(listed(mixed))["unit"].to_pylist() == units_of(100_000).tolist()
 
 
 def test_what_cannot_be_read_does_not_keep_a_run_from_its_start(
@@ -59,7 +59,7 @@ def test_what_cannot_be_read_does_not_keep_a_run_from_its_start(
 ) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     broken = [str(tmp_path / "broken.png"), str(tmp_path / "absent.png")]
-    assert cut_by_size(listed(broken * 5000))["unit"].to_pylist() == units_of(10_000)
+    assert cut_by_size(listed(broken * 5000))["unit"].to_pylist() == units_of(10_000).tolist()
     assert cut_by_size(listed([*broken * 5000, write(64, 64)]))["unit"].to_pylist() == [
         row // 128 for row in range(10_001)
     ]
@@ -67,4 +67,4 @@ def test_what_cannot_be_read_does_not_keep_a_run_from_its_start(
 
 def test_of_few_images_none_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit_size, "_pixels", lambda uri: pytest.fail("it was read"))
-    assert cut_by_size(listed(["/absent.png"] * 500))["unit"].to_pylist() == units_of(500)
+    assert cut_by_size(listed(["/absent.png"] * 500))["unit"].to_pylist() == units_of(500).tolist()
