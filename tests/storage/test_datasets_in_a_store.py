@@ -98,7 +98,7 @@ def test_a_store_that_does_not_answer_loses_no_image(store: FakeStore, tmp_path:
 
     store.open_input_file = busy  # type: ignore[method-assign]
     with pytest.raises(OSError, match="SLOW_DOWN"):
-        get_layout("webdataset").samples(ROOT, allow_outside=False)
+        get_layout("webdataset").table(ROOT, allow_outside=False)
     store.open_input_file = opened  # type: ignore[method-assign]
     assert get_layout("webdataset").find(ROOT) == [sample]
 
