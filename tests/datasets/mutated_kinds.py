@@ -24,10 +24,6 @@ from oodray.datasets.score_maps import read_scores
 from oodray.errors import OodrayError
 from oodray.models.weights.checkpoints import read_state_dict
 from oodray.models.weights.wrong_files import describe_wrong_file
-from oodray.storage import remote
-
-remote.CONTACT_SECONDS = 0.2
-"""A list names an object in a store that is not there: nobody waits for its answer."""
 
 
 @dataclass(frozen=True)
