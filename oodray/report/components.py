@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oodray.metrics.components import LEVELS, SIZES
-from oodray.report.words import percent
+from oodray.report.words import percent, threshold_text, without_maps_text
 
 if TYPE_CHECKING:
     from oodray.analysis.components import Report
@@ -24,11 +24,7 @@ def components_tables(report: Report, limits: Limits) -> list[RenderableType]:
         f"{LEVELS[0]} to {LEVELS[-1]} (F1*). An object is found where its sIoU, and an alarm true where its PPV, is at "
         f"least {LEVELS[0]}. Small is below 32x32 pixels, large from 96x96 on."
     )
-    if report.left_out:
-        caption += (
-            f" Without {', '.join(report.left_out)}: the run keeps no maps of them; `oodray run --keep-maps "
-            f"{','.join(report.left_out)}` does."
-        )
+    caption += without_maps_text(report.left_out)
     table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     table.add_column("score", overflow="fold")
     names = ("threshold", "sIoU %", "PPV %", "F1* %", *(f"{size} found %" for size in SIZES), "false alarms an image")
@@ -38,7 +34,7 @@ def components_tables(report: Report, limits: Limits) -> list[RenderableType]:
         metrics = judged.metrics
         table.add_row(
             Text(judged.score),
-            "-" if judged.threshold is None else f"{judged.threshold:.4g}",
+            threshold_text(judged.threshold),
             *map(percent, (metrics.siou, metrics.ppv, metrics.f1_star, *metrics.found.values())),
             f"{metrics.false_alarms:.2f}",
         )

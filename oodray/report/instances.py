@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oodray.metrics.instances import IOU_LEVELS, SMALLEST
-from oodray.report.words import percent
+from oodray.report.words import percent, threshold_text, without_maps_text
 
 if TYPE_CHECKING:
     from oodray.analysis.instances import InstanceReport
@@ -21,11 +21,7 @@ def instances_table(report: InstanceReport) -> Table:
         f"{IOU_LEVELS[-1]:.2f}. Predictions are connected regions above the threshold, of {SMALLEST} pixels and more, "
         f"each as confident as the mean of its scores. {_origin(report)}"
     )
-    if report.left_out:
-        caption += (
-            f" Without {', '.join(report.left_out)}: the run keeps no maps of them; `oodray run --keep-maps "
-            f"{','.join(report.left_out)}` does."
-        )
+    caption += without_maps_text(report.left_out)
     table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     table.add_column("score", overflow="fold")
     for name in ("threshold", "AP %", "AP50 %", "objects", "predictions"):
@@ -34,7 +30,7 @@ def instances_table(report: InstanceReport) -> Table:
         metrics = judged.metrics
         table.add_row(
             Text(judged.score),
-            "-" if judged.threshold is None else f"{judged.threshold:.4g}",
+            threshold_text(judged.threshold),
             percent(metrics.ap),
             percent(metrics.ap50),
             str(metrics.objects),

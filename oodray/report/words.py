@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from oodray.metrics.conventions import Convention
 
@@ -27,6 +28,29 @@ def duration_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def without_maps_text(left_out: Sequence[str]) -> str:
+    """What a caption says of scores whose maps a run keeps nowhere; nothing where there are none.
+
+    >>> without_maps_text([])
+    ''
+    """
+    if not left_out:
+        return ""
+    return (
+        f" Without {', '.join(left_out)}: the run keeps no maps of them; `oodray run --keep-maps "
+        f"{','.join(left_out)}` does."
+    )
+
+
+def threshold_text(threshold: float | None) -> str:
+    """A threshold in four digits; the mask has none.
+
+    >>> threshold_text(0.123456), threshold_text(None)
+    ('0.1235', '-')
+    """
+    return "-" if threshold is None else f"{threshold:.4g}"
 
 
 def one_line(text: str) -> str:

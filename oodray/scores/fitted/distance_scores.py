@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from oodray.scores.strips import Strip
 
 
-class Knn(MadeOfFit, FeatureScore):
+class OfDistance(MadeOfFit, FeatureScore):
+    """A score of the distance that a search gives."""
+
+    search: Search
+
+    def planes(self, image: ImageFeatures) -> Tensor:
+        """See `FeatureScore`."""
+        return self.search.distance(image)[None]
+
+
+class Knn(OfDistance):
     """Mean distance to the k = 3 nearest vectors of the bank."""
 
     name = "knn"
@@ -30,12 +40,8 @@ class Knn(MadeOfFit, FeatureScore):
         use.fit.require(cls.name)
         return cls(use.search(use.knn_metric), use.fit.scale(cls.name, use.knn_metric))
 
-    def planes(self, image: ImageFeatures) -> Tensor:
-        """See `FeatureScore`."""
-        return self.search.distance(image)[None]
 
-
-class WithDistance(MadeOfFit, FeatureScore):
+class WithDistance(OfDistance):
     """A score that combines the distance of `knn` with the logits."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "features", "fit"})
@@ -47,10 +53,6 @@ class WithDistance(MadeOfFit, FeatureScore):
     def of_fit(cls, use: FitInUse) -> Self:
         """See `MadeOfFit`."""
         return cls(use.search(), use.fit.parameters(cls.name), use.fit.scale(cls.name))
-
-    def planes(self, image: ImageFeatures) -> Tensor:
-        """See `FeatureScore`."""
-        return self.search.distance(image)[None]
 
 
 class Cdnp(WithDistance):
