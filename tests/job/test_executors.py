@@ -125,7 +125,8 @@ class TestBoth:
         assert rows_and_metrics(second)[0].equals(clean.rows())
         assert second.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
 
-    @pytest.mark.parametrize("executors", [EXECUTORS, pytest.param(EXECUTORS[::-1], marks=pytest.mark.soak)])
+    @pytest.mark.soak
+    @pytest.mark.parametrize("executors", [EXECUTORS, EXECUTORS[::-1]])
     def test_what_failed_with_one_the_other_tries_again(
         self,
         clean: Run,
