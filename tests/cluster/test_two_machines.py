@@ -54,6 +54,7 @@ def for_reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machines(
+    pytestconfig: pytest.Config,
     environment: dict[str, str],
     witnesses: Path,
     hidden: Path,
@@ -69,7 +70,8 @@ def machines(
     }
     machines = TwoMachines(environment | variables)
     try:
-        machines.start(hidden, for_reading, packages)
+        # The tests that submit jobs and read metrics are those of `make soak`.
+        machines.start(hidden, for_reading, packages, dashboard=pytestconfig.getoption("--soak"))
         yield machines
     finally:
         machines.stop()

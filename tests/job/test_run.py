@@ -43,6 +43,8 @@ pytestmark = pytest.mark.timeout(240)
 
 Start = Callable[..., Run]
 
+LOCAL_AND_IN_SOAK_RAY = ["local", pytest.param("ray", marks=pytest.mark.soak)]
+
 
 @pytest.fixture
 def start(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
@@ -124,25 +126,34 @@ def test_the_folder_describes_the_run(clean: Run, tiny_dataset: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def by_two_workers(ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run by two workers of Ray's, given as a relative path."""
-    out = tmp_path_factory.mktemp("by_two_workers") / "out"
+def continued(clean: Run, ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the clean run, half of it lost and done again by two workers of Ray's; given as a relative path."""
+    out = Path(shutil.copytree(on_disk(clean.folder.path), tmp_path_factory.mktemp("continued") / "out"))
+    for unit in range(5):
+        in_parts(ResultsFolder(out)).part(unit).unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(TESTS)
         run = Run(tiny_dataset, Path(os.path.relpath(out)), executor="ray", workers=2)
         # Ray's workers were started in another working directory, and the driver may go on to a third.
         patch.chdir("/")
         run.go()
+    assert sum(unit.ok for unit in run.heard) == 5
     return out
 
 
-def test_workers_of_ray_write_the_same(clean: Run, by_two_workers: Path) -> None:
-    assert rows(by_two_workers).equals(rows(on_disk(clean.folder.path)))
-    assert ResultsFolder(by_two_workers).metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
+def test_workers_of_ray_write_the_same(clean: Run, continued: Path) -> None:
+    assert rows(continued).equals(rows(on_disk(clean.folder.path)))
+    assert ResultsFolder(continued).metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
 
 
-def test_a_relative_folder_is_below_the_working_directory_at_its_start(by_two_workers: Path) -> None:
-    assert (by_two_workers / "results/part-000000-000009.parquet").is_file()
+def test_what_this_process_began_ray_continues(clean: Run, continued: Path) -> None:
+    # With the seconds that they took.
+    kept, before = (read_rows(folder.parts()).slice(5) for folder in (ResultsFolder(continued), clean.folder))
+    assert kept.equals(before)
+
+
+def test_a_relative_folder_is_below_the_working_directory_at_its_start(continued: Path) -> None:
+    assert [path.name for path in (continued / "results").iterdir()] == ["part-000000-000009.parquet"]
 
 
 @pytest.mark.soak
@@ -175,7 +186,7 @@ def store_turned(path: Path, orientation: int, quarters: int) -> None:
     Image.fromarray(np.rot90(np.array(Image.open(path)), quarters)).save(path, exif=exif)
 
 
-@pytest.mark.parametrize("on_either", ["local", "ray"], indirect=True)
+@pytest.mark.parametrize("on_either", LOCAL_AND_IN_SOAK_RAY, indirect=True)
 def test_broken_images_are_rows_and_change_no_other(clean: Run, on_either: Start, tiny_root: Path) -> None:
     (tiny_root / "images/02.png").write_bytes(b"<html>not found")
     (tiny_root / "annotations/05_mask.png").unlink()
@@ -316,7 +327,7 @@ def test_where_all_images_fail_the_run_does(start: Start) -> None:
     assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
 
 
-@pytest.mark.parametrize("on_either", ["local", pytest.param("ray", marks=pytest.mark.soak)], indirect=True)
+@pytest.mark.parametrize("on_either", LOCAL_AND_IN_SOAK_RAY, indirect=True)
 def test_a_network_that_does_not_start_ends_the_run_in_one_line(
     on_either: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
