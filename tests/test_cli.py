@@ -34,6 +34,8 @@ from oodray.results.folder import ResultsFolder
 from oodray.results.lease import Lease
 from oodray.results.reading import finished_units
 
+pytestmark = pytest.mark.slow  # all of them together
+
 HERE = Path(__file__).parent
 EMBEDDED = "internimage-n-demo"
 COMMANDS = (

@@ -141,6 +141,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         evaluate_run(ResultsFolder(tmp_path / "none"))
 
 
+@pytest.mark.soak
 def test_ray_tasks_find_the_same(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_results(tmp_path, [[image] for image in random_images(2, 5)])
     alone = evaluate_run(folder)

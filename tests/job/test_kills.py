@@ -16,15 +16,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import runs
+from command_line import call
 from PIL import Image
 from processes import command_line, descendants, end_all, wait_until_gone
 
+from oodray.results import joining
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import finished_units
 
 TESTS = Path(__file__).parents[1]
 IMAGES_OF_A_KILL, MOST_IMAGES = 64, 300
 """Every kill needs progress before it. With 64 or more a run has as many units."""
+
+UNITS_OF_A_WAVE = IMAGES_OF_A_KILL // 6
+"""So few that waves are closed during the run."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
 """Of the test at all results: it takes the processors from the run that it watches."""
@@ -33,10 +38,10 @@ COMMAND = f"""
 from oodray.cli import main
 from oodray.results import joining
 
-joining.LABELLED_UNITS_OF_A_WAVE = {IMAGES_OF_A_KILL // 6}
+joining.LABELLED_UNITS_OF_A_WAVE = {UNITS_OF_A_WAVE}
 main()
 """
-"""The command line, with waves so small that they are closed during the run."""
+"""The command line, with small waves."""
 
 MARK = "OODRAY_KILLED_RUN"
 """The variable that all processes of a run have."""
@@ -46,15 +51,19 @@ VICTIMS = ("the driver", "the workers", "all")
 pytestmark = pytest.mark.slow
 
 
+def arguments(root: Path, out: Path) -> list[str]:
+    """Of the command line."""
+    options = {"dataset": "folder", "root": root, "out": out, "model": "fakes:unhurried", "tau": 1.5, "threads": 1}
+    return ["run", *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+
+
 class Run:
     """A run in a process of its own, and in a process group of its own."""
 
-    def __init__(self, root: Path, out: Path, environment: dict[str, str], *more: str) -> None:
-        options = {"dataset": "folder", "root": root, "out": out, "model": "fakes:unhurried", "tau": 1.5, "threads": 1}
-        flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    def __init__(self, root: Path, out: Path, environment: dict[str, str]) -> None:
         self.out = out
         self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "run", *flat, *(more or ("--workers", "2"))],
+            [sys.executable, "-c", COMMAND, *arguments(root, out), "--workers", "2"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -121,6 +130,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
 ) -> None:
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
     monkeypatch.chdir(TESTS)
+    monkeypatch.setattr(joining, "LABELLED_UNITS_OF_A_WAVE", UNITS_OF_A_WAVE)
     runs.Run(root, undisturbed, dataset="folder", model="fakes:unhurried").go()
     units = done(undisturbed)
     assert units > 60
@@ -146,9 +156,11 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
         run.kill(victim)
         story.append(f"{victim} at {done(out)} of {units} units")
     if run is None or run.has_ended():
-        # In one process: with more kills than one, Ray has gone on with what it left itself.
-        run = Run(root, out, environment, "--executor", "local")
-    run.finish(*story)
+        # In this process: with more kills than one, Ray has gone on with what it left itself.
+        done_here = call(*arguments(root, out), "--executor", "local")
+        assert done_here.exit_code == 0, [*story, done_here.err]
+    else:
+        run.finish(*story)
     sys.stdout.write("\n".join(story) + "\n")
 
     found = read(out)

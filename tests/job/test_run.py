@@ -26,6 +26,7 @@ from places import on_disk
 from ray import cloudpickle
 from runs import TESTS, Run, in_parts, rows
 
+from oodray.analysis import totals
 from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets import manifest as manifest_module
 from oodray.datasets.manifest import images_by_unit
@@ -154,6 +155,15 @@ def test_what_this_process_began_ray_continues(clean: Run, continued: Path) -> N
 
 def test_a_relative_folder_is_below_the_working_directory_at_its_start(continued: Path) -> None:
     assert [path.name for path in (continued / "results").iterdir()] == ["part-000000-000009.parquet"]
+
+
+def test_tasks_of_ray_count_the_same(
+    clean: Run, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = in_parts(ResultsFolder(Path(shutil.copytree(on_disk(clean.folder.path), tmp_path / "copy"))))
+    alone = evaluate_run(folder)
+    monkeypatch.setattr(totals, "FILES_PER_TASK", 5)
+    assert evaluate_run(folder) == alone
 
 
 @pytest.mark.soak
