@@ -129,8 +129,9 @@ def tasks() -> Iterator[None]:
 
 def is_running() -> bool:
     """Whether this process has a Ray; to ask that, Ray is not imported."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    # While another thread imports Ray, its module is there without its functions.
+    is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return is_initialized is not None and bool(is_initialized())
 
 
 def _advice(error: Exception, address: str | None) -> str:

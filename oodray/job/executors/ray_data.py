@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyarrow as pa
@@ -92,9 +91,8 @@ class RayExecutor:
             self._session.begin()
             return work()
         # Linux ends the processes of a Ray with the thread that started them, so this one starts it.
-        with ThreadPoolExecutor(2, "beside Ray's start") as threads:
-            threads.submit(import_module, "ray.data")  # what it raises is raised where the graph is made
-            result = threads.submit(copy_context().run, work)
+        with ThreadPoolExecutor(1, "beside Ray's start") as thread:
+            result = thread.submit(copy_context().run, work)
             self._session.begin()
             return result.result()
 
