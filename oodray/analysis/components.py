@@ -7,9 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from oodray.analysis.files import CountedFiles
-from oodray.analysis.score_maps import ImageMaps, ReadMap, ScoreMaps, each_image
-from oodray.errors import DatasetError
+from oodray.analysis.score_maps import ImageMaps, Judged, ReadMap, ScoreMaps, each_image
 from oodray.metrics.components import (
     LEVELS,
     OBJECT,
@@ -47,21 +45,6 @@ SUMMARY_SCHEMA = pa.schema(_SUMMARY_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A score, or the mask, by its regions.
-
-    Attributes:
-        score: its name; `mask` for the mask.
-        threshold: pixels with a higher score are called OoD; None for the mask.
-        metrics: of its regions.
-    """
-
-    score: str
-    threshold: float | None
-    metrics: ComponentMetrics
-
-
-@dataclass(frozen=True)
 class Report:
     """The regions of a run.
 
@@ -71,7 +54,7 @@ class Report:
         left_out: scores whose maps are kept nowhere.
     """
 
-    judged: list[Judged]
+    judged: list[Judged[ComponentMetrics]]
     images: int
     left_out: list[str]
 
@@ -99,16 +82,9 @@ def evaluate_components(
         ResultsError: the folder holds no results.
     """
     maps = ScoreMaps.of(folder, threshold, read_map, on_ray=on_ray)
-    by_image = each_image(CountedFiles.of(folder), maps, _Job(maps, limits), on_ray=on_ray)
-    if not by_image:
-        raise DatasetError(f"no image of {folder.path} has a label: there are no objects to find")
+    by_image = each_image(folder, maps, _Job(maps, limits), on_ray=on_ray)
     found, images = [row for rows in by_image for row in rows], len(by_image)
-    judged = [
-        Judged(
-            name, maps.thresholds.get(name), summarize([row.component for row in found if row.score == name], images)
-        )
-        for name in maps.names()
-    ]
+    judged = maps.judged(lambda name: summarize([row.component for row in found if row.score == name], images))
     write_table(pa.Table.from_pylist([row.columns() for row in found], COMPONENTS_SCHEMA), folder.components)
     report = Report(judged, images, [*maps.left_out])
     write_table(summary_table(report), folder.components_summary)
@@ -148,7 +124,7 @@ class _Job:
         ]
 
 
-def _summary_columns(judged: Judged, images: int) -> dict[str, Any]:
+def _summary_columns(judged: Judged[ComponentMetrics], images: int) -> dict[str, Any]:
     metrics = judged.metrics
     plain = {name: getattr(metrics, name) for name in ("siou", "ppv", "f1_star", "tp_mean", "fn_mean", "fp_mean")}
     by_level = {f"f1_{round(100 * level)}": value for level, value in zip(LEVELS, metrics.f1, strict=True)}

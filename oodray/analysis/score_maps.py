@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
 from oodray.datasets.images import LabelCodes, decode_label, decode_mask, read_label
 from oodray.datasets.layouts import layout_of
-from oodray.errors import ResultsError
+from oodray.errors import DatasetError, ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.evaluators import LIKE
 from oodray.metrics.frames import as_float16
@@ -41,6 +41,7 @@ ReadMap = Callable[[str, tuple[int, int]], NDArray[Any]]
 _COLUMNS = ["image_id", "status", "label_uri", "mask_png", "clusters_png", "clusters", "width", "maps"]
 
 _Found = TypeVar("_Found")
+_Metrics = TypeVar("_Metrics")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,21 @@ class ImageMaps:
     labels: NDArray[np.uint8]
     row: Mapping[str, Any]
     ratios: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judged(Generic[_Metrics]):
+    """A score, or the mask, by what is found at one threshold.
+
+    Attributes:
+        score: its name; `mask` for the mask.
+        threshold: pixels with a higher score are called OoD; None for the mask.
+        metrics: of what was found.
+    """
+
+    score: str
+    threshold: float | None
+    metrics: _Metrics
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,10 @@ class ScoreMaps:
         """The mask, where there is one, and the scores."""
         return [*([MASK] if self.rule else []), *self.thresholds]
 
+    def judged(self, metrics: Callable[[str], _Metrics]) -> list[Judged[_Metrics]]:
+        """Each of `names` with its threshold and its metrics, which are found by name."""
+        return [Judged(name, self.thresholds.get(name), metrics(name)) for name in self.names()]
+
     def cut(self, image: ImageMaps, name: str) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """Where an image is called OoD by the mask or a score, and its scores, both `(H, W)`; the mask's are r_k.
 
@@ -135,21 +155,30 @@ class ScoreMaps:
 
 
 def each_image(
-    files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Found], *, on_ray: bool = True
+    folder: ResultsFolder, maps: ScoreMaps, look: Callable[[ImageMaps], _Found], *, on_ray: bool = True
 ) -> list[_Found]:
-    """What is found in each labelled image that was processed, in the order of the files.
+    """What is found in each labelled image that was processed, in the order of the files; at least one.
 
     Args:
-        files: of the run.
+        folder: of the run.
         maps: its maps.
         look: what is done with an image.
         on_ray: whether more than `FILES_PER_TASK` files are read by Ray tasks.
 
     Raises:
+        DatasetError: no image has a label.
         ImageError: a label or a score map cannot be read any more.
+        ResultsError: the folder holds no results.
     """
-    if not on_ray or len(files.parts) <= FILES_PER_TASK:
-        return _here(files, maps, look)
+    files = CountedFiles.of(folder)
+    by_tasks = on_ray and len(files.parts) > FILES_PER_TASK
+    found = _by_tasks(files, maps, look) if by_tasks else _here(files, maps, look)
+    if not found:
+        raise DatasetError(f"no image of {folder.path} has a label: there are no objects to find")
+    return found
+
+
+def _by_tasks(files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Found]) -> list[_Found]:
     import ray
 
     from oodray.cluster.session import tasks

@@ -36,6 +36,7 @@ from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.phases import phase
 from oodray.results.folder import ResultsFolder
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.logits import Energy
 from oodray.scores.pooled import Pool
 from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
@@ -236,6 +237,7 @@ def complete(
         device.warning,
         dtype_warning(dtype, device.kind),
         crowding(config, device.kind),
+        constant_scores_warning(config.scores, model),
         *request.warnings,
     )
     return Plan(
@@ -321,6 +323,18 @@ def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
             raise ConfigError(f"the score {name} needs {PASSES}")
         if "queries" in score.needs and model.gives_queries() is False:
             raise ConfigError(f"the score {name} needs {QUERIES}; {model.name} is none")
+
+
+def constant_scores_warning(scores: Sequence[str], model: ModelSource) -> str | None:
+    """What to say of scores that several passes make the same everywhere; None where none of those asked for is."""
+    sources = {name: pool.of if (pool := Pool.named(name)) else name for name in scores}
+    constant = [name for name, of in sources.items() if of == Energy.name]
+    if not constant or not model.several_passes:
+        return None
+    return (
+        f"{' and '.join(constant)} will be the same at every pixel, which ranks nothing: with several passes over an "
+        "image the logits are the logarithm of mean probabilities, and their energy is 0; --scores leaves it out"
+    )
 
 
 def check_own_scores(config: RunConfig) -> None:

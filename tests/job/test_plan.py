@@ -260,6 +260,17 @@ class TestModel:
         other = make(model="internimage-l-mapillary2cityscapes", **options).warnings
         assert not any("users report" in text for text in other)
 
+    @pytest.mark.parametrize("passes", [{"flip": True}, {"scales": "0.5,1"}])
+    def test_energy_of_several_passes_is_a_warning(self, make: Make, passes: dict[str, Any]) -> None:
+        def told(scores: str, **options: Any) -> list[str]:
+            found = make(scores=scores, **options).warnings
+            return [text.partition(" will be")[0] for text in found if "same at every pixel" in text]
+
+        assert told("energy,mean(energy),msp", **passes) == ["energy and mean(energy)"]
+        assert told("ratio(energy>-3),max-logit", **passes) == ["ratio(energy>-3)"]
+        assert told("max-logit,msp,entropy", **passes) == []
+        assert told("energy") == []
+
     def test_a_config_is_known_by_its_place_and_content(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
