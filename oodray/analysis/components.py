@@ -44,6 +44,22 @@ SUMMARY_SCHEMA = pa.schema(_SUMMARY_COLUMNS)
 """One row per score; of the mask the threshold is null."""
 
 
+AUTO = "auto"
+"""In place of a track: that of the run's dataset."""
+
+_OBSTACLES = ("road-obstacle-21", "lost-and-found", "small-obstacle")
+
+
+def track_of(folder: ResultsFolder) -> str:
+    """The track that a run's dataset belongs to: `obstacle` and `issu` are of some, `anomaly` of all others.
+
+    Raises:
+        ResultsError: this is no results folder.
+    """
+    dataset = folder.read_run()["config"]["dataset"]
+    return "issu" if dataset.startswith("issu-") else "obstacle" if dataset in _OBSTACLES else "anomaly"
+
+
 @dataclass(frozen=True)
 class Report:
     """The regions of a run.
@@ -52,11 +68,13 @@ class Report:
         judged: each score that has maps.
         images: labelled images that they are of.
         left_out: scores whose maps are kept nowhere.
+        without_threshold: scores of which labels give no threshold.
     """
 
     judged: list[Judged[ComponentMetrics]]
     images: int
     left_out: list[str]
+    without_threshold: list[str]
 
 
 def evaluate_components(
@@ -81,12 +99,12 @@ def evaluate_components(
         ImageError: a label or a score map cannot be read any more.
         ResultsError: the folder holds no results.
     """
-    maps = ScoreMaps.of(folder, threshold, read_map, on_ray=on_ray)
+    maps = ScoreMaps.of(folder, threshold, read_map)
     by_image = each_image(folder, maps, _Job(maps, limits), on_ray=on_ray)
     found, images = [row for rows in by_image for row in rows], len(by_image)
     judged = maps.judged(lambda name: summarize([row.component for row in found if row.score == name], images))
     write_table(pa.Table.from_pylist([row.columns() for row in found], COMPONENTS_SCHEMA), folder.components)
-    report = Report(judged, images, [*maps.left_out])
+    report = Report(judged, images, [*maps.left_out], [*maps.without_threshold])
     write_table(summary_table(report), folder.components_summary)
     return report
 

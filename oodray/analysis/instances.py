@@ -57,12 +57,14 @@ class InstanceReport:
         images: labelled images that they are of.
         with_ids: of these, those whose objects an instance image tells apart.
         left_out: scores whose maps are kept nowhere.
+        without_threshold: scores of which labels give no threshold.
     """
 
     judged: list[Judged[InstanceMetrics]]
     images: int
     with_ids: int
     left_out: list[str]
+    without_threshold: list[str]
 
 
 def evaluate_instances(
@@ -88,7 +90,7 @@ def evaluate_instances(
         ResultsError: the folder holds no results.
     """
     ids = InstanceLabels() if instance_labels is None else InstanceLabels.below(instance_labels)
-    maps = ScoreMaps.of(folder, threshold, read_map, on_ray=on_ray)
+    maps = ScoreMaps.of(folder, threshold, read_map)
     found = each_image(folder, maps, _Job(maps, ids), on_ray=on_ray)
     with_ids = sum(image.has_ids for image in found)
     if instance_labels is not None and not with_ids:
@@ -97,7 +99,7 @@ def evaluate_instances(
     judged = maps.judged(lambda name: instance_metrics([image.instances[places[name]] for image in found]))
     rows = [row for name, place in places.items() for image in found for row in image.rows(place, name)]
     write_table(pa.Table.from_pylist(rows, INSTANCES_SCHEMA), folder.instances)
-    report = InstanceReport(judged, len(found), with_ids, [*maps.left_out])
+    report = InstanceReport(judged, len(found), with_ids, [*maps.left_out], [*maps.without_threshold])
     write_table(instance_table(report), folder.instances_summary)
     return report
 

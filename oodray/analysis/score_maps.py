@@ -7,7 +7,7 @@ out, and named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +16,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.analysis.evaluation import measure_run
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
+from oodray.analysis.totals import image_totals
 from oodray.cluster.shares import usable_cores
 from oodray.datasets.images import LabelCodes, decode_label, decode_mask, read_label
 from oodray.datasets.layouts import layout_of
 from oodray.errors import DatasetError, ResultsError
 from oodray.method.rule import Rule
+from oodray.metrics.by_image import ByImage
 from oodray.metrics.evaluators import LIKE
 from oodray.metrics.frames import as_float16
 from oodray.metrics.scales import scale_named
@@ -86,6 +87,7 @@ class ScoreMaps:
         rule: of its mask; None where it has none.
         thresholds: by score: pixels with a higher one are called OoD.
         left_out: scores whose maps are kept nowhere.
+        without_threshold: scores of which labels give no threshold.
         codes: of its labels.
         read_map: how imported scores are read again.
     """
@@ -93,6 +95,7 @@ class ScoreMaps:
     rule: Rule | None
     thresholds: Mapping[str, float]
     left_out: tuple[str, ...]
+    without_threshold: tuple[str, ...]
     codes: LabelCodes
     read_map: ReadMap | None
 
@@ -102,8 +105,6 @@ class ScoreMaps:
         folder: ResultsFolder,
         threshold: float | None = None,
         read_map: ReadMap | None = None,
-        *,
-        on_ray: bool = True,
     ) -> ScoreMaps:
         """The maps of a run.
 
@@ -111,7 +112,6 @@ class ScoreMaps:
             folder: of the run.
             threshold: of every score; by default of each that of the best F1 of its curve, as SegmentMeIfYouCan has it.
             read_map: how imported scores are read again.
-            on_ray: whether Ray may add up a large run.
 
         Raises:
             ResultsError: the folder holds no results.
@@ -119,15 +119,14 @@ class ScoreMaps:
         known, kept = folder.score_names(), kept_scores(folder)
         scores = [name for name in known if read_map is not None or name == RATIO or name in kept]
         if threshold is None:
-            convention = LIKE["smiyc"]
-            found = measure_run(folder, [convention], on_ray=on_ray).of(convention)
-            best = {metrics.score: metrics.best_f1_threshold for metrics in found if metrics.score in scores}
-            thresholds = {name: value for name, value in best.items() if value is not None}
+            best = _best_thresholds(folder, scores)
+            thresholds = {name: best[name] for name in scores if name in best}
         else:
             thresholds = dict.fromkeys(scores, threshold)
         left_out = tuple(name for name in known if name not in scores and name != "mask-then-logit")
         codes = layout_of(folder.read_run()["config"]).label_codes
-        return cls(folder.rule(), thresholds, left_out, codes, read_map)
+        without = tuple(name for name in scores if name not in thresholds)
+        return cls(folder.rule(), thresholds, left_out, without, codes, read_map)
 
     def names(self) -> list[str]:
         """The mask, where there is one, and the scores."""
@@ -187,6 +186,16 @@ def _by_tasks(files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], 
     with tasks():
         parts: list[list[_Found]] = ray.get([task.remote(c, maps, look) for c in files.chunks(FILES_PER_TASK)])
     return [found for part in parts for found in part]
+
+
+def _best_thresholds(folder: ResultsFolder, scores: Sequence[str]) -> dict[str, float]:
+    """Of each score that is measurable, the threshold of the best F1 of the curve that SegmentMeIfYouCan takes."""
+    curves: dict[str, ByImage] = {}
+    for image in image_totals(CountedFiles.of(folder), folder.rule()):
+        for score in scores:
+            curves.setdefault(score, ByImage(score, LIKE["smiyc"], image)).add(image)
+    best = {score: curve.metrics().best_f1_threshold for score, curve in curves.items()}
+    return {score: threshold for score, threshold in best.items() if threshold is not None}
 
 
 def _here(files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Found]) -> list[_Found]:

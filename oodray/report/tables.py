@@ -14,7 +14,7 @@ from rich.text import Text
 from oodray.analysis.images import Found
 from oodray.errors import ConfigError
 from oodray.metrics.conventions import DEFAULT, Convention
-from oodray.report.words import conventions_text, duration_text, percent, rate_text
+from oodray.report.words import conventions_text, duration_text, percent, rate_text, why_empty
 
 if TYPE_CHECKING:
     from oodray.analysis.calibration import Calibration
@@ -261,17 +261,10 @@ def _caption(evaluation: Evaluation, convention: Convention) -> Text:
     ties = _ties(evaluation.of(convention))
     rules = conventions_text(convention, blurred=evaluation.blurred, exact=evaluation.exact)
     text = f"{_images(evaluation)}, {share}{setting}.\n{rules}{interval}{ties}"
-    return Text(f"{text}{_why_empty(evaluation, convention)}", overflow="fold")
-
-
-def _why_empty(evaluation: Evaluation, convention: Convention) -> str:
-    """Where a mean over images has no value: what lacks, and which option gives one."""
-    if convention.pooling != "image" or convention.lacking != "keep" or not evaluation.lacking:
-        return ""
-    return (
-        f"\nNo value (-): {evaluation.lacking} of {evaluation.images} images lack an OoD or an in-distribution pixel, "
-        "and so have no metric of their own; --lacking drop leaves them out of the mean."
-    )
+    if convention.lacking == "drop" and evaluation.lacking:
+        text += f"\nLeft out: {evaluation.lacking} of {evaluation.images} images."
+    empty = why_empty(evaluation, convention)
+    return Text(f"{text}\n{empty}" if empty else text, overflow="fold")
 
 
 def _ties(scores: Sequence[ScoreMetrics]) -> str:

@@ -7,7 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from oodray.metrics.conventions import Convention, make_convention
+from oodray.analysis.evaluation import Evaluation
+from oodray.metrics.conventions import Convention, make_convention, mean_measures
+from oodray.metrics.curves import OperatingPoint
+from oodray.metrics.evaluation import score_metrics
 from oodray.metrics.evaluators import LIKE
 from oodray.report.words import (
     conventions_text,
@@ -16,7 +19,9 @@ from oodray.report.words import (
     percent,
     rate_text,
     threshold_text,
+    why_empty,
     without_maps_text,
+    without_threshold_text,
 )
 
 
@@ -74,3 +79,42 @@ def test_what_an_evaluator_does_beyond_is_said_where_it_is_not_done() -> None:
 def test_every_choice_is_said(asked: dict[str, str], told: str) -> None:
     assert told in conventions_text(make_convention(asked))
     assert told not in conventions_text(Convention())
+
+
+def evaluated(
+    convention: Convention, *, ood: int, ind: int, ap: float = math.nan, lacking: int | None = None
+) -> Evaluation:
+    every, own = (
+        score_metrics("s", replace(NO_MEASURES, ap=ap), rules, pixels=(ood, ind))
+        for rules in (Convention(), convention)
+    )
+    mask = OperatingPoint(0, 0, 0, 0, 0)
+    return Evaluation(None, 7, 1, [every, own], mask, conventions=(Convention(), convention), lacking=lacking)
+
+
+NO_MEASURES = mean_measures([])
+BY_IMAGE = make_convention({"pooling": "image"})
+DROPPING = make_convention({"pooling": "image", "lacking": "drop"})
+
+
+@pytest.mark.parametrize(
+    ("convention", "ood", "ind", "reason"),
+    [
+        (LIKE["rba"], 0, 0, "no image has a label."),
+        (LIKE["rba"], 0, 9, "no labelled pixel is OoD."),
+        (LIKE["rba"], 9, 0, "no labelled pixel is in-distribution."),
+        (BY_IMAGE, 9, 9, "5 of 7 images lack an OoD or an in-distribution pixel, and so have no metric of their own; "),
+        (BY_IMAGE, 9, 0, "no labelled pixel is in-distribution."),
+        (DROPPING, 9, 9, "no image that is left has both"),
+    ],
+)
+def test_an_empty_cell_says_why(convention: Convention, ood: int, ind: int, reason: str) -> None:
+    told = why_empty(evaluated(convention, ood=ood, ind=ind, lacking=5), convention)
+    assert told.startswith(f"No value (-): {reason}")
+    assert ("--lacking drop" in told) == ("5 of 7" in told)
+    assert why_empty(evaluated(convention, ood=9, ind=9, ap=0.5), convention) == ""
+
+
+def test_scores_without_a_threshold_are_named_with_the_option() -> None:
+    assert without_threshold_text([]) == ""
+    assert without_threshold_text(["knn", "msp"]).startswith(" Without knn, msp: the threshold of the best F1 needs")
