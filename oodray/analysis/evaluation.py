@@ -79,6 +79,7 @@ class Evaluation:
         largest_ratio: the largest r_k of any cluster; None where there are no clusters.
         lacking: images without an OoD or without an in-distribution pixel; None where nobody counted.
         id_quality: of the network on its own classes; None where the run did not measure it.
+        class_names: of these classes, where they are known.
     """
 
     rule: Rule | None
@@ -94,6 +95,7 @@ class Evaluation:
     lacking: int | None = None
     largest_ratio: float | None = None
     id_quality: IdQuality | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def mask_is_empty(self) -> bool:
@@ -212,6 +214,7 @@ def measure_run(
         further=_further(files, rule, measured) if further else None,
         lacking=measured.lacking if measured.by_image else None,
         id_quality=None if totals.classes is None else id_quality(totals.classes),
+        class_names=folder.class_names(),
         largest_ratio=float(np.max(totals.clusters[0] / totals.clusters[1])) if totals.clusters.size else None,
     )
 

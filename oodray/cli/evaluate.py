@@ -124,6 +124,7 @@ def _as_json(
         "lacking": evaluation.lacking,
         "rule": None if evaluation.rule is None else asdict(evaluation.rule),
         "scores": metrics_table(folder, evaluation).to_pylist(),
+        "class_names": list(evaluation.class_names),
         "id_quality": None if evaluation.id_quality is None else asdict(evaluation.id_quality),
         "mask": None if evaluation.rule is None else asdict(evaluation.mask),
         "components": None if report is None else summary_table(report).to_pylist(),

@@ -180,7 +180,7 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     refuse_absent_gpu(layers.config)
     model = resolve_network(layers)
     check_own_scores(layers.config)
-    refuse_classes(layers)
+    refuse_classes(layers, model)
     root = dataset_root(layers, folder)
     with remarks() as noticed, phase("listing the images"):
         manifest = list_images(layers, root)
@@ -294,18 +294,27 @@ def resolve_network(layers: Layers) -> ModelSource:
     return model
 
 
-def refuse_classes(layers: Layers) -> None:
-    """Whether labels name classes, where these are to be measured.
+def refuse_classes(layers: Layers, model: ModelSource) -> None:
+    """Whether labels name classes, and a network can have as many, where these are to be measured.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they do not, or it has fewer.
     """
-    if layers.config.id_quality and not layers.layout.label_codes.class_codes:
+    if not layers.config.id_quality:
+        return
+    layout, named = layers.layout, len(layers.layout.label_codes.class_codes)
+    if not named:
         raise ConfigError(
-            f"--id-quality needs labels that name classes, which those of {layers.layout.name} do not: cityscapes, "
+            f"--id-quality needs labels that name classes, which those of {layout.name} do not: cityscapes, "
             "ade20k, camvid, bdd100k and issu-static have such; your own images say so with --label-codes, for example "
             "0:18=id,254=ood"
         )
+    for network in model.networks:
+        if network.classes is not None and network.classes < named:
+            raise ConfigError(
+                f"--id-quality needs a network that was trained on the classes of the labels: those of {layout.name} "
+                f"name {named}, and {network.name} has {network.classes}; `oodray models` lists others"
+            )
 
 
 def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:

@@ -153,6 +153,8 @@ def _note(run: Compared, name: str, convention: Convention) -> str:
 
 
 def _different(runs: Sequence[Compared]) -> list[str]:
-    if all(run.image_ids == runs[0].image_ids for run in runs):
-        return []
-    return ["These runs are not of the same images: their numbers do not compare."]
+    if not all(run.image_ids == runs[0].image_ids for run in runs):
+        return ["These runs are not of the same images: their numbers do not compare."]
+    if any(run.evaluation.images != runs[0].evaluation.images for run in runs):
+        return ["Images that failed or are not done are in no number, so that these are of different images."]
+    return []
