@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -14,7 +15,10 @@ from typing import Any
 WATCHED = ("raylet", "gcs_server")
 """Processes of a Ray of our own without which this one is ended by Ray, without a word."""
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
+
+UNHEARD_SECONDS = 10.0
+"""After which a cluster that does not answer is spoken of; Ray gives it up after 60."""
 
 
 @dataclass
@@ -79,16 +83,38 @@ def messages_off_stdout() -> Iterator[None]:
 
 
 def _watch_processes(_: Any, stopped: threading.Event) -> None:
-    """Say on stderr that a process of Ray's has ended, until Ray is shut down: Ray ends this one without a word."""
+    """Say on stderr that Ray is gone, until it is shut down: without it Ray ends this process, and says nothing."""
     from ray._private import worker
 
+    unheard = 0.0
     while not stopped.wait(LOOK_SECONDS):
         node = worker._global_node
-        ended = [kind for kind, _ in node.dead_processes() if kind in WATCHED] if node is not None else []
-        if ended and not stopped.is_set():
-            sys.stderr.write(
+        if node is None:
+            continue
+        ended = [kind for kind, _ in node.dead_processes() if kind in WATCHED]
+        if ended:
+            _say(
                 f"error: Ray's process {ended[0]} has ended, by a signal or for lack of memory, and the run with it. "
-                "Run the same command again: it goes on from here\n"
+                "Run the same command again: it goes on from here"
             )
-            sys.stderr.flush()
             return
+        before, unheard = unheard, 0.0 if node.all_processes or _answers(node.gcs_address) else unheard + LOOK_SECONDS
+        if before < UNHEARD_SECONDS <= unheard:
+            _say(
+                f"warning: the Ray cluster at {node.gcs_address} does not answer any more. Ray ends the run if that "
+                "lasts for a minute: once the cluster is back, run the same command again"
+            )
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,7 @@ def test_a_process_of_rays_that_ended_is_named(
 ) -> None:
     monkeypatch.setattr(noise, "LOOK_SECONDS", 0.0)
     stopped, dead = threading.Event(), [[], [("log_monitor", None)], [("raylet", None)]]
-    monkeypatch.setattr(worker, "_global_node", SimpleNamespace(dead_processes=lambda: dead.pop(0)))
+    monkeypatch.setattr(worker, "_global_node", SimpleNamespace(dead_processes=lambda: dead.pop(0), all_processes=[1]))
     noise._watch_processes(None, stopped)
     out, err = capfd.readouterr()
     assert (out, dead) == ("", [])
@@ -95,6 +96,32 @@ def test_a_process_of_rays_that_ended_is_named(
     stopped.set()
     noise._watch_processes(None, stopped)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_cluster_that_does_not_answer_any_more_is_spoken_of_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stopped, looks = threading.Event(), [0]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def dead() -> list[object]:
+            looks[0] += 1
+            if looks[0] == 3:
+                server.close()
+            if looks[0] == 12:
+                stopped.set()
+            return []
+
+        monkeypatch.setattr(noise, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(noise, "UNHEARD_SECONDS", 0.03)
+        node = SimpleNamespace(dead_processes=dead, all_processes=[], gcs_address=address)
+        monkeypatch.setattr(worker, "_global_node", node)
+        noise._watch_processes(None, stopped)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"warning: the Ray cluster at {address} does not answer any more")
 
 
 @pytest.mark.soak
