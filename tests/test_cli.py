@@ -682,6 +682,11 @@ class TestRun:
         assert [row["score"] for row in content["components"]] == ["mask", "ratio"]
         assert content["scores"][0]["tpr_at_fpr05"] > 0
         assert {(out / f"components{end}.parquet").is_file() for end in ("", "_summary")} == {True}
+        by_dataset = json.loads(call("evaluate", out, "--components", "--json").out)
+        assert (
+            by_dataset["components"]
+            == json.loads(call("evaluate", out, "--json", "--components", "anomaly").out)["components"]
+        )
         refused = call("evaluate", out, "--threshold", 0.5)
         assert (refused.exit_code, "--threshold belongs to --components" in refused.err) == (2, True)
         refused = call("evaluate", out, "--like", "pebble")

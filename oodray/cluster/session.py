@@ -9,10 +9,10 @@ import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import Any, Self
 
+from oodray.cluster.noise import Notes, messages_off_stdout, start_notes_off_stderr
 from oodray.cluster.shares import usable_cores
 from oodray.cluster.signals import kept
 from oodray.errors import ConfigError, RunError
@@ -29,6 +29,8 @@ _REMEDIES = {
     "AF_UNIX path length": "Name a folder with a short path for Ray's own files: RAY_TMPDIR=/tmp",
     "Could not find any running Ray instance": "Start one with `ray start --head`, or leave out --ray-address and "
     "RAY_ADDRESS",
+    "InvalidAuthToken": "The cluster asks for its token, and was shown none or another one: RAY_AUTH_MODE=token with "
+    "RAY_AUTH_TOKEN=TOKEN, or a copy of its ~/.ray/auth_token, see docs/cluster.md",
     "Timed out waiting for file": "Is there room in the folder of that file? RAY_TMPDIR=DIR names another for Ray's "
     "own files",
     "Version mismatch": "Start oodray with the Ray and the Python of the cluster, such as those of its image",
@@ -77,11 +79,13 @@ class Session:
         if self._address:
             _require_listener(self._address)
         self._is_ours = self._has_begun = True
+        notes = Notes()
         try:
             what = f"joining the Ray cluster at {self._address}" if self._address else "starting Ray"
             if self._address:  # before Ray is imported, which reads it
                 self._ends_with_us.enter_context(_token_of_home())
-            with phase(what), _quiet(), kept(), _without_uv():
+            _set_defaults()
+            with phase(what), start_notes_off_stderr(notes), kept(), _without_uv(), messages_off_stdout():
                 import ray
 
                 if self._address:
@@ -92,7 +96,8 @@ class Session:
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
             reason = str(error).rstrip(". \n")
-            raise RunError(f"cannot {where}: {reason}. {_advice(error, self._address)}") from error
+            advice = _advice(error, self._address, notes.text)
+            raise RunError(f"cannot {where}: {reason}. {advice}{notes.kept()}") from error
 
     def __exit__(self, *error: object) -> None:
         ray = sys.modules.get("ray")
@@ -129,14 +134,15 @@ def tasks() -> Iterator[None]:
 
 def is_running() -> bool:
     """Whether this process has a Ray; to ask that, Ray is not imported."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    # While another thread imports Ray, its module is there without its functions.
+    is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return is_initialized is not None and bool(is_initialized())
 
 
-def _advice(error: Exception, address: str | None) -> str:
-    """What to do next, as far as the error tells."""
+def _advice(error: Exception, address: str | None, notes: str) -> str:
+    """What to do next, as far as the error, and what Ray wrote before it, tell."""
     for words, remedy in _REMEDIES.items():
-        if words in str(error):
+        if words in str(error) or words in notes:
             return remedy
     if address is not None:
         return "If the cluster asks for a token, set RAY_AUTH_MODE=token"
@@ -165,6 +171,13 @@ def _require_listener(address: str) -> None:
         ) from error
 
 
+def _set_defaults() -> None:
+    # Workers without a GPU of their own see none, so a factory that takes any that it sees runs where it should.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+
 def _start_local(wanted: int) -> None:
     import ray
 
@@ -181,23 +194,21 @@ def for_one_machine() -> Iterator[None]:
     """Have `ray.init` start what a Ray of one machine needs, for which Ray has no switch.
 
     Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster. And it
-    starts processes that a single machine does not use, and waits for the last of them: a third of its start.
+    starts processes that a single machine does not use, and waits for the last of them: a third of its start. The agent
+    of the dashboard has to be there, but not the web server in it, which Ray leaves out where packages for it lack.
     """
-    from ray._private import ray_constants
+    from ray._private import ray_constants, utils
     from ray._private.node import Node
 
-    kept: list[tuple[Any, str, Any]] = [
-        (Node, name, getattr(Node, name)) for name in _NOT_NEEDED if hasattr(Node, name)
-    ]
-    kept.append((ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER))
-    for _, name, _ in kept[:-1]:
-        setattr(Node, name, lambda *_, **__: None)
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    changes: list[tuple[Any, str, Any]] = [(Node, name, lambda *_, **__: None) for name in _NOT_NEEDED]
+    changes.append((utils, "get_dashboard_dependency_error", lambda: ImportError("the dashboard is off")))
+    changes.append((ray_constants, "ENABLE_RAY_CLUSTER", False))
+    with contextlib.ExitStack() as before:
+        for owner, name, value in changes:
+            if hasattr(owner, name):
+                before.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
         yield
-    finally:
-        for owner, name, value in kept:
-            setattr(owner, name, value)
 
 
 @contextlib.contextmanager
@@ -257,28 +268,3 @@ def _without_uv() -> Iterator[None]:
         yield
     finally:
         setattr(ray_constants, name, before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Ray's start-up notes off the terminal: none of them is for a user of oodray. They are shown if it fails."""
-    # Workers without a GPU of their own see none, so a factory that takes any that it sees runs where it should.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # The notes come from C++, below sys.stderr.
-    with tempfile.TemporaryFile() as notes:
-        sys.stderr.flush()
-        terminal = os.dup(2)
-        os.dup2(notes.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sys.stderr.flush()
-            notes.seek(0)
-            os.write(terminal, notes.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)

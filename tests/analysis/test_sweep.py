@@ -118,10 +118,16 @@ def test_coarse_tallies_say_which_tau_was_used(tmp_path: Path) -> None:
     assert found["ratio_ap"].to_pylist()[:3:2] == expected["ratio_ap"].to_pylist()[:2]
 
 
-def test_without_ood_there_is_nothing_to_choose_by(tmp_path: Path) -> None:
-    images = [replace(image, label=None) for image in random_images(1, 2)]
+@pytest.mark.parametrize("label", [None, 0])
+def test_without_ood_there_is_nothing_to_choose_by(tmp_path: Path, label: int | None) -> None:
+    images = [
+        replace(image, label=None if label is None else np.full(image.size, label, np.uint8))
+        for image in random_images(1, 2)
+    ]
     result = swept(write_results(tmp_path, [images]))
-    assert result.best(10) == []
+    assert not result.finds_any
+    if label is None:
+        assert result.best(10) == []
     with pytest.raises(DatasetError, match="nothing to choose"):
         result.chosen()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dashboard import lacking
 from runs import rows
 from two_machines import TwoMachines
 
@@ -139,6 +140,7 @@ def test_its_numbers_are_on_rays_metrics_page(machines: TwoMachines, tiny_root: 
     shares = [float(share) for share in re.findall(r"(?m)^ray_oodray_worker_busy_share\{.*\} (\S+)", page)]
     assert shares
     assert all(0 < share <= 1 for share in shares)
+    assert lacking(page) == []
 
 
 def counted(page: str, status: str) -> float:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from oodray import OodrayError
 from oodray.cluster import device
@@ -260,6 +262,28 @@ class TestModel:
         other = make(model="internimage-l-mapillary2cityscapes", **options).warnings
         assert not any("users report" in text for text in other)
 
+    @pytest.mark.parametrize("passes", [{"flip": True}, {"scales": "0.5,1"}])
+    def test_energy_of_several_passes_is_a_warning(self, make: Make, passes: dict[str, Any]) -> None:
+        def told(scores: str, **options: Any) -> list[str]:
+            found = make(scores=scores, **options).warnings
+            return [text.partition(" will be")[0] for text in found if "same at every pixel" in text]
+
+        assert told("energy,mean(energy),msp", **passes) == ["energy and mean(energy)"]
+        assert told("ratio(energy>-3),max-logit", **passes) == ["ratio(energy>-3)"]
+        assert told("max-logit,msp,entropy", **passes) == []
+        assert told("energy") == []
+
+    def test_classes_are_measured_of_networks_that_have_as_many(self, make: Make) -> None:
+        def asked(codes: str, **options: Any) -> Plan:
+            return make(dataset="folder", id_quality=True, label_codes=codes, **options)
+
+        with pytest.raises(ConfigError, match="folder name 11, and internimage-n-demo has 10; `oodray models`"):
+            asked("0:10=id,254=ood", model=EMBEDDED)
+        with pytest.raises(ConfigError, match="needs labels that name classes"):
+            asked("0=id,1=ood", model=EMBEDDED)
+        assert asked("0:9=id,254=ood", model=EMBEDDED).config.id_quality
+        assert asked("0:10=id,254=ood").config.id_quality  # of a factory nobody knows
+
     def test_a_config_is_known_by_its_place_and_content(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -439,3 +463,16 @@ def test_a_plan_can_be_made_twice(make: Make) -> None:
     first, second = make(), make()
     assert replace(second, manifest=first.manifest) == first
     assert first.manifest.equals(second.manifest)
+
+
+def test_white_masks_are_worth_a_warning_where_ood_is_sought(tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(np.array([[0, 255]], np.uint8)).save(tmp_path / "data" / name / "a.png")
+    asked = {"dataset": "folder", "root": str(tmp_path / "data"), "model": "fakes:colours", "tau": 1.5}
+    layers, folder = layers_module.read_layers(asked, None), ResultsFolder(tmp_path / "out")
+    sought, known = (plan_module.make_request(layers, folder, seeks_ood=seeks).warnings for seeks in (True, False))
+    assert [warning for warning in sought if warning not in known] == [
+        text for text in sought if "0 and 255 alone" in text
+    ]
+    assert len(sought) == len(known) + 1
