@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,16 @@ from oodray.job.units import ClusterMap, ScoreMap, SegmentedImage
 from oodray.method.settings import MethodSettings
 from oodray.metrics.scales import Real
 from oodray.records import table_of
-from oodray.results.encoding import write_rows
+from oodray.results.encoding import rows_writer
 from oodray.results.folder import ResultsFolder
+from oodray.results.joining import BYTES_OF_A_GROUP, LABELLED_UNITS_OF_A_WAVE
+from oodray.results.names import Wave
 from oodray.results.parts import write_part
+from oodray.results.reading import CLOSED_KEY, ClosedWave
 from oodray.results.rows import ResultRow
 from oodray.scores.registry import DEFAULT_SCORES as SCORES
 from oodray.scores.registry import are_pixel_scores
+from oodray.storage.atomic import replacing
 
 HEIGHT, WIDTH = 720, 1280
 
@@ -91,21 +96,39 @@ def write_folder(path: Path, images: int, ks: tuple[int, ...]) -> ResultsFolder:
     return folder
 
 
-def write_large_folder(path: Path, images: int, ks: tuple[int, ...], images_per_file: int = 8) -> ResultsFolder:
-    """A folder of very many images: ids of their own, the content of the same few. Masks and maps are left out."""
+def write_large_folder(path: Path, images: int, ks: tuple[int, ...], images_per_unit: int = 8) -> ResultsFolder:
+    """A folder of very many images in closed waves: ids of their own, the content of the same few.
+
+    Masks and maps are left out. No counts are kept.
+    """
     folder, asked = _empty(path, ks), method(ks, are_pixel_scores(SCORES))
     finisher = Finisher(asked, str(path))
-    rows = [finisher.finish(segmented(index, asked)) for index in range(images_per_file)]
+    rows = [finisher.finish(segmented(index, asked)) for index in range(images_per_unit)]
     table = table_of(ResultRow, [replace(row, mask_png=None, clusters_png=None) for row in rows])
-    at = table.schema.get_field_index("image_id")
-    for unit in range(images // images_per_file):
-        ids = pa.array([f"{unit:06}-{index}" for index in range(images_per_file)])
-        units = pa.array([unit] * images_per_file, pa.int32())
-        write_rows(
-            table.set_column(at, table.schema.field(at), ids).set_column(0, table.schema.field(0), units),
-            folder.part(unit),
-        )
+    units = images // images_per_unit
+    for first in range(0, units, LABELLED_UNITS_OF_A_WAVE):
+        _write_wave(folder, Wave(first, min(first + LABELLED_UNITS_OF_A_WAVE, units) - 1), table)
     return folder
+
+
+def _write_wave(folder: ResultsFolder, wave: Wave, unit_of_images: pa.Table) -> None:
+    """A closed wave, as `oodray.results.joining.join` writes it, of units that hold the same but for their ids."""
+    images = unit_of_images.num_rows
+    group_of_units = -(-BYTES_OF_A_GROUP // unit_of_images.nbytes)
+    with replacing(folder.results / wave.name) as temporary, rows_writer(temporary) as writer:
+        for first in range(wave.first, wave.last + 1, group_of_units):
+            units = range(first, min(first + group_of_units, wave.last + 1))
+            columns = {
+                "unit": pa.array([unit for unit in units for _ in range(images)], pa.int32()),
+                "image_id": pa.array([f"{unit:06}-{index}" for unit in units for index in range(images)]),
+            }
+            group = pa.concat_tables([unit_of_images] * len(units))
+            for name, values in columns.items():
+                at = group.schema.get_field_index(name)
+                group = group.set_column(at, group.schema.field(at), values)
+            writer.write_table(group, row_group_size=group.num_rows)
+        closed = ClosedWave(wave.first, wave.last, 0.0, 0.0, images)
+        writer.add_key_value_metadata({CLOSED_KEY: json.dumps(asdict(closed))})
 
 
 def _empty(path: Path, ks: tuple[int, ...]) -> ResultsFolder:

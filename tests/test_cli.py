@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import re
@@ -8,20 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_line import Done, call
 from idle import Idle
 from PIL import Image
 from places import on_disk
 
 import oodray
 from oodray import doctor as machine
-from oodray.cli import main
 from oodray.config import SETTINGS, read_settings
 from oodray.datasets.layouts import LAYOUTS
 from oodray.doctor import Finding
@@ -56,26 +54,6 @@ COMMANDS = (
     "models verify",
     "doctor",
 )
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended, and what it said."""
-
-    exit_code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object) -> Done:
-    """Run the command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["oodray", *map(str, arguments)])
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
-            main()
-    assert stop.value.code is None or isinstance(stop.value.code, int)
-    return Done(stop.value.code or 0, out.getvalue(), err.getvalue())
 
 
 def words(text: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import RowGroup, pieces, read_rows
+from oodray.results.reading import RowGroup, pieces, read_each
 from oodray.storage.place import Place
 
 FILES_PER_TASK = 128
@@ -47,12 +47,9 @@ class CountedFiles:
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
         """The rows that count, some of their columns, file by file: one file is in memory at a time."""
-        for part in self.parts:
-            table = read_rows([part], columns)
+        for part, table in zip(self.parts, read_each(self.parts, columns), strict=True):
             left_out = self.repeated.get(part)
-            if left_out:
-                table = table.filter(pa.array([row not in left_out for row in range(table.num_rows)]))
-            yield table
+            yield table.filter([row not in left_out for row in range(table.num_rows)]) if left_out else table
 
     def by_wave(self) -> Iterator[tuple[Place | None, CountedFiles]]:
         """The closed waves, each with its file, and the files of units between them, without one."""
@@ -67,7 +64,7 @@ class CountedFiles:
 
 def repeated_rows(parts: Sequence[Place | RowGroup]) -> dict[Place | RowGroup, frozenset[int]]:
     """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
-    ids = [read_rows([part], ["image_id"])["image_id"] for part in parts]
+    ids = [table["image_id"] for table in read_each(parts, ["image_id"])]
     rows = sum(len(of_part) for of_part in ids)
     every = pa.chunked_array([chunk for of_part in ids for chunk in of_part.chunks], pa.string())
     if pc.count_distinct(every, mode="all").as_py() == rows:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
+from oodray.cluster.shares import usable_cores
 from oodray.method.rule import Rule
 from oodray.metrics.evaluation import RunningTotals, Totals
 from oodray.results import kept_totals
@@ -41,11 +43,36 @@ def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = 
             running.add(kept)
     many = sum(len(chunk.parts) for _, chunk in left) > FILES_PER_TASK
     by_tasks = on_ray and many
-    for wave, chunk in [] if by_tasks else left:
-        running.add(_total_of(chunk, rule, wave if keep else None, kept_totals.KEPT_FROM, compiled=many))
     if by_tasks:
         running.add(_total_by_tasks(left, rule, keep=keep))
+    else:
+        for totals in _totals_here(left, rule, keep=keep, compiled=many):
+            running.add(totals)
     return running.total()
+
+
+def _totals_here(
+    left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None, *, keep: bool, compiled: bool
+) -> Iterator[Totals]:
+    """The counts of each wave, and of `FILES_PER_TASK` files of units, in their order; a thread each.
+
+    Where little is counted, this thread does it.
+    """
+    parts = [
+        (part, wave if keep else None)
+        for wave, chunk in left
+        for part in ([chunk] if wave is not None else chunk.chunks(FILES_PER_TASK))
+    ]
+
+    def count(part: tuple[CountedFiles, Place | None]) -> Totals:
+        return _total_of(part[0], rule, part[1], kept_totals.KEPT_FROM, compiled=compiled)
+
+    if not compiled:
+        yield from map(count, parts)
+        return
+    # Decoding and adding hold no lock of Python's.
+    with ThreadPoolExecutor(usable_cores(), "count rows") as threads:
+        yield from threads.map(count, parts)
 
 
 def _total_of(

@@ -64,7 +64,7 @@ def calibrate(
     since = time.monotonic()
     with contextlib.ExitStack() as started:
         left, log = overwrite or not folder.is_finished(), RunLog()
-        plan, executor = planned(layers, folder, terminal, started, left=left, log=log)
+        plan, executor = planned(layers, folder, terminal, started, left=left, log=log, seeks_ood=False)
         carry_out(plan, folder, executor, terminal, started=started, since=since, log=log, overwrite=overwrite)
     calibration = calibrate_run(folder, float(quantile))
     if config_out is not None:

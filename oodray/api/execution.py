@@ -37,10 +37,12 @@ def planned(
     *,
     left: bool = True,
     log: RunLog | None = None,
+    seeks_ood: bool = True,
 ) -> tuple[Plan, Executor]:
     """The plan of a run, and what will execute it; that starts while the plan is made, and ends with a stack.
 
-    `left` says whether images are left to do; `log` hears of the phases that pass.
+    `left` says whether images are left to do; `log` hears of the phases that pass; `seeks_ood` says whether some images
+    may hold what is OoD, which those of a fit or a calibration do not.
 
     Raises:
         OodrayError: the request is wrong; if so, nearly always before anything was started.
@@ -49,7 +51,7 @@ def planned(
     from oodray.job.plan import complete, make_request
 
     with Phases(terminal) as shown, heard_by(shown, log or RunLog()):
-        request = make_request(layers, folder)
+        request = make_request(layers, folder, seeks_ood=seeks_ood)
         executor = started.enter_context(executor_of(layers.config))
 
         def make_plan() -> Plan:

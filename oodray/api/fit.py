@@ -124,7 +124,8 @@ def start(
     if own_process and layers.config.executor == "local":
         set_up_process()  # before torch is imported
     with contextlib.ExitStack() as started:
-        plan, executor = planned(layers, request.parts, terminal, started, left=overwrite or not folder.fit.exists())
+        left = overwrite or not folder.fit.exists()
+        plan, executor = planned(layers, request.parts, terminal, started, left=left, seeks_ood=False)
         if images is not None:
             plan = replace(plan, manifest=draw_images(plan.manifest, images, layers.config.seed))
         check_labels(request.settings, plan)

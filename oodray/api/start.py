@@ -91,7 +91,7 @@ def start(
     terminal = console(stderr=True) if progress else silent_console()
     from_file = {} if config is None else read_settings(Path(config))
     layers = read_layers(plain(settings), from_file)
-    folder = ResultsFolder(out or default_out(layers.config.dataset, layers.config.root))
+    folder = ResultsFolder(out or default_out(layers.config.dataset, layers.config.root, shard=layers.config.shard))
     if own_process and layers.config.executor == "local":
         set_up_process()  # before torch is imported
     since = time.monotonic()

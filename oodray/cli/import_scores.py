@@ -64,9 +64,9 @@ def import_scores(
     with Lease(folder, on_wait=lambda line: note(errors, line)):
         if overwrite:
             start_anew(folder)
-        left, total = begin_import(request, folder), request.manifest.num_rows
+        (manifest, left), total = begin_import(request, folder), request.manifest.num_rows
         with Progress(total=total, done=total - left.images.num_rows, console=errors) as progress:
-            import_left(request, folder, left, progress.update)
+            import_left(request, folder, manifest, left, progress.update)
     evaluation = evaluate_run(folder)
     print_evaluation(evaluation, folder.path)
     if not evaluation.images:

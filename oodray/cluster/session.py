@@ -9,10 +9,10 @@ import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import Any, Self
 
+from oodray.cluster.noise import Notes, messages_off_stdout, start_notes_off_stderr
 from oodray.cluster.shares import usable_cores
 from oodray.cluster.signals import kept
 from oodray.errors import ConfigError, RunError
@@ -29,6 +29,8 @@ _REMEDIES = {
     "AF_UNIX path length": "Name a folder with a short path for Ray's own files: RAY_TMPDIR=/tmp",
     "Could not find any running Ray instance": "Start one with `ray start --head`, or leave out --ray-address and "
     "RAY_ADDRESS",
+    "InvalidAuthToken": "The cluster asks for its token, and was shown none or another one: RAY_AUTH_MODE=token with "
+    "RAY_AUTH_TOKEN=TOKEN, or a copy of its ~/.ray/auth_token, see docs/cluster.md",
     "Timed out waiting for file": "Is there room in the folder of that file? RAY_TMPDIR=DIR names another for Ray's "
     "own files",
     "Version mismatch": "Start oodray with the Ray and the Python of the cluster, such as those of its image",
@@ -77,11 +79,13 @@ class Session:
         if self._address:
             _require_listener(self._address)
         self._is_ours = self._has_begun = True
+        notes = Notes()
         try:
             what = f"joining the Ray cluster at {self._address}" if self._address else "starting Ray"
             if self._address:  # before Ray is imported, which reads it
                 self._ends_with_us.enter_context(_token_of_home())
-            with phase(what), _quiet(), kept(), _without_uv():
+            _set_defaults()
+            with phase(what), start_notes_off_stderr(notes), kept(), _without_uv(), messages_off_stdout():
                 import ray
 
                 if self._address:
@@ -92,7 +96,8 @@ class Session:
         except Exception as error:  # Ray raises some of no class of their own, as where a busy machine starts it late
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
             reason = str(error).rstrip(". \n")
-            raise RunError(f"cannot {where}: {reason}. {_advice(error, self._address)}") from error
+            advice = _advice(error, self._address, notes.text)
+            raise RunError(f"cannot {where}: {reason}. {advice}{notes.kept()}") from error
 
     def __exit__(self, *error: object) -> None:
         ray = sys.modules.get("ray")
@@ -134,10 +139,10 @@ def is_running() -> bool:
     return is_initialized is not None and bool(is_initialized())
 
 
-def _advice(error: Exception, address: str | None) -> str:
-    """What to do next, as far as the error tells."""
+def _advice(error: Exception, address: str | None, notes: str) -> str:
+    """What to do next, as far as the error, and what Ray wrote before it, tell."""
     for words, remedy in _REMEDIES.items():
-        if words in str(error):
+        if words in str(error) or words in notes:
             return remedy
     if address is not None:
         return "If the cluster asks for a token, set RAY_AUTH_MODE=token"
@@ -164,6 +169,13 @@ def _require_listener(address: str) -> None:
             f"no Ray cluster answers at {address}: {error.strerror or error}. "
             "Check --ray-address and RAY_ADDRESS; without them oodray starts a Ray of its own"
         ) from error
+
+
+def _set_defaults() -> None:
+    # Workers without a GPU of their own see none, so a factory that takes any that it sees runs where it should.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 def _start_local(wanted: int) -> None:
@@ -256,28 +268,3 @@ def _without_uv() -> Iterator[None]:
         yield
     finally:
         setattr(ray_constants, name, before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Ray's start-up notes off the terminal: none of them is for a user of oodray. They are shown if it fails."""
-    # Workers without a GPU of their own see none, so a factory that takes any that it sees runs where it should.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # The notes come from C++, below sys.stderr.
-    with tempfile.TemporaryFile() as notes:
-        sys.stderr.flush()
-        terminal = os.dup(2)
-        os.dup2(notes.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sys.stderr.flush()
-            notes.seek(0)
-            os.write(terminal, notes.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)

@@ -24,7 +24,6 @@ from oodray.datasets.manifest import (
     build_manifest,
     image_ids,
     listing_digest,
-    read_manifest,
     with_units,
 )
 from oodray.datasets.orientation import exif_orientation, upright
@@ -113,11 +112,11 @@ def make_import(
 
 def import_scores(request: Import, folder: ResultsFolder, on_unit: Callable[[UnitDone], None]) -> None:
     """Write the rows of all images that are not there yet; raises as the steps of it."""
-    import_left(request, folder, begin_import(request, folder), on_unit)
+    import_left(request, folder, *begin_import(request, folder), on_unit)
 
 
-def begin_import(request: Import, folder: ResultsFolder) -> Left:
-    """Say in a folder what is imported into it, and find what is left to do.
+def begin_import(request: Import, folder: ResultsFolder) -> tuple[pa.Table, Left]:
+    """Say in a folder what is imported into it; gives the manifest, in units as the folder has them, and what is left.
 
     Raises:
         ResultsError: the folder holds something else.
@@ -132,16 +131,18 @@ def begin_import(request: Import, folder: ResultsFolder) -> Left:
     }
     manifest = numbered(folder, request.manifest)
     finished = start_or_continue(folder, manifest, request.identity(), description)
-    return what_is_left(folder, manifest, finished)
+    return manifest, what_is_left(folder, manifest, finished)
 
 
-def import_left(request: Import, folder: ResultsFolder, left: Left, on_unit: Callable[[UnitDone], None]) -> None:
+def import_left(
+    request: Import, folder: ResultsFolder, manifest: pa.Table, left: Left, on_unit: Callable[[UnitDone], None]
+) -> None:
     """Write the rows of the images that are left.
 
     Raises:
         RunError: a file cannot be written.
     """
-    open_waves(folder, read_manifest(folder.manifest), left.units)
+    open_waves(folder, manifest, left.units)
     for slice_of_units in left.slices(UNITS_OF_A_SLICE):
         for unit, images in slice_of_units.items():
             rows = [_row(request, image) for image in images]

@@ -169,8 +169,10 @@ def make_plan(
     return complete(make_request(read_layers(options, from_file), folder), on_wait)
 
 
-def make_request(layers: Layers, folder: ResultsFolder) -> Request:
+def make_request(layers: Layers, folder: ResultsFolder, *, seeks_ood: bool = True) -> Request:
     """Resolve what can be resolved at once; nearly all that is wrong with a request is found here.
+
+    Labels in which nothing can be OoD are worth a warning where that is sought, and not in a fit or a calibration.
 
     Raises:
         OodrayError: as `make_plan` does.
@@ -187,7 +189,7 @@ def make_request(layers: Layers, folder: ResultsFolder) -> Request:
     tau, warnings = choose_tau(layers, model)
     of_labels = (
         None
-        if manifest is None
+        if manifest is None or not seeks_ood
         else white_masks_warning(layers.layout, (uri.as_py() for uri in manifest["label_uri"].drop_null()))
     )
     found = (*(remark.text for remark in noticed), *([of_labels] if of_labels else []))

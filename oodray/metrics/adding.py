@@ -105,13 +105,8 @@ class DenseCounts:
         more = int(group.max(initial=-1)) + 1 - len(self._pixels)
         if more > 0:
             self._pixels = np.concatenate([self._pixels, np.zeros((more, *self._pixels.shape[1:]), np.int64)])
-        counted = group >= 0
-        begin = (group * len(LABELS) + label_ranks(runs.labels)) * KEY_COUNT
-        lengths = runs.lengths
-        if not counted.all():
-            of_cells = np.repeat(counted, lengths)
-            begin, lengths, keys, counts = begin[counted], lengths[counted], keys[of_cells], counts[of_cells]
-        self._add(self._pixels.reshape(-1), begin, lengths, keys, counts)
+        begin = np.where(group < 0, -1, (group * len(LABELS) + label_ranks(runs.labels)) * KEY_COUNT)
+        self._add(self._pixels.reshape(-1), begin, runs.lengths, keys, counts)
 
     def pixels(self, group: int, labels: Sequence[int] = LABELS) -> NDArray[np.int64]:
         """Pixels of a group by label and key, `(len(labels), KEY_COUNT)`; none of one that nothing was added to."""
@@ -128,7 +123,11 @@ def _add(
     keys: Keys,
     counts: NDArray[np.int64],
 ) -> None:
-    """Add counts of runs of cells to pixels, of each run from a place on."""
+    """Add counts of runs of cells to pixels, of each run from a place on; none of runs whose place is negative."""
+    counted = begin >= 0
+    if not counted.all():
+        of_cells = np.repeat(counted, lengths)
+        begin, lengths, keys, counts = begin[counted], lengths[counted], keys[of_cells], counts[of_cells]
     places = np.repeat(begin, lengths)
     places += keys
     np.add.at(pixels, places, counts)
@@ -142,9 +141,11 @@ def _compiled() -> Callable[..., None]:
     def add(pixels: Any, begin: Any, lengths: Any, keys: Any, counts: Any) -> None:  # pragma: no cover
         cell = 0
         for run in range(len(begin)):
-            for _ in range(lengths[run]):
-                pixels[begin[run] + keys[cell]] += counts[cell]
-                cell += 1
+            end = cell + lengths[run]
+            if begin[run] >= 0:
+                for at in range(cell, end):
+                    pixels[begin[run] + keys[at]] += counts[at]
+            cell = end
 
     compiled: Callable[..., None] = njit(cache=True, nogil=True)(add)
     return compiled

@@ -188,20 +188,25 @@ class ResultsFolder:
         write_json(self.run, content)
 
 
-def default_out(dataset: str, root: str | None, *, before: str = "") -> Path:
+def default_out(dataset: str, root: str | None, *, before: str = "", shard: str | None = None) -> Path:
     """Where the results of a run go that names no folder: below `runs/`, by its dataset and the name of its root.
+
+    Each share of a run has a folder of its own.
 
     >>> [str(default_out("folder", root)) for root in ("photos/", "summer/*.jpg", "a b.jpg", "s3://bucket/x")]
     ['runs/folder-photos', 'runs/folder-summer', 'runs/folder-a-b', 'runs/folder-x']
     >>> str(default_out("demo", None, before="calibrate-"))
     'runs/calibrate-demo'
+    >>> str(default_out("folder", "photos", shard="2/4"))
+    'runs/folder-photos-2-of-4'
     """
     parts = [part for part in ("" if root is None else str(storage_path(root))).split("/") if part]
     while len(parts) > 1 and any(character in parts[-1] for character in "*?["):
         parts.pop()
     name = re.sub(r"\.[A-Za-z]\w{1,6}$", "", parts[-1]) if parts else ""  # that of a file
     name = "-".join(re.findall(r"[\w.-]+", name))
-    return Path("runs") / f"{before}{dataset}{f'-{name}' if name else ''}"
+    share = "" if shard is None else f"-{shard.replace('/', '-of-')}"
+    return Path("runs") / f"{before}{dataset}{f'-{name}' if name else ''}{share}"
 
 
 def write_table(table: pa.Table, target: Place) -> None:

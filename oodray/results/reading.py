@@ -120,8 +120,28 @@ def read_rows(paths: Iterable[Place | RowGroup], columns: list[str] | None = Non
         ResultsError: if a file cannot be read, is broken, or is of another version.
     """
     names = RESULT_SCHEMA.names if columns is None else columns
+    tables = [*read_each(paths, names)]
     schema = pa.schema([RESULT_SCHEMA.field(name) for name in names])
-    return pa.concat_tables([schema.empty_table(), *(_read(path, names) for path in paths)])
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def read_each(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns of the rows of each file, or row group, one after the other.
+
+    A file is opened once for all its row groups that are asked for in a row: the footer of a closed wave takes as long
+    as several images.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    for file, parts in itertools.groupby(paths, lambda path: path.path if isinstance(path, RowGroup) else None):
+        if file is None:
+            yield from (_read(part, columns) for part in parts if not isinstance(part, RowGroup))
+        else:
+            with _opened(file) as opened:
+                for part in parts:
+                    if isinstance(part, RowGroup):
+                        yield as_today(opened.read_row_group(part.group, columns), columns)
 
 
 def read_unit(folder: ResultsFolder, unit: int, columns: list[str] | None = None) -> pa.Table:
@@ -280,10 +300,7 @@ def check_parts(folder: ResultsFolder, manifest: pa.Table) -> None:
             )
 
 
-def _read(path: Place | RowGroup, columns: list[str]) -> pa.Table:
-    if isinstance(path, RowGroup):
-        with _opened(path.path) as file:
-            return as_today(file.read_row_group(path.group, columns), columns)
+def _read(path: Place, columns: list[str]) -> pa.Table:
     in_a_wave = is_remote(path) or Wave.of(path.name) is not None or Wave.of(path.parent.name) is not None
     for _ in range(_ATTEMPTS - 1 if in_a_wave else 0):
         # It may be closed, or opened, at this very moment.

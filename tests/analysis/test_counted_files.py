@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from pixel_oracles import METHOD, random_images, write_results
 
@@ -12,10 +14,13 @@ from oodray.analysis.calibration import calibrate
 from oodray.analysis.evaluation import evaluate_run
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.sweep import make_request, sweep_run
+from oodray.datasets.manifest import read_manifest
 from oodray.errors import ResultsError
 from oodray.job.units import SegmentedImage
 from oodray.metrics.evaluators import LIKE
+from oodray.results import joining, reading
 from oodray.results.folder import ResultsFolder
+from oodray.results.waves import close_waves, open_waves
 from oodray.storage.place import Place
 
 
@@ -44,6 +49,27 @@ def test_one_file_is_read_at_a_time(tmp_path: Path) -> None:
     assert next(tables).num_rows == 1
     with pytest.raises(ResultsError, match="part-000001"):
         next(tables)
+
+
+def test_a_closed_wave_is_opened_once_for_all_its_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its footer takes as long to read as several images."""
+    monkeypatch.setattr(joining, "BYTES_OF_A_GROUP", 0)
+    folder = write_results(
+        tmp_path, [[replace(row, image_id=f"{unit}")] for unit, row in enumerate(random_images(0, 4))]
+    )
+    open_waves(folder, read_manifest(folder.manifest), range(4))
+    close_waves(folder)
+    files = CountedFiles.of(folder)
+    opened = []
+    opens = reading._opened
+
+    def counted(path: Place, *options: int) -> AbstractContextManager[pq.ParquetFile]:
+        opened.append(path)
+        return opens(path, *options)
+
+    monkeypatch.setattr(reading, "_opened", counted)
+    assert ids(files) == [["0"], ["1"], ["2"], ["3"]]
+    assert opened == folder.parts()
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:

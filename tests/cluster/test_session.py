@@ -268,6 +268,23 @@ class TestSession:
             session.begin()
         assert fake_ray.calls == ["init", "shutdown"]
 
+    def test_a_token_that_is_wrong_is_named_and_what_ray_wrote_is_in_a_file(
+        self, fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+        def init(*_: object, **__: object) -> None:
+            os.write(2, b"gcs_client.cc:210: InvalidAuthToken: Authentication token is missing or incorrect\n" * 20)
+            raise ConnectionError("Failed to connect to Ray cluster")
+
+        monkeypatch.setattr(ray, "init", init)
+        with Session("10.0.0.1:6379") as session, pytest.raises(RunError, match="RAY_AUTH_TOKEN=TOKEN") as refused:
+            session.begin()
+        [file] = tmp_path.glob("oodray-ray-*.log")
+        assert str(refused.value).endswith(f"is in {file}")
+        assert file.read_text().count("InvalidAuthToken") == 20
+        assert "gcs_client" not in capfd.readouterr().err
+
     def test_an_address_that_does_not_answer_is_asked_again(
         self, fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch
     ) -> None:

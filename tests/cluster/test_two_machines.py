@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dashboard import lacking
 from runs import rows
 from two_machines import TwoMachines
 
@@ -54,6 +55,7 @@ def for_reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machines(
+    pytestconfig: pytest.Config,
     environment: dict[str, str],
     witnesses: Path,
     hidden: Path,
@@ -69,7 +71,8 @@ def machines(
     }
     machines = TwoMachines(environment | variables)
     try:
-        machines.start(hidden, for_reading, packages)
+        # The tests that submit jobs and read metrics are those of `make soak`.
+        machines.start(hidden, for_reading, packages, dashboard=pytestconfig.getoption("--soak"))
         yield machines
     finally:
         machines.stop()
@@ -137,6 +140,7 @@ def test_its_numbers_are_on_rays_metrics_page(machines: TwoMachines, tiny_root: 
     shares = [float(share) for share in re.findall(r"(?m)^ray_oodray_worker_busy_share\{.*\} (\S+)", page)]
     assert shares
     assert all(0 < share <= 1 for share in shares)
+    assert lacking(page) == []
 
 
 def counted(page: str, status: str) -> float:
@@ -182,7 +186,7 @@ def test_a_node_that_lacks_something_is_named(
         assert refused.returncode == 2, refused.stderr
         assert f"the node {machines.addresses[1]} {problem}" in refused.stderr
         out = Path(options[options.index("--out") + 1])
-        assert list((out / "results").iterdir()) == []
+        assert finished_units(ResultsFolder(out)) == set()
 
 
 def test_a_machine_that_is_lost_takes_nothing_along(

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from oodray import OodrayError
 from oodray.cluster import device
@@ -461,3 +463,16 @@ def test_a_plan_can_be_made_twice(make: Make) -> None:
     first, second = make(), make()
     assert replace(second, manifest=first.manifest) == first
     assert first.manifest.equals(second.manifest)
+
+
+def test_white_masks_are_worth_a_warning_where_ood_is_sought(tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(np.array([[0, 255]], np.uint8)).save(tmp_path / "data" / name / "a.png")
+    asked = {"dataset": "folder", "root": str(tmp_path / "data"), "model": "fakes:colours", "tau": 1.5}
+    layers, folder = layers_module.read_layers(asked, None), ResultsFolder(tmp_path / "out")
+    sought, known = (plan_module.make_request(layers, folder, seeks_ood=seeks).warnings for seeks in (True, False))
+    assert [warning for warning in sought if warning not in known] == [
+        text for text in sought if "0 and 255 alone" in text
+    ]
+    assert len(sought) == len(known) + 1

@@ -15,8 +15,11 @@ import pytest
 from runs import TESTS, Run
 
 import oodray
+from oodray.analysis import totals
+from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets.manifest import read_manifest
 from oodray.errors import ConfigError, ResultsError
+from oodray.results import kept_totals
 from oodray.results.folder import ResultsFolder
 from oodray.results.merging import merge_shares, read_shares
 from oodray.results.names import Wave
@@ -117,6 +120,28 @@ def test_merged_they_are_the_run_of_one_driver(computed: list[Path], clean: Run,
         path: time for path, time in times.items() if "results" in path.parts
     }
     assert before == [path.read_bytes() for folder in computed for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def test_counts_that_the_shares_keep_are_taken_along(
+    copies: list[Path], clean: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_totals, "KEPT_FROM", 1)
+    for copy in copies:
+        evaluate_run(ResultsFolder(copy), on_ray=False)
+    kept = {path.name for copy in copies for path in (copy / "totals").iterdir()}
+    assert len(kept) == SHARES
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("rows are counted again")
+
+    monkeypatch.setattr(totals, "total_here", refused)
+    out = tmp_path / "out"
+    oodray.merge(copies, out=out, progress=False)
+    assert {path.name for path in (out / "totals").iterdir()} == kept
+    assert (out / "metrics.json").read_bytes() == Path(str(clean.folder.metrics_json)).read_bytes()
+    next((out / "totals").iterdir()).unlink()
+    with pytest.raises(AssertionError, match="counted again"):
+        evaluate_run(ResultsFolder(out), on_ray=False)
 
 
 def test_a_share_and_a_merge_are_killed_and_every_image_is_there_once(

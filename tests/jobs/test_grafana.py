@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from dashboard import ROOT, dashboard, expressions, lacking, series
+
 OURS = re.compile(r"ray_oodray_\w+")
-
-
-def dashboard() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((ROOT / "jobs/grafana.json").read_text(encoding="utf-8"))
-    return content
-
-
-def expressions() -> list[str]:
-    content = dashboard()
-    asked = [target["expr"] for panel in content["panels"] for target in panel["targets"]]
-    return [*asked, *(variable["query"] for variable in content["templating"]["list"])]
 
 
 def test_every_panel_has_a_place_and_a_source() -> None:
@@ -48,3 +36,12 @@ def test_prometheus_finds_every_number_that_the_dashboard_asks_for() -> None:
     assert all('run="/a/b"' in line for line in lines)
     assert all("stage=" in line and "dataset=" in line for line in lines if "stage_seconds" in line)
     assert all("status=" in line and "dataset=" in line for line in lines if "images" in line)
+    assert lacking(text) == []
+
+
+def test_series_are_found_in_expressions_and_missed_on_a_page() -> None:
+    assert series()["ray_oodray_stage_seconds_bucket"] == {"run", "dataset", "le", "stage"}
+    assert series()["ray_oodray_images_total"] == {"run", "dataset", "status"}
+    assert series()["ray_node_gpus_utilization"] == set()
+    assert len(lacking("")) == 5
+    assert "ray_oodray_images_total with dataset, run, status" in lacking('ray_oodray_images_total{run="a"} 1.0')

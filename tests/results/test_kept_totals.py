@@ -16,6 +16,7 @@ from oodray.analysis.evaluation import Evaluation, evaluate_run, measure_run
 from oodray.analysis.files import CountedFiles
 from oodray.analysis.totals import total, total_here
 from oodray.datasets.manifest import read_manifest
+from oodray.errors import ResultsError
 from oodray.method.rule import Rule
 from oodray.metrics.conventions import DEFAULT
 from oodray.metrics.evaluation import Totals
@@ -102,6 +103,7 @@ def test_a_wave_that_is_closed_is_counted_as_its_rows_pass_by(
     assert counted == [2]
 
 
+@pytest.mark.soak
 def test_ray_tasks_keep_and_find_the_same(
     folder: ResultsFolder, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,17 @@ def test_ray_tasks_keep_and_find_the_same(
     counted = count_rows(monkeypatch)
     assert numbers(evaluate_run(folder)) == numbers(alone)
     assert counted == [2]
+
+
+def test_threads_keep_and_find_the_same(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = measure_run(folder, on_ray=False)
+    monkeypatch.setattr(totals, "FILES_PER_TASK", 1)
+    monkeypatch.setattr(totals, "usable_cores", lambda: 3)
+    assert numbers(evaluate_run(folder, on_ray=False)) == numbers(alone)
+    assert len(kept(folder)) == 2
+    on_disk(folder.part(3)).write_bytes(b"damaged")
+    with pytest.raises(ResultsError, match="part-000003"):
+        total(CountedFiles(folder.parts()), replace(RULE, tau=RULE.tau + 1), on_ray=False)
 
 
 def test_a_wave_that_was_written_anew_is_counted_anew(folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import s3_server
 from fake_store import FakeStore
 
 from oodray.datasets.manifest import MANIFEST_SCHEMA
@@ -204,3 +207,43 @@ def test_to_start_anew_removes_waves_and_units(folder: ResultsFolder) -> None:
     write_part(folder, 2, rows_of(2))
     start_anew(folder)
     assert not names(folder)
+
+
+def test_who_reads_a_real_store_while_waves_are_closed_finds_every_row_once(
+    object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "UNITS_OF_A_WAVE", IN_WAVE)
+    with s3_server.FaultyProxy(object_store, share=0.0) as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        remote._file_system.cache_clear()
+        folder = ResultsFolder(storage_path("s3://bucket/small-waves"))
+        start_or_continue(folder, manifest(), identity={"manifest": ""}, description={"config": {}})
+        written, stopped = [0], threading.Event()
+
+        def read() -> list[tuple[int, list[str]]]:
+            """By look into the folder: units that had files before, and the rows that it found."""
+            seen: list[tuple[int, list[str]]] = []
+            while not stopped.is_set():
+                before = written[0]
+                seen.append((before, ids(folder)))
+            return seen
+
+        with ThreadPoolExecutor(1) as threads:
+            reader = threads.submit(read)
+            try:
+                with Closing(folder) as closing:
+                    for unit in range(UNITS):
+                        write_part(folder, unit, rows_of(unit))
+                        written[0] = unit + 1
+                        closing.unit_done()
+            finally:
+                stopped.set()
+            seen = reader.result()
+        assert names(folder) == NAMES
+        assert ids(folder) == ALL
+        assert len(seen) > IN_WAVE
+        for before, found in seen:
+            assert len({*found}) == len(found)
+            assert {*ALL[: 2 * before]} <= {*found}
+    remote._file_system.cache_clear()
