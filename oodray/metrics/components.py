@@ -238,7 +238,9 @@ def boxes_of(regions: NDArray[np.int32]) -> list[Box]:
 
 
 def _sizes(regions: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    return np.bincount(regions.ravel(), minlength=count + 1)
+    sizes = np.bincount(regions[regions > 0], minlength=count + 1)  # most pixels lie in none
+    sizes[0] = regions.size - sizes.sum()
+    return sizes
 
 
 def _without(regions: NDArray[np.int32], removed: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -166,7 +166,7 @@ class Curve:
             usable = self.kept[first:end] if thinned else np.ones(end - first, np.bool_)
             below, above = usable[: low - first], usable[high - first :]
             if (first == 0 or below.any()) and (end == len(self.found) or above.any()):
-                return first + np.flatnonzero(usable)
+                return np.asarray(first + np.flatnonzero(usable))
             reach *= 2
 
     def _level(self, tpr: float) -> Fraction | float:

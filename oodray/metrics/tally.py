@@ -301,7 +301,8 @@ def label_ranks(labels: NDArray[np.uint8]) -> NDArray[np.intp]:
     """
     if ((labels > OOD) & (labels < IGNORE)).any():
         _refuse_unknown(labels)
-    return np.minimum(labels, _RANKS[IGNORE]).astype(np.intp)  # faster than looking up
+    ranks: NDArray[np.intp] = np.minimum(labels, _RANKS[IGNORE]).astype(np.intp)  # faster than looking up
+    return ranks
 
 
 def _cells(keys: NDArray[np.uint16], labels: NDArray[np.uint8]) -> NDArray[np.intp]:

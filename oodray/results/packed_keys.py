@@ -7,6 +7,7 @@ smooth map about 1.1 bytes a pixel.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +45,7 @@ def unpack(data: bytes | pa.Buffer) -> PixelKeys:
             count, width, size = _HEADER.unpack_from(stored, place)
             place += _HEADER.size
             planes = codec.decompress(stored[place : place + size], decompressed_size=count * width)
-            found.append(_summed(np.frombuffer(planes, np.uint8).reshape(width, count), count))
+            found.append(_summed(np.frombuffer(memoryview(planes), np.uint8).reshape(width, count), count))
             place += size
     except (struct.error, ValueError, OSError) as error:
         raise ResultsError(f"the keys of a score are damaged ({error}): import it again with --overwrite") from error
@@ -63,7 +64,8 @@ def _packed(keys: NDArray[np.uint32], codec: pa.Codec) -> bytes:
             planes[place, block] = (steps >> np.uint32(8 * place)).astype(np.uint8)
         largest = max(largest, most)
     width = _bytes(largest)
-    data = codec.compress(planes[:width], asbytes=True)
+    used: Any = planes[:width]
+    data: bytes = codec.compress(used, asbytes=True)
     return _HEADER.pack(len(keys), width, len(data)) + data
 
 

@@ -77,7 +77,8 @@ def test_cells_of_rounded_scores_are_those_of_sorted_keys(spread: float) -> None
     labels = random.choice(np.array([0, 1, 255], np.uint8), keys.shape)
     cells = cells_of_grid(keys, labels)
     assert cells is not None
-    for found, wanted in zip(cells, PixelKeys.of(keys, labels).cells(), strict=True):
+    columns: Any = zip(cells, PixelKeys.of(keys, labels).cells(), strict=True)
+    for found, wanted in columns:
         assert found.dtype == wanted.dtype
         np.testing.assert_array_equal(found, wanted)
 
