@@ -13,12 +13,15 @@ def did_you_mean(name: str, known: Iterable[str], *, what: str = "known", most: 
     "did you mean 'ood_ratio'?"
     >>> did_you_mean("speed", ["k", "ood_ratio"], what="known keys")
     'known keys: k, ood_ratio'
+    >>> did_you_mean("SMIYC", ["issu", "smiyc"])
+    "did you mean 'smiyc'?"
     >>> did_you_mean("", ["a/1", "a/2", "a/3"], what="known ids", most=2)
     'known ids: a/1, a/2, and 1 more'
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    small = {known_name.lower(): known_name for known_name in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), small, n=1)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {small[close[0]]!r}?"
     more = [f"and {len(names) - most} more"] if most is not None and len(names) > most else []
     return f"{what}: {', '.join([*names[:most], *more])}"

@@ -33,7 +33,7 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine must not fail a property.
-settings.register_profile("oodray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("oodray", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("oodray")
 
 
@@ -77,7 +77,7 @@ def ray_session() -> Iterator[None]:
 
     # Ray takes SIGTERM for itself, and the tests of signals come after.
     with kept(), for_one_machine():
-        ray.init(address="local", num_cpus=6, num_gpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -110,6 +110,15 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(root / path)
     return root
+
+
+@pytest.fixture
+def two_images(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """The first two images of the tiny dataset, for what says of two all that it would say of ten."""
+    for path in sorted(tiny_dataset.glob("*/0[01]*.png")):
+        (tmp_path / "two" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "two" / path.parent.name)
+    return tmp_path / "two"
 
 
 @pytest.fixture(scope="session")

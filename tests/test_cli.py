@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import re
@@ -8,20 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_line import Done, call
 from idle import Idle
 from PIL import Image
 from places import on_disk
 
 import oodray
 from oodray import doctor as machine
-from oodray.cli import main
 from oodray.config import SETTINGS, read_settings
 from oodray.datasets.layouts import LAYOUTS
 from oodray.doctor import Finding
@@ -56,26 +54,6 @@ COMMANDS = (
     "models verify",
     "doctor",
 )
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended, and what it said."""
-
-    exit_code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object) -> Done:
-    """Run the command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["oodray", *map(str, arguments)])
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
-            main()
-    assert stop.value.code is None or isinstance(stop.value.code, int)
-    return Done(stop.value.code or 0, out.getvalue(), err.getvalue())
 
 
 def words(text: str) -> str:
@@ -702,6 +680,11 @@ class TestRun:
         assert [row["score"] for row in content["components"]] == ["mask", "ratio"]
         assert content["scores"][0]["tpr_at_fpr05"] > 0
         assert {(out / f"components{end}.parquet").is_file() for end in ("", "_summary")} == {True}
+        by_dataset = json.loads(call("evaluate", out, "--components", "--json").out)
+        assert (
+            by_dataset["components"]
+            == json.loads(call("evaluate", out, "--json", "--components", "anomaly").out)["components"]
+        )
         refused = call("evaluate", out, "--threshold", 0.5)
         assert (refused.exit_code, "--threshold belongs to --components" in refused.err) == (2, True)
         refused = call("evaluate", out, "--like", "pebble")

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,16 @@ HERE = Path(__file__).parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 PORT, DASHBOARD = 26379, 28265
 CPUS = 2
+
+COUNT = """
+import sys, time
+import ray
+
+ray.init(address="auto", log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
+    time.sleep(0.1)
+"""
+"""Ends when the head knows so many living nodes."""
 
 
 class TwoMachines:
@@ -43,16 +52,17 @@ class TwoMachines:
         self.addresses = ["10.77.83.1", "10.77.83.2"] if self.apart else ["127.0.0.1", "127.0.0.1"]
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self, hidden: Path, for_reading: Path, packages: Path) -> None:
+    def start(self, hidden: Path, for_reading: Path, packages: Path, *, dashboard: bool) -> None:
         """Start both nodes, and wait until they see each other.
 
         Args:
             hidden: a folder that is another one on the second node, if they are apart.
             for_reading: a folder that the second node cannot write to, if they are apart.
             packages: a folder of packages that the second node has alone, beside a GPU on paper.
+            dashboard: whether jobs can be submitted; its processes take seconds to start.
         """
-        head = ["--head", f"--port={PORT}", f"--dashboard-host={self.addresses[0]}", f"--dashboard-port={DASHBOARD}"]
-        self._start_until_there(0, *head)
+        where = [f"--dashboard-host={self.addresses[0]}", f"--dashboard-port={DASHBOARD}"]
+        self._start_until_there(0, "--head", f"--port={PORT}", *where, f"--include-dashboard={dashboard}")
         # `ip netns exec` gives a process mounts of its own.
         mounts = f'mount -t tmpfs tmpfs "{hidden}" && mount --bind -o ro "{for_reading}" "{for_reading}" && exec "$@"'
         before = ["sh", "-c", mounts, "sh"] if self.apart else []
@@ -65,20 +75,16 @@ class TwoMachines:
         for _ in range(3):
             self._start(node, *options, before=before, **variables)
             while self._nodes[node].poll() is None:
-                if self._living() == node + 1:
+                if self._are_living(node + 1):
                     return
-                time.sleep(0.5)
         raise AssertionError(f"Ray's node {node} does not start")
 
-    def _living(self) -> int:
-        """How many living nodes the head knows."""
-        program = (
-            "import ray; ray.init(address='auto', log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
-        )
+    def _are_living(self, nodes: int) -> bool:
+        """Whether the head comes to know so many nodes; False after half a minute, or where the head is not there."""
         try:
-            return int(self.run([sys.executable, "-c", program], RAY_ADDRESS=self.gcs, seconds=30).stdout)
-        except (ValueError, subprocess.TimeoutExpired):
-            return 0
+            return self.run([sys.executable, "-c", COUNT, str(nodes)], seconds=30, RAY_ADDRESS=self.gcs).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     @property
     def gcs(self) -> str:

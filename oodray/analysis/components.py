@@ -7,9 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from oodray.analysis.files import CountedFiles
-from oodray.analysis.score_maps import ImageMaps, ReadMap, ScoreMaps, each_image
-from oodray.errors import DatasetError
+from oodray.analysis.score_maps import ImageMaps, Judged, ReadMap, ScoreMaps, each_image
 from oodray.metrics.components import (
     LEVELS,
     OBJECT,
@@ -46,19 +44,20 @@ SUMMARY_SCHEMA = pa.schema(_SUMMARY_COLUMNS)
 """One row per score; of the mask the threshold is null."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A score, or the mask, by its regions.
+AUTO = "auto"
+"""In place of a track: that of the run's dataset."""
 
-    Attributes:
-        score: its name; `mask` for the mask.
-        threshold: pixels with a higher score are called OoD; None for the mask.
-        metrics: of its regions.
+_OBSTACLES = ("road-obstacle-21", "lost-and-found", "small-obstacle")
+
+
+def track_of(folder: ResultsFolder) -> str:
+    """The track that a run's dataset belongs to: `obstacle` and `issu` are of some, `anomaly` of all others.
+
+    Raises:
+        ResultsError: this is no results folder.
     """
-
-    score: str
-    threshold: float | None
-    metrics: ComponentMetrics
+    dataset = folder.read_run()["config"]["dataset"]
+    return "issu" if dataset.startswith("issu-") else "obstacle" if dataset in _OBSTACLES else "anomaly"
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,13 @@ class Report:
         judged: each score that has maps.
         images: labelled images that they are of.
         left_out: scores whose maps are kept nowhere.
+        without_threshold: scores of which labels give no threshold.
     """
 
-    judged: list[Judged]
+    judged: list[Judged[ComponentMetrics]]
     images: int
     left_out: list[str]
+    without_threshold: list[str]
 
 
 def evaluate_components(
@@ -98,19 +99,12 @@ def evaluate_components(
         ImageError: a label or a score map cannot be read any more.
         ResultsError: the folder holds no results.
     """
-    maps = ScoreMaps.of(folder, threshold, read_map, on_ray=on_ray)
-    by_image = each_image(CountedFiles.of(folder), maps, _Job(maps, limits), on_ray=on_ray)
-    if not by_image:
-        raise DatasetError(f"no image of {folder.path} has a label: there are no objects to find")
+    maps = ScoreMaps.of(folder, threshold, read_map)
+    by_image = each_image(folder, maps, _Job(maps, limits), on_ray=on_ray)
     found, images = [row for rows in by_image for row in rows], len(by_image)
-    judged = [
-        Judged(
-            name, maps.thresholds.get(name), summarize([row.component for row in found if row.score == name], images)
-        )
-        for name in maps.names()
-    ]
+    judged = maps.judged(lambda name: summarize([row.component for row in found if row.score == name], images))
     write_table(pa.Table.from_pylist([row.columns() for row in found], COMPONENTS_SCHEMA), folder.components)
-    report = Report(judged, images, [*maps.left_out])
+    report = Report(judged, images, [*maps.left_out], [*maps.without_threshold])
     write_table(summary_table(report), folder.components_summary)
     return report
 
@@ -148,7 +142,7 @@ class _Job:
         ]
 
 
-def _summary_columns(judged: Judged, images: int) -> dict[str, Any]:
+def _summary_columns(judged: Judged[ComponentMetrics], images: int) -> dict[str, Any]:
     metrics = judged.metrics
     plain = {name: getattr(metrics, name) for name in ("siou", "ppv", "f1_star", "tp_mean", "fn_mean", "fp_mean")}
     by_level = {f"f1_{round(100 * level)}": value for level, value in zip(LEVELS, metrics.f1, strict=True)}

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oodray.analysis.files import CountedFiles
-from oodray.analysis.totals import image_totals, total
+from oodray.analysis.files import FILES_PER_TASK, CountedFiles
+from oodray.analysis.totals import failed, image_totals, total
 from oodray.datasets.manifest import count_images
 from oodray.errors import ResultsError
 from oodray.method.rule import Rule
@@ -79,6 +79,7 @@ class Evaluation:
         largest_ratio: the largest r_k of any cluster; None where there are no clusters.
         lacking: images without an OoD or without an in-distribution pixel; None where nobody counted.
         id_quality: of the network on its own classes; None where the run did not measure it.
+        class_names: of these classes, where they are known.
     """
 
     rule: Rule | None
@@ -94,6 +95,7 @@ class Evaluation:
     lacking: int | None = None
     largest_ratio: float | None = None
     id_quality: IdQuality | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def mask_is_empty(self) -> bool:
@@ -189,12 +191,15 @@ def measure_run(
     """
     rule = folder.rule()
     files = CountedFiles.of(folder)
-    totals = total(files, rule, on_ray=on_ray, keep=keep)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
+    by_image = bool(resamples) or further or any(convention.by_image for convention in asked)
+    # Keys of imported scores are many, and the counts of all hold them anyway: they are read once.
+    held = [*image_totals(files, rule)] if by_image and rule is None and len(files.parts) <= FILES_PER_TASK else None
+    totals = total(files, rule, on_ray=on_ray, keep=keep) if held is None else Totals.sum([*held, failed(files)])
     scores = folder.score_names() if totals.images else []  # else there is nothing to rank
     measured = _Measured(totals, scores, asked, resamples, further=further)
     if measured.by_image:
-        for image in image_totals(files, rule):
+        for image in image_totals(files, rule) if held is None else held:
             measured.add(image)
     return Evaluation(
         rule=rule,
@@ -209,6 +214,7 @@ def measure_run(
         further=_further(files, rule, measured) if further else None,
         lacking=measured.lacking if measured.by_image else None,
         id_quality=None if totals.classes is None else id_quality(totals.classes),
+        class_names=folder.class_names(),
         largest_ratio=float(np.max(totals.clusters[0] / totals.clusters[1])) if totals.clusters.size else None,
     )
 

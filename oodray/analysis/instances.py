@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from oodray.analysis.files import CountedFiles
-from oodray.analysis.score_maps import ImageMaps, ReadMap, ScoreMaps, each_image
+from oodray.analysis.score_maps import ImageMaps, Judged, ReadMap, ScoreMaps, each_image
 from oodray.datasets.instance_labels import InstanceLabels
 from oodray.errors import DatasetError
 from oodray.metrics.components import OBJECT
@@ -50,21 +49,6 @@ SUMMARY_SCHEMA = pa.schema(_SUMMARY_COLUMNS)
 
 
 @dataclass(frozen=True)
-class JudgedInstances:
-    """A score, or the mask, by its instances.
-
-    Attributes:
-        score: its name; `mask` for the mask.
-        threshold: pixels with a higher score belong to predictions; None for the mask.
-        metrics: of its instances.
-    """
-
-    score: str
-    threshold: float | None
-    metrics: InstanceMetrics
-
-
-@dataclass(frozen=True)
 class InstanceReport:
     """The instances of a run.
 
@@ -73,12 +57,14 @@ class InstanceReport:
         images: labelled images that they are of.
         with_ids: of these, those whose objects an instance image tells apart.
         left_out: scores whose maps are kept nowhere.
+        without_threshold: scores of which labels give no threshold.
     """
 
-    judged: list[JudgedInstances]
+    judged: list[Judged[InstanceMetrics]]
     images: int
     with_ids: int
     left_out: list[str]
+    without_threshold: list[str]
 
 
 def evaluate_instances(
@@ -104,20 +90,16 @@ def evaluate_instances(
         ResultsError: the folder holds no results.
     """
     ids = InstanceLabels() if instance_labels is None else InstanceLabels.below(instance_labels)
-    maps = ScoreMaps.of(folder, threshold, read_map, on_ray=on_ray)
-    found = each_image(CountedFiles.of(folder), maps, _Job(maps, ids), on_ray=on_ray)
-    if not found:
-        raise DatasetError(f"no image of {folder.path} has a label: there are no objects to find")
+    maps = ScoreMaps.of(folder, threshold, read_map)
+    found = each_image(folder, maps, _Job(maps, ids), on_ray=on_ray)
     with_ids = sum(image.has_ids for image in found)
     if instance_labels is not None and not with_ids:
         raise DatasetError(f"no instance image below {instance_labels} is named after an image of {folder.path}")
-    judged = [
-        JudgedInstances(name, maps.thresholds.get(name), instance_metrics([image.instances[place] for image in found]))
-        for place, name in enumerate(maps.names())
-    ]
-    rows = [row for place, name in enumerate(maps.names()) for image in found for row in image.rows(place, name)]
+    places = {name: place for place, name in enumerate(maps.names())}
+    judged = maps.judged(lambda name: instance_metrics([image.instances[places[name]] for image in found]))
+    rows = [row for name, place in places.items() for image in found for row in image.rows(place, name)]
     write_table(pa.Table.from_pylist(rows, INSTANCES_SCHEMA), folder.instances)
-    report = InstanceReport(judged, len(found), with_ids, [*maps.left_out])
+    report = InstanceReport(judged, len(found), with_ids, [*maps.left_out], [*maps.without_threshold])
     write_table(instance_table(report), folder.instances_summary)
     return report
 

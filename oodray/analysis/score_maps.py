@@ -7,22 +7,23 @@ out, and named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.analysis.evaluation import measure_run
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
+from oodray.analysis.totals import image_totals
 from oodray.cluster.shares import usable_cores
 from oodray.datasets.images import LabelCodes, decode_label, decode_mask, read_label
 from oodray.datasets.layouts import layout_of
-from oodray.errors import ResultsError
+from oodray.errors import DatasetError, ResultsError
 from oodray.method.rule import Rule
+from oodray.metrics.by_image import ByImage
 from oodray.metrics.evaluators import LIKE
 from oodray.metrics.frames import as_float16
 from oodray.metrics.scales import scale_named
@@ -41,6 +42,7 @@ ReadMap = Callable[[str, tuple[int, int]], NDArray[Any]]
 _COLUMNS = ["image_id", "status", "label_uri", "mask_png", "clusters_png", "clusters", "width", "maps"]
 
 _Found = TypeVar("_Found")
+_Metrics = TypeVar("_Metrics")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,21 @@ class ImageMaps:
 
 
 @dataclass(frozen=True)
+class Judged(Generic[_Metrics]):
+    """A score, or the mask, by what is found at one threshold.
+
+    Attributes:
+        score: its name; `mask` for the mask.
+        threshold: pixels with a higher score are called OoD; None for the mask.
+        metrics: of what was found.
+    """
+
+    score: str
+    threshold: float | None
+    metrics: _Metrics
+
+
+@dataclass(frozen=True)
 class ScoreMaps:
     """The maps of a run, and where each is cut in two. It travels to Ray's tasks.
 
@@ -70,6 +87,7 @@ class ScoreMaps:
         rule: of its mask; None where it has none.
         thresholds: by score: pixels with a higher one are called OoD.
         left_out: scores whose maps are kept nowhere.
+        without_threshold: scores of which labels give no threshold.
         codes: of its labels.
         read_map: how imported scores are read again.
     """
@@ -77,6 +95,7 @@ class ScoreMaps:
     rule: Rule | None
     thresholds: Mapping[str, float]
     left_out: tuple[str, ...]
+    without_threshold: tuple[str, ...]
     codes: LabelCodes
     read_map: ReadMap | None
 
@@ -86,8 +105,6 @@ class ScoreMaps:
         folder: ResultsFolder,
         threshold: float | None = None,
         read_map: ReadMap | None = None,
-        *,
-        on_ray: bool = True,
     ) -> ScoreMaps:
         """The maps of a run.
 
@@ -95,7 +112,6 @@ class ScoreMaps:
             folder: of the run.
             threshold: of every score; by default of each that of the best F1 of its curve, as SegmentMeIfYouCan has it.
             read_map: how imported scores are read again.
-            on_ray: whether Ray may add up a large run.
 
         Raises:
             ResultsError: the folder holds no results.
@@ -103,19 +119,22 @@ class ScoreMaps:
         known, kept = folder.score_names(), kept_scores(folder)
         scores = [name for name in known if read_map is not None or name == RATIO or name in kept]
         if threshold is None:
-            convention = LIKE["smiyc"]
-            found = measure_run(folder, [convention], on_ray=on_ray).of(convention)
-            best = {metrics.score: metrics.best_f1_threshold for metrics in found if metrics.score in scores}
-            thresholds = {name: value for name, value in best.items() if value is not None}
+            best = _best_thresholds(folder, scores)
+            thresholds = {name: best[name] for name in scores if name in best}
         else:
             thresholds = dict.fromkeys(scores, threshold)
         left_out = tuple(name for name in known if name not in scores and name != "mask-then-logit")
         codes = layout_of(folder.read_run()["config"]).label_codes
-        return cls(folder.rule(), thresholds, left_out, codes, read_map)
+        without = tuple(name for name in scores if name not in thresholds)
+        return cls(folder.rule(), thresholds, left_out, without, codes, read_map)
 
     def names(self) -> list[str]:
         """The mask, where there is one, and the scores."""
         return [*([MASK] if self.rule else []), *self.thresholds]
+
+    def judged(self, metrics: Callable[[str], _Metrics]) -> list[Judged[_Metrics]]:
+        """Each of `names` with its threshold and its metrics, which are found by name."""
+        return [Judged(name, self.thresholds.get(name), metrics(name)) for name in self.names()]
 
     def cut(self, image: ImageMaps, name: str) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """Where an image is called OoD by the mask or a score, and its scores, both `(H, W)`; the mask's are r_k.
@@ -135,21 +154,30 @@ class ScoreMaps:
 
 
 def each_image(
-    files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Found], *, on_ray: bool = True
+    folder: ResultsFolder, maps: ScoreMaps, look: Callable[[ImageMaps], _Found], *, on_ray: bool = True
 ) -> list[_Found]:
-    """What is found in each labelled image that was processed, in the order of the files.
+    """What is found in each labelled image that was processed, in the order of the files; at least one.
 
     Args:
-        files: of the run.
+        folder: of the run.
         maps: its maps.
         look: what is done with an image.
         on_ray: whether more than `FILES_PER_TASK` files are read by Ray tasks.
 
     Raises:
+        DatasetError: no image has a label.
         ImageError: a label or a score map cannot be read any more.
+        ResultsError: the folder holds no results.
     """
-    if not on_ray or len(files.parts) <= FILES_PER_TASK:
-        return _here(files, maps, look)
+    files = CountedFiles.of(folder)
+    by_tasks = on_ray and len(files.parts) > FILES_PER_TASK
+    found = _by_tasks(files, maps, look) if by_tasks else _here(files, maps, look)
+    if not found:
+        raise DatasetError(f"no image of {folder.path} has a label: there are no objects to find")
+    return found
+
+
+def _by_tasks(files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Found]) -> list[_Found]:
     import ray
 
     from oodray.cluster.session import tasks
@@ -158,6 +186,16 @@ def each_image(
     with tasks():
         parts: list[list[_Found]] = ray.get([task.remote(c, maps, look) for c in files.chunks(FILES_PER_TASK)])
     return [found for part in parts for found in part]
+
+
+def _best_thresholds(folder: ResultsFolder, scores: Sequence[str]) -> dict[str, float]:
+    """Of each score that is measurable, the threshold of the best F1 of the curve that SegmentMeIfYouCan takes."""
+    curves: dict[str, ByImage] = {}
+    for image in image_totals(CountedFiles.of(folder), folder.rule()):
+        for score in scores:
+            curves.setdefault(score, ByImage(score, LIKE["smiyc"], image)).add(image)
+    best = {score: curve.metrics().best_f1_threshold for score, curve in curves.items()}
+    return {score: threshold for score, threshold in best.items() if threshold is not None}
 
 
 def _here(files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Found]) -> list[_Found]:

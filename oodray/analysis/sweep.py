@@ -34,6 +34,9 @@ TAUS_PER_TASK = 16
 """Values of tau that one task sweeps with `mask-then-logit`, which takes most of the time."""
 
 
+NOTHING_FOUND = "no mask of any setting holds a pixel that is labelled OoD"
+
+
 @dataclass(frozen=True)
 class Request:
     """What to sweep.
@@ -89,12 +92,16 @@ class Sweep:
         """The row with the best F1 of all, the first of several.
 
         Raises:
-            DatasetError: no setting has one: nothing is labelled OoD.
+            DatasetError: no setting finds anything: nothing is labelled OoD, or no mask of any holds such a pixel.
         """
-        f1 = self.table["f1"].to_numpy()
-        if np.isnan(f1).all():
-            raise DatasetError("no image has a label that says OoD: there is nothing to choose a setting by")
-        return int(np.nanargmax(f1))
+        if not self.finds_any:
+            raise DatasetError(f"{NOTHING_FOUND}: there is nothing to choose a setting by")
+        return int(np.nanargmax(self.table["f1"].to_numpy()))
+
+    @property
+    def finds_any(self) -> bool:
+        """Whether the mask of some setting holds a pixel that is labelled OoD."""
+        return bool((self.table["f1"].to_numpy() > 0).any())
 
 
 def make_request(

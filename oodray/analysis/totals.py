@@ -105,6 +105,13 @@ def image_totals(files: CountedFiles, rule: Rule | None) -> Iterator[Totals]:
             yield sums.total()
 
 
+def failed(files: CountedFiles) -> Totals:
+    """The images that were not processed, as counts."""
+    return Totals(
+        failed=sum(int(np.count_nonzero(table["status"].to_numpy() != OK)) for table in files.tables(["status"]))
+    )
+
+
 def _total_by_tasks(left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None, *, keep: bool) -> Totals:
     """A wave, or `FILES_PER_TASK` files of units, a task; then `MERGED_AT_ONCE` of what they found, until it is one."""
     import ray

@@ -21,7 +21,7 @@ from oodray.cli.export import export
 from oodray.cli.fit import fit
 from oodray.cli.import_scores import import_scores
 from oodray.cli.merge import merge
-from oodray.cli.options import with_all_maps
+from oodray.cli.options import with_values
 from oodray.cli.report import report
 from oodray.cli.run import EXAMPLES, run
 from oodray.cli.show import show
@@ -63,7 +63,7 @@ _OF_A_SIGNAL = 128  # and its number: the exit code of a program that it stopped
 
 def main() -> NoReturn:
     """Entry point: errors become one message and an exit code, tracebacks need --debug."""
-    arguments = with_all_maps([argument for argument in sys.argv[1:] if argument != "--debug"])
+    arguments = with_values([argument for argument in sys.argv[1:] if argument != "--debug"])
     debug = len(arguments) < len(sys.argv) - 1
     _open_closed_streams()
     with stoppable() as stop:

@@ -46,7 +46,11 @@ def evaluate(
         bool, typer.Option("--further", help="Further numbers: TPR at 5% FPR, AUPR-in, AUTC, of images, and others.")
     ] = False,
     components: Annotated[
-        str | None, typer.Option(help="Metrics of connected regions, too: anomaly, obstacle or issu.")
+        str | None,
+        typer.Option(
+            help="Metrics of connected regions, too; the smallest that count are those of anomaly, obstacle or issu, "
+            "by default those of the dataset's own benchmark."
+        ),
     ] = None,
     instances: Annotated[
         bool, typer.Option("--instances", help="Instance AP and AP50 of connected regions, too, as OoDIS.")
@@ -61,7 +65,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
-    from oodray.analysis.components import evaluate_components
+    from oodray.analysis.components import AUTO, evaluate_components, track_of
     from oodray.analysis.evaluation import evaluate_run
     from oodray.analysis.instances import evaluate_instances
     from oodray.api.run import conventions
@@ -72,16 +76,13 @@ def evaluate(
     from oodray.results.folder import ResultsFolder
 
     if threshold is not None and components is None and not instances:
-        raise ConfigError(
-            "--threshold belongs to --components and --instances: pass --components anomaly, obstacle or issu, or "
-            "--instances, too"
-        )
+        raise ConfigError("--threshold belongs to --components and --instances: pass one of them, too")
     if instance_labels is not None and not instances:
         raise ConfigError("--instance-labels belongs to --instances: pass --instances, too")
     rules = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
     asked = conventions(like, rules)
-    limits = None if components is None else limits_named(components)
     folder = ResultsFolder(out)
+    limits = None if components is None else limits_named(track_of(folder) if components == AUTO else components)
     evaluation = evaluate_run(folder, asked, bootstrap, further=further)
     report, found = None, None
     read_map = imported_maps(folder) if limits is not None or instances else None
@@ -120,8 +121,10 @@ def _as_json(
         "images": evaluation.images,
         "failed": evaluation.failed,
         "left": evaluation.left,
+        "lacking": evaluation.lacking,
         "rule": None if evaluation.rule is None else asdict(evaluation.rule),
         "scores": metrics_table(folder, evaluation).to_pylist(),
+        "class_names": list(evaluation.class_names),
         "id_quality": None if evaluation.id_quality is None else asdict(evaluation.id_quality),
         "mask": None if evaluation.rule is None else asdict(evaluation.mask),
         "components": None if report is None else summary_table(report).to_pylist(),

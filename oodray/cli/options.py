@@ -55,17 +55,20 @@ AllowOutsideRoot = Annotated[bool | None, option(SETTINGS["allow_outside_root"])
 """For commands that take this setting and no other."""
 
 
-def with_all_maps(arguments: list[str]) -> list[str]:
-    """Arguments in which `--keep-maps` without a name means all: typer has no option with a value that may be left out.
+_LEFT_OUT = {"--keep-maps": "all", "--components": "auto"}
 
-    >>> with_all_maps(["run", "--keep-maps", "--k", "5"]), with_all_maps(["run", "--keep-maps"])
-    (['run', '--keep-maps', 'all', '--k', '5'], ['run', '--keep-maps', 'all'])
+
+def with_values(arguments: list[str]) -> list[str]:
+    """Arguments in which options whose value may be left out have one: typer has no such options.
+
+    >>> with_values(["run", "--keep-maps", "--k", "5"]), with_values(["evaluate", "OUT", "--components"])
+    (['run', '--keep-maps', 'all', '--k', '5'], ['evaluate', 'OUT', '--components', 'auto'])
     """
     found = []
     for argument, following in pairwise([*arguments, "--"]):
         found.append(argument)
-        if argument == "--keep-maps" and following.startswith("-"):
-            found.append("all")
+        if argument in _LEFT_OUT and following.startswith("-"):
+            found.append(_LEFT_OUT[argument])
     return found
 
 

@@ -9,7 +9,7 @@ import typer
 
 from oodray.cli.terminal import Out
 from oodray.ranges import SWEPT_OOD_RATIOS
-from oodray.report.terminal import console, note
+from oodray.report.terminal import console, note, warn
 
 SHOWN = 10
 
@@ -33,7 +33,7 @@ def sweep(
 ) -> None:
     """Metrics of every K, tau and T of a finished run, from its tallies: no image is read, no network runs."""
     from oodray.analysis.labels import refuse_without_labels
-    from oodray.analysis.sweep import edges, make_request, sweep_run, usual_taus
+    from oodray.analysis.sweep import NOTHING_FOUND, edges, make_request, sweep_run, usual_taus
     from oodray.ranges import decimal_range
     from oodray.report.heat_map import write_heat_maps
     from oodray.report.tables import selection_table, sweep_table
@@ -49,18 +49,21 @@ def sweep(
     if select_on is None:
         result = sweep_run(folder, request)
         chosen = result
-        terminal.print(sweep_table(result, result.best(SHOWN)))
-        note(
-            terminal,
-            f"Chosen on {folder.path} itself, so better than on images that it has not seen; "
-            "--select-on OTHER_OUT chooses on another run.",
-        )
+        if not result.finds_any:
+            warn(terminal, f"{NOTHING_FOUND}: none is better than another; `oodray calibrate` shows their false alarms")
+        else:
+            terminal.print(sweep_table(result, result.best(SHOWN)))
+            note(
+                terminal,
+                f"Chosen on {folder.path} itself, so better than on images that it has not seen; "
+                "--select-on OTHER_OUT chooses on another run.",
+            )
     else:
         other = ResultsFolder(select_on)
         chosen = elsewhere = sweep_run(other, make_request(other, taus, ood_ratios))
         result = sweep_run(folder, request)
         terminal.print(selection_table(result, elsewhere, other.path))
-    for option in edges(chosen.request, chosen.setting(chosen.chosen())):
+    for option in edges(chosen.request, chosen.setting(chosen.chosen())) if chosen.finds_any else ():
         note(
             terminal, f"The best setting lies at an end of the grid: there may be a better one beyond, widen {option}."
         )

@@ -134,8 +134,9 @@ def tasks() -> Iterator[None]:
 
 def is_running() -> bool:
     """Whether this process has a Ray; to ask that, Ray is not imported."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    # While another thread imports Ray, its module is there without its functions.
+    is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return is_initialized is not None and bool(is_initialized())
 
 
 def _advice(error: Exception, address: str | None, notes: str) -> str:
@@ -193,23 +194,21 @@ def for_one_machine() -> Iterator[None]:
     """Have `ray.init` start what a Ray of one machine needs, for which Ray has no switch.
 
     Ray listens on all interfaces, but where it takes this machine for one that cannot be part of a cluster. And it
-    starts processes that a single machine does not use, and waits for the last of them: a third of its start.
+    starts processes that a single machine does not use, and waits for the last of them: a third of its start. The agent
+    of the dashboard has to be there, but not the web server in it, which Ray leaves out where packages for it lack.
     """
-    from ray._private import ray_constants
+    from ray._private import ray_constants, utils
     from ray._private.node import Node
 
-    kept: list[tuple[Any, str, Any]] = [
-        (Node, name, getattr(Node, name)) for name in _NOT_NEEDED if hasattr(Node, name)
-    ]
-    kept.append((ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER))
-    for _, name, _ in kept[:-1]:
-        setattr(Node, name, lambda *_, **__: None)
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    changes: list[tuple[Any, str, Any]] = [(Node, name, lambda *_, **__: None) for name in _NOT_NEEDED]
+    changes.append((utils, "get_dashboard_dependency_error", lambda: ImportError("the dashboard is off")))
+    changes.append((ray_constants, "ENABLE_RAY_CLUSTER", False))
+    with contextlib.ExitStack() as before:
+        for owner, name, value in changes:
+            if hasattr(owner, name):
+                before.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
         yield
-    finally:
-        for owner, name, value in kept:
-            setattr(owner, name, value)
 
 
 @contextlib.contextmanager

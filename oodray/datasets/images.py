@@ -94,7 +94,10 @@ class LabelCodes:
             ImageError: a code is unknown.
         """
         labels: NDArray[np.uint8]
-        if codes.dtype in (np.uint8, np.uint16):
+        if codes.dtype == np.uint8:  # several times as fast as an array of indices
+            of_codes = bytearray(codes.tobytes()).translate(self._table()[:256].tobytes())
+            labels = np.frombuffer(of_codes, np.uint8).reshape(codes.shape)
+        elif codes.dtype == np.uint16:
             labels = self._table()[codes]
         else:
             known = (codes >= 0) & (codes < _CODE_COUNT)

@@ -36,6 +36,7 @@ from oodray.models.weights.wrong_files import file_sha256, refuse_wrong_file
 from oodray.phases import phase
 from oodray.results.folder import ResultsFolder
 from oodray.scores.fitted.folder import Fit, FitFolder, network_identity
+from oodray.scores.logits import Energy
 from oodray.scores.pooled import Pool
 from oodray.scores.registry import KNOWN, is_own, names_of, pixel_scores, source_files
 from oodray.settings import Settings
@@ -181,7 +182,7 @@ def make_request(layers: Layers, folder: ResultsFolder, *, seeks_ood: bool = Tru
     refuse_absent_gpu(layers.config)
     model = resolve_network(layers)
     check_own_scores(layers.config)
-    refuse_classes(layers)
+    refuse_classes(layers, model)
     root = dataset_root(layers, folder)
     with remarks() as noticed, phase("listing the images"):
         manifest = list_images(layers, root)
@@ -238,6 +239,7 @@ def complete(
         device.warning,
         dtype_warning(dtype, device.kind),
         crowding(config, device.kind),
+        constant_scores_warning(config.scores, model),
         *request.warnings,
     )
     return Plan(
@@ -294,18 +296,27 @@ def resolve_network(layers: Layers) -> ModelSource:
     return model
 
 
-def refuse_classes(layers: Layers) -> None:
-    """Whether labels name classes, where these are to be measured.
+def refuse_classes(layers: Layers, model: ModelSource) -> None:
+    """Whether labels name classes, and a network can have as many, where these are to be measured.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they do not, or it has fewer.
     """
-    if layers.config.id_quality and not layers.layout.label_codes.class_codes:
+    if not layers.config.id_quality:
+        return
+    layout, named = layers.layout, len(layers.layout.label_codes.class_codes)
+    if not named:
         raise ConfigError(
-            f"--id-quality needs labels that name classes, which those of {layers.layout.name} do not: cityscapes, "
+            f"--id-quality needs labels that name classes, which those of {layout.name} do not: cityscapes, "
             "ade20k, camvid, bdd100k and issu-static have such; your own images say so with --label-codes, for example "
             "0:18=id,254=ood"
         )
+    for network in model.networks:
+        if network.classes is not None and network.classes < named:
+            raise ConfigError(
+                f"--id-quality needs a network that was trained on the classes of the labels: those of {layout.name} "
+                f"name {named}, and {network.name} has {network.classes}; `oodray models` lists others"
+            )
 
 
 def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
@@ -323,6 +334,18 @@ def refuse_scores(scores: Sequence[str], model: ModelSource) -> None:
             raise ConfigError(f"the score {name} needs {PASSES}")
         if "queries" in score.needs and model.gives_queries() is False:
             raise ConfigError(f"the score {name} needs {QUERIES}; {model.name} is none")
+
+
+def constant_scores_warning(scores: Sequence[str], model: ModelSource) -> str | None:
+    """What to say of scores that several passes make the same everywhere; None where none of those asked for is."""
+    sources = {name: pool.of if (pool := Pool.named(name)) else name for name in scores}
+    constant = [name for name, of in sources.items() if of == Energy.name]
+    if not constant or not model.several_passes:
+        return None
+    return (
+        f"{' and '.join(constant)} will be the same at every pixel, which ranks nothing: with several passes over an "
+        "image the logits are the logarithm of mean probabilities, and their energy is 0; --scores leaves it out"
+    )
 
 
 def check_own_scores(config: RunConfig) -> None:

@@ -15,11 +15,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.metrics.long_lists import blocks
+
 Counts: TypeAlias = NDArray[np.int64]
 ApRule: TypeAlias = Literal["step", "trapezoid"]
 FprRule: TypeAlias = Literal[">=", ">", "nearest", "nearest-last", "linear"]
 Weights: TypeAlias = Counts | NDArray[np.float64]
 """Pixels by score, or what they weigh where some count less than one."""
+
+_CLOSE = 1e-9
+"""A share of a number of pixels that is more than what rounding makes, and less than a pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +43,7 @@ class Curve:
     found: NDArray[Any]
     alarms: NDArray[Any]
     alarms_before: NDArray[Any]
-    rows: NDArray[np.intp]
+    rows: NDArray[np.intp] | range
     ind: Any
     kept: NDArray[np.bool_]
 
@@ -68,9 +73,14 @@ class Curve:
         """Whether there is an OoD and an in-distribution pixel."""
         return bool(len(self.found) and self.ind > 0)
 
-    @cached_property
-    def _gains(self) -> NDArray[Any]:
-        return np.diff(self.found, prepend=self.found[:1] * 0)
+    def gains(self, part: slice) -> NDArray[Any]:
+        """OoD pixels with such a score alone, of a part of the scores."""
+        found = self.found[part]
+        gains = found.copy()
+        gains[1:] -= found[:-1]
+        if part.start:
+            gains[0] -= self.found[part.start - 1]
+        return gains
 
     def average_precision(self, rule: ApRule = "step") -> float:
         """See `oodray.metrics.curves.average_precision`."""
@@ -86,16 +96,22 @@ class Curve:
     def _average_precision(self, rule: ApRule) -> float:
         if not self.measurable:
             return math.nan
-        precision = self.found / (self.found + self.alarms)
-        if rule == "trapezoid":
-            # Where recall stands still precision falls: a gain starts from the lower end of that fall. No pixel
-            # before it is the point at recall 0.
-            before = self.found - self._gains
-            reached = before + self.alarms_before
-            start = np.where(reached > 0, before / np.where(reached > 0, reached, 1), 1.0)
-            precision = (start + precision) / 2
-        # One after the other, as a loop adds: a sweep, compiled, has the same last bit.
-        return float(np.add.accumulate(self._gains * precision)[-1] / self.found[-1])
+        area = 0.0
+        for part in blocks(len(self.found)):
+            found, gains = self.found[part], self.gains(part)
+            precision = found / (found + self.alarms[part])
+            if rule == "trapezoid":
+                # Where recall stands still precision falls: a gain starts from the lower end of that fall. No pixel
+                # before it is the point at recall 0.
+                before = found - gains
+                reached = before + self.alarms_before[part]
+                start = np.where(reached > 0, before / np.where(reached > 0, reached, 1), 1.0)
+                precision = (start + precision) / 2
+            # One after the other, as a loop adds: a sweep, compiled, has the same last bit.
+            areas = gains * precision
+            areas[0] += area
+            area = np.add.accumulate(areas)[-1]
+        return float(area / self.found[-1])
 
     def fpr_at_tpr(self, tpr: float = 0.95, rule: FprRule = ">=", *, thinned: bool = False) -> float:
         """See `oodray.metrics.curves.fpr_at_tpr`; `thinned` leaves out the points that scikit-learn drops."""
@@ -104,12 +120,11 @@ class Curve:
         found, alarms, before = self.found, self.alarms, self.alarms_before
         if thinned:
             found, alarms, before = found[self.kept], alarms[self.kept], before[self.kept]
-        if rule == "nearest":
-            shares = np.concatenate([[0.0], found / self.found[-1]])
-            nearest = int(np.argmin(np.abs(shares - tpr)))
-            return float(alarms[nearest - 1] / self.ind) if nearest else 0.0
-        if rule == "nearest-last":
-            return self._at_last_nearest(tpr)
+        if rule in ("nearest", "nearest-last"):
+            return self._nearest(tpr, last=rule == "nearest-last", thinned=thinned)
+        found, alarms, before = self.found, self.alarms, self.alarms_before
+        if thinned:
+            found, alarms, before = found[self.kept], alarms[self.kept], before[self.kept]
         level = self._level(tpr)
         above = int(np.searchsorted(found, _floor(level), side="right"))
         if rule == ">=":
@@ -124,15 +139,35 @@ class Curve:
             called = before[above].item() + share * (alarms[above].item() - before[above].item())
         return float(called / int(self.ind) if self.found.dtype.kind in "iu" else called / self.ind)
 
-    def _at_last_nearest(self, tpr: float) -> float:
-        """The FPR at the last of the thresholds whose TPR is nearest, up to the first that finds all OoD pixels."""
-        shares = self.found / self.found[-1]
-        last_alarms = np.append(self.alarms_before[1:], self.alarms[-1])
-        if self.alarms_before[0] > 0:  # thresholds at which nothing is found, and something called
+    def _nearest(self, tpr: float, *, last: bool, thinned: bool) -> float:
+        """The FPR at the threshold whose TPR is nearest, the first or the last of several.
+
+        The last is looked for among all thresholds up to the first that finds all OoD pixels.
+        """
+        places = self._around(tpr, thinned=thinned)
+        shares, alarms = self.found[places] / self.found[-1], self.alarms[places]
+        if last:
+            following = np.minimum(places + 1, len(self.found) - 1)
+            alarms = np.where(following > places, self.alarms_before[following], self.alarms[-1])
+        if not last or self.alarms_before[0] > 0:  # a threshold at which nothing is found
             shares = np.concatenate([[0.0], shares])
-            last_alarms = np.concatenate([self.alarms_before[:1], last_alarms])
-        nearest = len(shares) - 1 - int(np.argmin(np.abs(shares - tpr)[::-1]))
-        return float(last_alarms[nearest] / self.ind)
+            alarms = np.concatenate([self.alarms_before[:1] if last else [0], alarms])
+        distances = np.abs(shares - tpr)
+        nearest = len(distances) - 1 - np.argmin(distances[::-1]) if last else np.argmin(distances)
+        return float(alarms[nearest] / self.ind)
+
+    def _around(self, tpr: float, *, thinned: bool) -> NDArray[np.intp]:
+        """Points around a TPR, among them the nearest on either side."""
+        level = tpr * self.found[-1]
+        low, high = np.searchsorted(self.found, [level * (1 - _CLOSE), level * (1 + _CLOSE)]).tolist()
+        reach = 1
+        while True:
+            first, end = max(0, low - reach), min(len(self.found), high + reach)
+            usable = self.kept[first:end] if thinned else np.ones(end - first, np.bool_)
+            below, above = usable[: low - first], usable[high - first :]
+            if (first == 0 or below.any()) and (end == len(self.found) or above.any()):
+                return first + np.flatnonzero(usable)
+            reach *= 2
 
     def _level(self, tpr: float) -> Fraction | float:
         """OoD pixels that make this TPR: of whole pixels exactly, `tpr` being the decimal that it prints as."""
@@ -147,8 +182,11 @@ class Curve:
     def _auroc(self) -> float:
         if not self.measurable:
             return math.nan
-        # Shares first: a product of two counts may not fit 64 bits.
-        lost = (self._gains / self.found[-1]) * ((self.alarms_before + self.alarms) / (2 * self.ind))
+        lost = np.empty(len(self.found))
+        for part in blocks(len(lost)):
+            # Shares first: a product of two counts may not fit 64 bits.
+            passed = (self.alarms_before[part] + self.alarms[part]) / (2 * self.ind)
+            lost[part] = (self.gains(part) / self.found[-1]) * passed
         return float(1 - np.sum(lost))
 
     def best_f1(self) -> tuple[float, int]:
@@ -159,9 +197,13 @@ class Curve:
     def _best_f1(self) -> tuple[float, int]:
         if not self.measurable:
             return math.nan, -1
-        f1 = 2 * self.found / (self.found + self.alarms + self.found[-1])
-        best = int(np.argmax(f1))
-        return float(f1[best]), int(self.rows[best])
+        highest, best = -1.0, -1
+        for part in blocks(len(self.found)):
+            f1 = 2 * self.found[part] / (self.found[part] + self.alarms[part] + self.found[-1])
+            place = int(np.argmax(f1))
+            if f1[place] > highest:
+                highest, best = float(f1[place]), part.start + place
+        return highest, int(self.rows[best])
 
     def tpr_at_fpr(self, fpr: float = 0.05) -> float:
         """TPR at the first threshold, from the most anomalous down, whose FPR is at least `fpr`, as ISSU reads it.
@@ -187,8 +229,11 @@ class Curve:
         """
         if not self.measurable:
             return math.nan
-        errors = (1 - self.found / self.found[-1] + self.alarms / self.ind) / 2
-        return float(min(0.5, errors.min()))
+        least = 0.5
+        for part in blocks(len(self.found)):
+            errors = (1 - self.found[part] / self.found[-1] + self.alarms[part] / self.ind) / 2
+            least = min(least, float(errors.min()))
+        return least
 
 
 def _kept(ood: Weights, ind: Weights, rows: NDArray[np.intp]) -> NDArray[np.bool_]:

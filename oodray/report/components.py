@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oodray.metrics.components import LEVELS, SIZES
-from oodray.report.words import percent, threshold_text, without_maps_text
+from oodray.report.words import percent, threshold_text, without_maps_text, without_threshold_text
 
 if TYPE_CHECKING:
     from oodray.analysis.components import Report
@@ -24,7 +24,7 @@ def components_tables(report: Report, limits: Limits) -> list[RenderableType]:
         f"{LEVELS[0]} to {LEVELS[-1]} (F1*). An object is found where its sIoU, and an alarm true where its PPV, is at "
         f"least {LEVELS[0]}. Small is below 32x32 pixels, large from 96x96 on."
     )
-    caption += without_maps_text(report.left_out)
+    caption += without_maps_text(report.left_out) + without_threshold_text(report.without_threshold)
     table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     table.add_column("score", overflow="fold")
     names = ("threshold", "sIoU %", "PPV %", "F1* %", *(f"{size} found %" for size in SIZES), "false alarms an image")

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oodray.metrics.instances import IOU_LEVELS, SMALLEST
-from oodray.report.words import percent, threshold_text, without_maps_text
+from oodray.report.words import percent, threshold_text, without_maps_text, without_threshold_text
 
 if TYPE_CHECKING:
     from oodray.analysis.instances import InstanceReport
@@ -21,7 +21,7 @@ def instances_table(report: InstanceReport) -> Table:
         f"{IOU_LEVELS[-1]:.2f}. Predictions are connected regions above the threshold, of {SMALLEST} pixels and more, "
         f"each as confident as the mean of its scores. {_origin(report)}"
     )
-    caption += without_maps_text(report.left_out)
+    caption += without_maps_text(report.left_out) + without_threshold_text(report.without_threshold)
     table = Table(caption=Text(caption, overflow="fold"), caption_justify="left", min_width=60)
     table.add_column("score", overflow="fold")
     for name in ("threshold", "AP %", "AP50 %", "objects", "predictions"):

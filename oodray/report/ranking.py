@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from oodray.metrics.conventions import Convention
 from oodray.report.published import TABLES
-from oodray.report.words import conventions_text
+from oodray.report.words import conventions_text, why_empty
 
 if TYPE_CHECKING:
     from oodray.analysis.comparison import Compared
@@ -90,7 +90,7 @@ def _table(dataset: str, runs: Sequence[Compared], convention: Convention) -> Ra
     rows = [row for run, name in zip(runs, names, strict=True) for row in _measured(run, name, convention)]
     blurred, exact = (all(getattr(run.evaluation, name) for run in runs) for name in ("blurred", "exact"))
     rules = conventions_text(convention, blurred=blurred, exact=exact)
-    notes = [*map(_note, runs, names), *_different(runs), rules]
+    notes = [*(_note(run, name, convention) for run, name in zip(runs, names, strict=True)), *_different(runs), rules]
     if dataset in TABLES:
         cited, published = TABLES[dataset]
         rows += [
@@ -141,16 +141,20 @@ def _names(runs: Sequence[Compared]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
-def _note(run: Compared, name: str) -> str:
+def _note(run: Compared, name: str, convention: Convention) -> str:
     evaluation = run.evaluation
     failed = f", {evaluation.failed} failed" if evaluation.failed else ""
     left = f", {evaluation.left} not done yet" if evaluation.left else ""
     setting = run.evaluation.rule
     how = f"K = {setting.k}, tau = {setting.tau}, T = {setting.ood_ratio}" if setting else "imported scores"
-    return f"{name}: {run.model + ', ' if run.model else ''}{how}; {evaluation.images} images{failed}{left}."
+    return f"{name}: {run.model + ', ' if run.model else ''}{how}; {evaluation.images} images{failed}{left}." + (
+        f" {empty}" if (empty := why_empty(evaluation, convention)) else ""
+    )
 
 
 def _different(runs: Sequence[Compared]) -> list[str]:
-    if all(run.image_ids == runs[0].image_ids for run in runs):
-        return []
-    return ["These runs are not of the same images: their numbers do not compare."]
+    if not all(run.image_ids == runs[0].image_ids for run in runs):
+        return ["These runs are not of the same images: their numbers do not compare."]
+    if any(run.evaluation.images != runs[0].evaluation.images for run in runs):
+        return ["Images that failed or are not done are in no number, so that these are of different images."]
+    return []

@@ -14,7 +14,7 @@ from rich.text import Text
 from oodray.analysis.images import Found
 from oodray.errors import ConfigError
 from oodray.metrics.conventions import DEFAULT, Convention
-from oodray.report.words import conventions_text, duration_text, percent, rate_text
+from oodray.report.words import conventions_text, duration_text, percent, rate_text, why_empty
 
 if TYPE_CHECKING:
     from oodray.analysis.calibration import Calibration
@@ -41,12 +41,13 @@ MOST_ANOMALOUS = 10
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     """What a run is worth: the metrics of its scores, and those of its mask; a line where nothing has a label."""
     if _labelled_pixels(evaluation) == 0:
-        return [Text(f"{_images(evaluation)}, none with labels, so nothing is measured.")]
+        without = ", none with labels" if evaluation.images else ""
+        return [Text(f"{_images(evaluation)}{without}, so nothing is measured.")]
     tables: list[RenderableType] = [metrics_table(evaluation, convention) for convention in evaluation.conventions]
     if evaluation.further:
         tables.append(further_table(evaluation.further))
     if evaluation.id_quality is not None:
-        tables += id_quality_tables(evaluation.id_quality)
+        tables += id_quality_tables(evaluation.id_quality, evaluation.class_names)
     if evaluation.rule is not None:
         tables.append(mask_table(evaluation, evaluation.rule))
     return tables
@@ -102,7 +103,7 @@ def further_table(further: Mapping[str, Further]) -> Table:
     return table
 
 
-def id_quality_tables(quality: IdQuality) -> list[RenderableType]:
+def id_quality_tables(quality: IdQuality, class_names: Sequence[str] = ()) -> list[RenderableType]:
     """What the network is worth on its own classes, and the IoU of each class that occurs, in percent."""
     caption = (
         f"The network on its own classes, of {quality.pixels:,} in-distribution pixels. Kept: on the pixels that the "
@@ -115,11 +116,15 @@ def id_quality_tables(quality: IdQuality) -> list[RenderableType]:
     shares = (quality.miou, quality.miou_kept, quality.open_iou, quality.ece)
     table.add_row(*map(percent, shares), "-" if math.isnan(quality.brier) else f"{quality.brier:.4f}")
     present = [(number, iou) for number, iou in enumerate(quality.iou) if not math.isnan(iou)]
-    by_class = Table(caption="IoU by class, counted from 0.", caption_justify="left", min_width=60)
+    named = dict(enumerate(class_names))
+    caption = "IoU by class." if named else "IoU by class, counted from 0."
+    by_class = Table(caption=caption, caption_justify="left", min_width=60)
     _add_numbers(by_class, *["class", "IoU %"] * _CLASSES_A_LINE)
     for start in range(0, len(present), _CLASSES_A_LINE):
         line = present[start : start + _CLASSES_A_LINE]
-        by_class.add_row(*(text for number, iou in line for text in (str(number), percent(iou))))
+        by_class.add_row(
+            *(text for number, iou in line for text in (Text(named.get(number, str(number))), percent(iou)))
+        )
     return [table, by_class]
 
 
@@ -261,17 +266,10 @@ def _caption(evaluation: Evaluation, convention: Convention) -> Text:
     ties = _ties(evaluation.of(convention))
     rules = conventions_text(convention, blurred=evaluation.blurred, exact=evaluation.exact)
     text = f"{_images(evaluation)}, {share}{setting}.\n{rules}{interval}{ties}"
-    return Text(f"{text}{_why_empty(evaluation, convention)}", overflow="fold")
-
-
-def _why_empty(evaluation: Evaluation, convention: Convention) -> str:
-    """Where a mean over images has no value: what lacks, and which option gives one."""
-    if convention.pooling != "image" or convention.lacking != "keep" or not evaluation.lacking:
-        return ""
-    return (
-        f"\nNo value (-): {evaluation.lacking} of {evaluation.images} images lack an OoD or an in-distribution pixel, "
-        "and so have no metric of their own; --lacking drop leaves them out of the mean."
-    )
+    if convention.lacking == "drop" and evaluation.lacking:
+        text += f"\nLeft out: {evaluation.lacking} of {evaluation.images} images."
+    empty = why_empty(evaluation, convention)
+    return Text(f"{text}\n{empty}" if empty else text, overflow="fold")
 
 
 def _ties(scores: Sequence[ScoreMetrics]) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from oodray.metrics.conventions import Convention
+
+if TYPE_CHECKING:
+    from oodray.analysis.evaluation import Evaluation
 
 
 def rate_text(rate: float) -> str:
@@ -42,6 +46,40 @@ def without_maps_text(left_out: Sequence[str]) -> str:
         f" Without {', '.join(left_out)}: the run keeps no maps of them; `oodray run --keep-maps "
         f"{','.join(left_out)}` does."
     )
+
+
+def without_threshold_text(scores: Sequence[str]) -> str:
+    """What a caption says of scores for which labels give no threshold; nothing where there are none.
+
+    >>> without_threshold_text(["knn"]).partition(":")[0]
+    ' Without knn'
+    """
+    if not scores:
+        return ""
+    return (
+        f" Without {', '.join(scores)}: the threshold of the best F1 needs OoD and in-distribution pixels; --threshold "
+        "X gives one."
+    )
+
+
+def why_empty(evaluation: Evaluation, convention: Convention) -> str:
+    """Why a metric has no value under a convention, and which option gives one; nothing where all have one."""
+    if not any(math.isnan(metrics.ap) for metrics in evaluation.of(convention)):
+        return ""
+    every = evaluation.scores[0]
+    if not every.pixels_ood or not every.pixels_id:
+        lacking = [
+            name for name, pixels in (("OoD", every.pixels_ood), ("in-distribution", every.pixels_id)) if not pixels
+        ]
+        reason = "no image has a label" if len(lacking) == 2 else f"no labelled pixel is {lacking[0]}"
+    elif convention.pooling == "image" and convention.lacking == "keep":
+        reason = (
+            f"{evaluation.lacking} of {evaluation.images} images lack an OoD or an in-distribution pixel, and so have "
+            "no metric of their own; --lacking drop leaves them out of the mean"
+        )
+    else:
+        reason = "no image that is left has both OoD and in-distribution pixels; --pooling dataset needs none that has"
+    return f"No value (-): {reason}."
 
 
 def threshold_text(threshold: float | None) -> str:

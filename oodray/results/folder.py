@@ -180,7 +180,7 @@ class ResultsFolder:
         """
         rule = self.rule()
         if rule is None:
-            raise ResultsError(f"{self.path} holds imported scores, which have no clusters")
+            raise ResultsError(f"{self.path} holds imported scores, which have no clusters: K, tau and T are of runs")
         return rule
 
     def write_run(self, content: Mapping[str, Any]) -> None:

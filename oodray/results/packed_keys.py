@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from oodray.errors import ResultsError
+from oodray.metrics.long_lists import blocks
 from oodray.metrics.pixel_counts import PixelKeys
 
 _HEADER = struct.Struct("<IBI")  # of a list: entries, bytes of a step, compressed bytes
@@ -42,7 +43,7 @@ def unpack(data: bytes | pa.Buffer) -> PixelKeys:
         for _ in range(3):
             count, width, size = _HEADER.unpack_from(stored, place)
             place += _HEADER.size
-            planes = codec.decompress(stored[place : place + size], decompressed_size=count * width, asbytes=True)
+            planes = codec.decompress(stored[place : place + size], decompressed_size=count * width)
             found.append(_summed(np.frombuffer(planes, np.uint8).reshape(width, count), count))
             place += size
     except (struct.error, ValueError, OSError) as error:
@@ -51,19 +52,35 @@ def unpack(data: bytes | pa.Buffer) -> PixelKeys:
 
 
 def _packed(keys: NDArray[np.uint32], codec: pa.Codec) -> bytes:
-    steps = keys.copy()
-    steps[1:] -= keys[:-1]
-    width = (int(steps.max(initial=0)).bit_length() + 7) // 8
-    planes = np.empty((width, len(keys)), np.uint8)
-    parts = steps.astype("<u4", copy=False).view(np.uint8)
-    for place, plane in enumerate(planes):
-        plane[:] = parts[place::4]
-    data = codec.compress(planes.tobytes(), asbytes=True)
+    planes = np.zeros((4, len(keys)), np.uint8)
+    largest, last = 0, np.uint32(0)
+    for block in blocks(len(keys)):
+        steps = keys[block].copy()
+        steps[1:] -= keys[block][:-1]
+        steps[0] -= last
+        last, most = keys[block][-1], int(steps.max())
+        for place in range(_bytes(most)):
+            planes[place, block] = (steps >> np.uint32(8 * place)).astype(np.uint8)
+        largest = max(largest, most)
+    width = _bytes(largest)
+    data = codec.compress(planes[:width], asbytes=True)
     return _HEADER.pack(len(keys), width, len(data)) + data
 
 
 def _summed(planes: NDArray[np.uint8], count: int) -> NDArray[np.uint32]:
-    steps = np.zeros(count, np.uint32)
-    for place, plane in enumerate(planes):
-        steps |= plane.astype(np.uint32) << np.uint32(8 * place)
-    return np.cumsum(steps, dtype=np.uint32)
+    keys = np.empty(count, np.uint32)
+    last = np.uint32(0)
+    for block in blocks(count):
+        steps = keys[block]
+        steps[:] = planes[0, block] if len(planes) else 0
+        for place, plane in enumerate(planes[1:, block], 1):
+            if plane.any():
+                steps |= plane.astype(np.uint32) << np.uint32(8 * place)
+        steps[0] += last
+        np.cumsum(steps, out=steps)
+        last = steps[-1]
+    return keys
+
+
+def _bytes(number: int) -> int:
+    return (number.bit_length() + 7) // 8

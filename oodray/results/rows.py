@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oodray.datasets.manifest import ListedImage
 from oodray.metrics.id_quality import IdTally
-from oodray.metrics.pixel_counts import PixelKeys
+from oodray.metrics.pixel_counts import Cells32, PixelKeys, cells_of_grid
 from oodray.metrics.scales import Keys
 from oodray.metrics.tally import Tally
 from oodray.records import (
@@ -99,22 +99,27 @@ class ScoreTally:
         """The tally of a score whose keys and labels are those of all pixels of an image, in arrays of one shape."""
         if keys.dtype == np.uint16:
             tally = Tally.of(keys.astype(np.uint16, copy=False), labels)
-            return cls(
-                score=score, scale=scale, keys=tally.keys.astype(np.uint32), labels=tally.labels, counts=tally.counts
-            )
-        pixels = PixelKeys.of(keys.astype(np.uint32, copy=False), labels)
-        if PIXELS_OF_A_CELL * pixels.count_of_cells >= keys.size:
-            nothing = np.zeros(0, np.int64)
-            return cls(
-                score=score,
-                scale=scale,
-                keys=nothing.astype(np.uint32),
-                labels=nothing.astype(np.uint8),
-                counts=nothing,
-                packed=pack(pixels),
-            )
-        distinct, of_keys, counts = pixels.cells()
-        return cls(score=score, scale=scale, keys=distinct, labels=of_keys, counts=counts)
+            return cls._of(score, scale, (tally.keys.astype(np.uint32), tally.labels, tally.counts))
+        exact = keys.astype(np.uint32, copy=False)
+        cells = cells_of_grid(exact, labels)
+        if cells is not None and _are_few(len(cells[0]), keys.size):
+            return cls._of(score, scale, cells)
+        pixels = PixelKeys.of(exact, labels)
+        if _are_few(pixels.count_of_cells, keys.size):
+            return cls._of(score, scale, pixels.cells())
+        return cls._of(score, scale, _NO_CELLS, pack(pixels))
+
+    @classmethod
+    def _of(cls, score: str, scale: str, cells: Cells32, packed: bytes | None = None) -> ScoreTally:
+        keys, labels, counts = cells
+        return cls(score=score, scale=scale, keys=keys, labels=labels, counts=counts, packed=packed)
+
+
+_NO_CELLS: Cells32 = (np.zeros(0, np.uint32), np.zeros(0, np.uint8), np.zeros(0, np.int64))
+
+
+def _are_few(cells: int, pixels: int) -> bool:
+    return PIXELS_OF_A_CELL * cells < pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

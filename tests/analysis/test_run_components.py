@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from oodray.analysis.components import evaluate_components
+from oodray.analysis.components import evaluate_components, track_of
 from oodray.analysis.evaluation import measure_run
 from oodray.errors import DatasetError, ImageError
 from oodray.job.imported_maps import Reading, imported_maps
@@ -178,3 +179,12 @@ def test_kept_maps_are_judged_as_the_maps_that_they_are(tiny_dataset: Path, tmp_
         )
     ]
     assert energy.metrics == summarize(expected, 10)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "track"),
+    [("folder", "anomaly"), ("road-obstacle-21", "obstacle"), ("lost-and-found", "obstacle"), ("issu-static", "issu")],
+)
+def test_a_dataset_has_the_track_of_its_benchmark(dataset: str, track: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"identity": {}, "config": {"dataset": dataset}}))
+    assert track_of(ResultsFolder(tmp_path)) == track

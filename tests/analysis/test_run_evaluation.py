@@ -168,6 +168,7 @@ def test_an_image_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     assert everything(twice) == everything(once)
 
 
+@pytest.mark.soak
 def test_files_are_added_up_in_a_tree(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_results(tmp_path, [[image] for image in random_images(5, 9)])
     alone = everything(folder)

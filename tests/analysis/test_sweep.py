@@ -20,7 +20,7 @@ from oodray.results.folder import ResultsFolder
 KS = (3, 4, 6)
 METHODS = replace(METHOD, ks=KS)
 TAUS = decimal_range("-0.5:2.5:0.75")
-OOD_RATIOS = decimal_range("0:1:0.1")
+OOD_RATIOS = decimal_range("0:1:0.2")
 
 
 def swept(folder: ResultsFolder, *, with_mask_then_logit: bool = True) -> Sweep:
@@ -44,9 +44,10 @@ def test_every_setting_is_that_of_scikit_learn_on_all_pixels(folder: ResultsFold
     assert [(row["k"], row["tau"], row["ood_ratio"]) for row in rows] == [
         (k, tau, ood_ratio) for k in KS for tau in TAUS for ood_ratio in OOD_RATIOS
     ]
+    images = random_images(3, 6, METHODS)
     for row in rows:
         method = replace(METHODS, k=row["k"], tau=row["tau"], ood_ratio=row["ood_ratio"])
-        pixels = [Pixels(image, method) for image in random_images(3, 6, METHODS)]
+        pixels = [Pixels(image, method) for image in images]
         label = np.concatenate([image.label.ravel() for image in pixels])
         marked = np.concatenate([image.mask.ravel() for image in pixels]).astype(bool)[label != 255]
         truth = label[label != 255] == 1
@@ -90,6 +91,7 @@ def test_a_run_of_one_k_is_swept_alone(tmp_path: Path) -> None:
     assert set(result.table["k"].to_pylist()) == {METHOD.k}
 
 
+@pytest.mark.soak
 def test_parallel_is_the_same(folder: ResultsFolder, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = swept(folder)
     monkeypatch.setattr(job_sweep, "FILES_PER_TASK", 1)
@@ -116,10 +118,16 @@ def test_coarse_tallies_say_which_tau_was_used(tmp_path: Path) -> None:
     assert found["ratio_ap"].to_pylist()[:3:2] == expected["ratio_ap"].to_pylist()[:2]
 
 
-def test_without_ood_there_is_nothing_to_choose_by(tmp_path: Path) -> None:
-    images = [replace(image, label=None) for image in random_images(1, 2)]
+@pytest.mark.parametrize("label", [None, 0])
+def test_without_ood_there_is_nothing_to_choose_by(tmp_path: Path, label: int | None) -> None:
+    images = [
+        replace(image, label=None if label is None else np.full(image.size, label, np.uint8))
+        for image in random_images(1, 2)
+    ]
     result = swept(write_results(tmp_path, [images]))
-    assert result.best(10) == []
+    assert not result.finds_any
+    if label is None:
+        assert result.best(10) == []
     with pytest.raises(DatasetError, match="nothing to choose"):
         result.chosen()
 

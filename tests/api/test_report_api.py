@@ -13,11 +13,11 @@ from oodray.results.stored_image import stored_image
 from oodray.scores.registry import pixel_scores
 
 
-def test_a_recomputed_map_is_what_the_run_has_seen(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_recomputed_map_is_what_the_run_has_seen(two_images: Path, tmp_path: Path) -> None:
     """With every way of asking a network: several networks, views, passes with dropout."""
     run = oodray.run(
         dataset="ade-ood",
-        root=str(tiny_dataset),
+        root=str(two_images),
         model=["internimage-n-demo", "internimage-n-demo"],
         flip=True,
         scales="0.5,1",
@@ -37,10 +37,10 @@ def test_a_recomputed_map_is_what_the_run_has_seen(tiny_dataset: Path, tmp_path:
     np.testing.assert_array_equal(energy.scale.keys(stored), energy.scale.keys(found.astype(np.float32)))
 
 
-def test_blurred_maps_are_not_recomputed(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_blurred_maps_are_not_recomputed(two_images: Path, tmp_path: Path) -> None:
     run = oodray.run(
         dataset="ade-ood",
-        root=str(tiny_dataset),
+        root=str(two_images),
         model="internimage-n-demo",
         blur=True,
         executor="local",

@@ -232,7 +232,7 @@ def test_a_cluster_of_another_ray_is_not_joined(
     assert runs.out.parts() == []
 
 
-@pytest.mark.parametrize("by_option", [True, False])
+@pytest.mark.parametrize("by_option", [pytest.param(True, marks=pytest.mark.soak), False])
 def test_where_nobody_listens_nothing_is_run(
     by_option: bool, environment: dict[str, str], tiny_dataset: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 def test_a_machine_and_what_it_answers() -> None:
     [machine] = nodes()
-    assert (machine.cpus, machine.gpus) == (6, 2)
+    assert (machine.cpus, machine.gpus) == (4, 2)
     assert list(run_on_each_node([machine], lambda whole, part: whole // part, 7, 3)) == [(machine, 2)]
 
 

@@ -55,6 +55,7 @@ def for_reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machines(
+    pytestconfig: pytest.Config,
     environment: dict[str, str],
     witnesses: Path,
     hidden: Path,
@@ -70,7 +71,8 @@ def machines(
     }
     machines = TwoMachines(environment | variables)
     try:
-        machines.start(hidden, for_reading, packages)
+        # The tests that submit jobs and read metrics are those of `make soak`.
+        machines.start(hidden, for_reading, packages, dashboard=pytestconfig.getoption("--soak"))
         yield machines
     finally:
         machines.stop()
@@ -184,7 +186,7 @@ def test_a_node_that_lacks_something_is_named(
         assert refused.returncode == 2, refused.stderr
         assert f"the node {machines.addresses[1]} {problem}" in refused.stderr
         out = Path(options[options.index("--out") + 1])
-        assert list((out / "results").iterdir()) == []
+        assert finished_units(ResultsFolder(out)) == set()
 
 
 def test_a_machine_that_is_lost_takes_nothing_along(

@@ -109,8 +109,9 @@ class TestBoth:
         identities = [start(executor, executor=executor).plan.identity() for executor in EXECUTORS]
         assert identities[0] == identities[1]
 
-    # A run that Ray began is continued in this process by test_interrupted.py and test_object_store.py, too.
-    @pytest.mark.parametrize("executors", [pytest.param(("ray", "local"), marks=pytest.mark.soak), ("local", "ray")])
+    # What Ray began is continued in this process by test_kills.py, and the other way round by test_run.py, too.
+    @pytest.mark.soak
+    @pytest.mark.parametrize("executors", [EXECUTORS, EXECUTORS[::-1]])
     def test_what_one_began_the_other_continues(
         self, clean: Run, start: Start, ray_session: None, executors: tuple[str, str]
     ) -> None:
@@ -125,7 +126,8 @@ class TestBoth:
         assert rows_and_metrics(second)[0].equals(clean.rows())
         assert second.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
 
-    @pytest.mark.parametrize("executors", [EXECUTORS, pytest.param(EXECUTORS[::-1], marks=pytest.mark.soak)])
+    @pytest.mark.soak
+    @pytest.mark.parametrize("executors", [EXECUTORS, EXECUTORS[::-1]])
     def test_what_failed_with_one_the_other_tries_again(
         self,
         clean: Run,

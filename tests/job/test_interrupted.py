@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import call
 from processes import wait_until_gone
 from runs import rows
 
@@ -33,22 +34,17 @@ Command = Callable[[Path], list[str]]
 def command(tiny_dataset: Path) -> Command:
     def arguments(out: Path) -> list[str]:
         options = {"dataset": "ade-ood", "root": tiny_dataset, "model": "fakes:slow", "out": out, "threads": 1}
-        flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "oodray.cli", "run", *flat, "--tau", "1.5"]
+        return ["run", *(text for name, value in options.items() for text in (f"--{name}", str(value))), "--tau", "1.5"]
 
     return arguments
 
 
-def finish(command: list[str], environment: dict[str, str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, cwd=TESTS, env=environment)
-
-
-def start(command: list[str], out: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+def start(arguments: list[str], out: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A run in a process group of its own, with the first images done."""
     with kept():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # what its parent ignores, a process ignores, too
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "oodray.cli", *arguments],
             stderr=subprocess.PIPE,
             text=True,
             cwd=TESTS,
@@ -82,14 +78,14 @@ def test_after_a_signal_the_same_command_continues_it(
     undisturbed: Path,
     environment: dict[str, str],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     *,
     executor: str,
     number: signal.Signals,
     send: Callable[[int, int], None],
 ) -> None:
     out = tmp_path / "out"
-    run = [*command(out), "--executor", executor]
-    process = start(run, out, environment)
+    process = start([*command(out), "--executor", executor], out, environment)
     send(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -100,7 +96,8 @@ def test_after_a_signal_the_same_command_continues_it(
     before = times(out)
     assert ENOUGH <= len(before) < 10
 
-    finish([*command(out), "--executor", "local"], environment)
+    monkeypatch.chdir(TESTS)
+    assert call(*command(out), "--executor", "local").exit_code == 0
     assert rows(out).equals(rows(undisturbed))
     assert {image: seconds for image, seconds in times(out).items() if image in before} == before
     for name in ("metrics.json", "metrics.parquet", "manifest.parquet"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import s3_server
+from command_line import call
 from processes import wait_until_gone
 from pyarrow.fs import LocalFileSystem, S3FileSystem, copy_files
 
@@ -25,7 +26,9 @@ MARK = "OODRAY_RUN_IN_STORE"
 """The variable that all processes of the runs have."""
 
 
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.soak)])
 def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
+    executor: str,
     object_store: str,
     undisturbed: Path,
     tiny_dataset: Path,
@@ -42,17 +45,23 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
     )
     copy_files(str(tiny_dataset), "bucket/tiny", LocalFileSystem(), direct)
 
-    where = {"dataset": "ade-ood", "root": "s3://bucket/tiny", "out": "s3://bucket/out"}
+    where = {"dataset": "ade-ood", "root": "s3://bucket/tiny", "out": f"s3://bucket/{executor}"}
     options = where | {"model": "fakes:slow", "tau": 1.5, "threads": 1}
     flat = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "oodray.cli", "run", *flat]
+    command = ["run", *flat, "--executor"]
     with s3_server.FaultyProxy(object_store, share=0.05) as proxy:
         for name, value in proxy.environment().items():
             monkeypatch.setenv(name, value)
         storage._file_system.cache_clear()
         variables = environment | proxy.environment() | {MARK: proxy.address}
         folder = ResultsFolder(where["out"])
-        first = subprocess.Popen(command, cwd=TESTS, env=variables, stderr=subprocess.PIPE, text=True)
+        first = subprocess.Popen(
+            [sys.executable, "-m", "oodray.cli", *command, executor],
+            cwd=TESTS,
+            env=variables,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         while len(finished_units(folder)) < 2:
             assert first.poll() is None, first.communicate()[1]
             time.sleep(0.2)
@@ -61,20 +70,11 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
         wait_until_gone(f"{MARK}={proxy.address}")
         assert 2 <= len(finished_units(folder)) < 10
 
-        # In the process of the command: what Ray's wrote is continued.
-        second = subprocess.run(
-            [*command, "--executor", "local"], check=False, cwd=TESTS, env=variables, capture_output=True, text=True
-        )
-        assert second.returncode == 0, second.stderr
-        assert "its work is continued" in second.stderr
-        again = subprocess.run(
-            [sys.executable, "-m", "oodray.cli", "status", "s3://bucket/out"],
-            check=True,
-            env=variables,
-            capture_output=True,
-            text=True,
-        )
-        assert "10" in again.stdout
+        monkeypatch.chdir(TESTS)
+        second = call(*command, "local")
+        assert second.exit_code == 0, second.err
+        assert "its work is continued" in second.err
+        assert "10" in call("status", where["out"]).out
         found = read_rows(folder.parts())
         metrics = folder.metrics_json.read_bytes()
         assert not (folder.path / "lease.json").exists()
@@ -86,4 +86,4 @@ def test_a_run_in_an_object_store_is_killed_continued_and_equals_one_on_disk(
     assert found.select(names).equals(read_rows(on_disk.parts(), names))
     assert found["image_uri"][0].as_py().startswith("s3://bucket/tiny/images/")
     assert metrics == on_disk.metrics_json.read_bytes()
-    assert storage_path("s3://bucket/out") == folder.path
+    assert storage_path(where["out"]) == folder.path

@@ -262,6 +262,28 @@ class TestModel:
         other = make(model="internimage-l-mapillary2cityscapes", **options).warnings
         assert not any("users report" in text for text in other)
 
+    @pytest.mark.parametrize("passes", [{"flip": True}, {"scales": "0.5,1"}])
+    def test_energy_of_several_passes_is_a_warning(self, make: Make, passes: dict[str, Any]) -> None:
+        def told(scores: str, **options: Any) -> list[str]:
+            found = make(scores=scores, **options).warnings
+            return [text.partition(" will be")[0] for text in found if "same at every pixel" in text]
+
+        assert told("energy,mean(energy),msp", **passes) == ["energy and mean(energy)"]
+        assert told("ratio(energy>-3),max-logit", **passes) == ["ratio(energy>-3)"]
+        assert told("max-logit,msp,entropy", **passes) == []
+        assert told("energy") == []
+
+    def test_classes_are_measured_of_networks_that_have_as_many(self, make: Make) -> None:
+        def asked(codes: str, **options: Any) -> Plan:
+            return make(dataset="folder", id_quality=True, label_codes=codes, **options)
+
+        with pytest.raises(ConfigError, match="folder name 11, and internimage-n-demo has 10; `oodray models`"):
+            asked("0:10=id,254=ood", model=EMBEDDED)
+        with pytest.raises(ConfigError, match="needs labels that name classes"):
+            asked("0=id,1=ood", model=EMBEDDED)
+        assert asked("0:9=id,254=ood", model=EMBEDDED).config.id_quality
+        assert asked("0:10=id,254=ood").config.id_quality  # of a factory nobody knows
+
     def test_a_config_is_known_by_its_place_and_content(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from places import on_disk
 from ray import cloudpickle
-from runs import TESTS, Run, in_parts
+from runs import TESTS, Run, in_parts, rows
 
 from oodray.analysis.evaluation import evaluate_run
 from oodray.datasets import manifest as manifest_module
@@ -42,6 +42,8 @@ from oodray.results.reading import finished_units, read_rows
 pytestmark = pytest.mark.timeout(240)
 
 Start = Callable[..., Run]
+
+LOCAL_AND_IN_SOAK_RAY = ["local", pytest.param("ray", marks=pytest.mark.soak)]
 
 
 @pytest.fixture
@@ -61,9 +63,9 @@ def on_ray(ray_session: None, start: Start) -> Start:
     return partial(start, executor="ray")
 
 
-@pytest.fixture(params=["local", "ray"])
+@pytest.fixture
 def on_either(request: pytest.FixtureRequest, start: Start) -> Start:
-    """Makes runs with one of the executors."""
+    """Makes runs with one of the executors, which the test names."""
     if request.param == "ray":
         request.getfixturevalue("ray_session")
     return partial(start, executor=request.param)
@@ -123,11 +125,35 @@ def test_the_folder_describes_the_run(clean: Run, tiny_dataset: Path) -> None:
     assert described["finished"] >= described["started"]
 
 
-def test_workers_of_ray_write_the_same(clean: Run, on_ray: Start) -> None:
-    other = on_ray(workers=2)
-    other.go()
-    assert other.rows().equals(clean.rows())
-    assert other.folder.metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
+@pytest.fixture(scope="module")
+def continued(clean: Run, ray_session: None, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the clean run, half of it lost and done again by two workers of Ray's; given as a relative path."""
+    out = Path(shutil.copytree(on_disk(clean.folder.path), tmp_path_factory.mktemp("continued") / "out"))
+    for unit in range(5):
+        in_parts(ResultsFolder(out)).part(unit).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(TESTS)
+        run = Run(tiny_dataset, Path(os.path.relpath(out)), executor="ray", workers=2)
+        # Ray's workers were started in another working directory, and the driver may go on to a third.
+        patch.chdir("/")
+        run.go()
+    assert sum(unit.ok for unit in run.heard) == 5
+    return out
+
+
+def test_workers_of_ray_write_the_same(clean: Run, continued: Path) -> None:
+    assert rows(continued).equals(rows(on_disk(clean.folder.path)))
+    assert ResultsFolder(continued).metrics_json.read_bytes() == clean.folder.metrics_json.read_bytes()
+
+
+def test_what_this_process_began_ray_continues(clean: Run, continued: Path) -> None:
+    # With the seconds that they took.
+    kept, before = (read_rows(folder.parts()).slice(5) for folder in (ResultsFolder(continued), clean.folder))
+    assert kept.equals(before)
+
+
+def test_a_relative_folder_is_below_the_working_directory_at_its_start(continued: Path) -> None:
+    assert [path.name for path in (continued / "results").iterdir()] == ["part-000000-000009.parquet"]
 
 
 @pytest.mark.soak
@@ -160,6 +186,7 @@ def store_turned(path: Path, orientation: int, quarters: int) -> None:
     Image.fromarray(np.rot90(np.array(Image.open(path)), quarters)).save(path, exif=exif)
 
 
+@pytest.mark.parametrize("on_either", LOCAL_AND_IN_SOAK_RAY, indirect=True)
 def test_broken_images_are_rows_and_change_no_other(clean: Run, on_either: Start, tiny_root: Path) -> None:
     (tiny_root / "images/02.png").write_bytes(b"<html>not found")
     (tiny_root / "annotations/05_mask.png").unlink()
@@ -169,8 +196,8 @@ def test_broken_images_are_rows_and_change_no_other(clean: Run, on_either: Start
     other = on_either(model="fakes:fails_on_mark")
     evaluation = other.go()
     assert (evaluation.images, evaluation.failed) == (7, 3)
-    rows = {row["image_id"]: row for row in other.rows().to_pylist()}
-    failed = {name: row["error"] for name, row in rows.items() if row["status"] == "error"}
+    found = {row["image_id"]: row for row in other.rows().to_pylist()}
+    failed = {name: row["error"] for name, row in found.items() if row["status"] == "error"}
     assert list(failed) == ["images/02", "images/05", "images/08"]
     assert "web page" in failed["images/02"]
     assert "05_mask.png: No such file" in failed["images/05"]
@@ -178,8 +205,8 @@ def test_broken_images_are_rows_and_change_no_other(clean: Run, on_either: Start
     for row in clean.rows().to_pylist():
         if row["image_id"] not in failed:
             orientation = {"images/00": 6, "images/03": 3}.get(row["image_id"], 1)
-            warning = rows[row["image_id"]]["warning"]
-            assert rows[row["image_id"]] == row | {"orientation": orientation, "warning": warning}
+            warning = found[row["image_id"]]["warning"]
+            assert found[row["image_id"]] == row | {"orientation": orientation, "warning": warning}
             assert (warning is not None) == (orientation == 3)  # either half fits the label
     assert [len(unit.warnings) for unit in other.heard if unit.warnings] == [1]
     heard = [error for unit in other.heard for error in unit.errors]
@@ -300,6 +327,7 @@ def test_where_all_images_fail_the_run_does(start: Start) -> None:
     assert json.loads(failing.folder.metrics_json.read_text())["failed"] == 10
 
 
+@pytest.mark.parametrize("on_either", LOCAL_AND_IN_SOAK_RAY, indirect=True)
 def test_a_network_that_does_not_start_ends_the_run_in_one_line(
     on_either: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,18 +387,6 @@ def test_a_folder_that_goes_while_the_run_goes_on_ends_it_in_one_line(start: Sta
     with pytest.raises(RunError, match=r"cannot write to .*results: Not a directory") as caught:
         blocked.do(job)
     assert "\n" not in str(caught.value)
-
-
-def test_a_relative_folder_is_below_the_working_directory_at_its_start(
-    clean: Run, ray_session: None, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Ray's workers were started in another one, and the driver may go on to a third.
-    monkeypatch.chdir(TESTS)
-    relative = Run(tiny_dataset, Path(os.path.relpath(tmp_path / "out")), executor="ray")
-    monkeypatch.chdir("/")
-    relative.go()
-    assert Run.rows(relative).equals(clean.rows())
-    assert (tmp_path / "out/results/part-000000-000009.parquet").is_file()
 
 
 def test_more_than_ray_has_is_refused(on_ray: Start) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from oodray.metrics import long_lists
 from oodray.metrics.by_image import ByImage, evaluate_images
 from oodray.metrics.conventions import Convention
 from oodray.metrics.evaluation import RankedPixels, Totals
 from oodray.metrics.evaluators import LIKE
 from oodray.metrics.frames import as_float16, in_quantile_bins
 from oodray.metrics.further import FurtherNumbers
-from oodray.metrics.pixel_counts import PixelCounts, PixelKeys
+from oodray.metrics.pixel_counts import PixelCounts, PixelKeys, cells_of_grid
 from oodray.metrics.scales import Float32
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 
@@ -30,6 +32,15 @@ PIXELS = st.lists(
 IMAGES = st.lists(PIXELS, min_size=1, max_size=5)
 
 Pixels = list[tuple[int, int]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks() -> Iterator[None]:
+    """Lists as short as those of these tests are cut into blocks and ranges, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_lists, "_BLOCK", 3)
+        patch.setattr(long_lists, "_IN_CACHE", 4)
+        yield
 
 
 def keys_of(pixels: Pixels) -> PixelKeys:
@@ -55,6 +66,28 @@ def test_cells_are_those_of_a_tally(pixels: Pixels) -> None:
         (key, label, pixels.count((key, label))) for label, key in sorted({(label, key) for key, label in pixels})
     ]
     assert keys_of(pixels).count_of_cells == len(set(pixels))
+
+
+@pytest.mark.parametrize("spread", [1e-7, 1.0, 65504.0])
+def test_cells_of_rounded_scores_are_those_of_sorted_keys(spread: float) -> None:
+    random = np.random.default_rng(3)
+    scores = (random.standard_normal(2000) * spread).clip(-65504, 65504).astype(np.float16)
+    scores[:3] = [0, -0.0, spread]
+    keys = Float32().keys(scores.astype(np.float32))
+    labels = random.choice(np.array([0, 1, 255], np.uint8), keys.shape)
+    cells = cells_of_grid(keys, labels)
+    assert cells is not None
+    for found, wanted in zip(cells, PixelKeys.of(keys, labels).cells(), strict=True):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_cells_are_not_counted_of_keys_that_lie_anywhere() -> None:
+    keys, none = np.array([1, 2**31], np.uint32), np.zeros(2, np.uint8)
+    assert cells_of_grid(keys, none) is None
+    assert cells_of_grid(keys[:0], none[:0]) is None
+    with pytest.raises(ValueError, match="unknown labels 7"):
+        cells_of_grid(keys[:1], np.array([7], np.uint8))
 
 
 def test_keys_and_labels_must_fit() -> None:

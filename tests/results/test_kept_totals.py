@@ -103,6 +103,7 @@ def test_a_wave_that_is_closed_is_counted_as_its_rows_pass_by(
     assert counted == [2]
 
 
+@pytest.mark.soak
 def test_ray_tasks_keep_and_find_the_same(
     folder: ResultsFolder, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,5 +156,5 @@ def _draw_tree(street: Street, side: int, z: float) -> None:
     crown = np.hypot(x - 0.5, y - 0.38) + ragged < 0.34
     trunk = (np.abs(x - 0.5) < 0.045) & (y > 0.5)
     light = (1.25 - 0.7 * y)[..., None] * street.grain(x.shape, 0.7, 0.5)
-    colour = np.where(crown[..., None], solid(street.choice(_LEAVES)), solid((0.3, 0.2, 0.12)))
+    colour = mix(crown, street.choice(_LEAVES), (0.3, 0.2, 0.12))
     street.stand(u, z, (crown | trunk).astype(np.uint8), colour * light, VEGETATION)

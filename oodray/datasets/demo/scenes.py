@@ -35,7 +35,8 @@ _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": 
 """Has glibc keep what is freed for the next scene: to get it from the system anew takes a seventh of the time."""
 
 _PROGRAM = """
-import sys
+import os, sys
+os.nice(5)  # what the process that waits for the scenes does meanwhile comes first: it takes longer
 from oodray.datasets.demo.scenes import write_scenes
 from oodray.storage.place import storage_path
 root, split, *indices = sys.argv[1:]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from oodray.datasets.demo.textures import Colour, Field, fractal
+from oodray.datasets.demo.textures import Colour, Field, fractal, pixels
 
 CLASSES: tuple[str, ...] = (
     "road",
@@ -96,7 +96,7 @@ class Street:
             outside.append(slice(first, last))
         here, there = tuple(outside), tuple(inside)
         mask = mask[there]
-        np.copyto(self.colour[here], colour[there], where=mask[..., None])
+        np.copyto(pixels(self.colour[here]), pixels(colour[there].astype(np.float32, copy=False)), where=mask)
         np.copyto(self.semantic[here], np.uint8(kind), where=mask)
         np.copyto(self.depth[here], z[there] if isinstance(z, np.ndarray) else np.float32(z), where=mask)
 

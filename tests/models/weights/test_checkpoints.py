@@ -89,6 +89,7 @@ class TestReading:
 TRAIN = """
 import sys
 import torch
+sys.modules["transformers"] = None  # of which mmengine would take an optimizer; its import takes seconds
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 

@@ -203,11 +203,12 @@ print((peak() - before) / sum(value.nbytes for value in segmenter.network.parame
 """
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize(
     ("name", "mapped_bytes"),
     # A quarter of the parameters, in parts of a quarter.
-    [("t", parameters.MAPPED_BYTES // 4), pytest.param("l", parameters.MAPPED_BYTES, marks=pytest.mark.soak)],
+    [("t", parameters.MAPPED_BYTES // 4), ("l", parameters.MAPPED_BYTES)],
 )
 def test_loading_takes_little_more_memory_than_the_parameters(
     tmp_path: Path, environment: dict[str, str], name: str, mapped_bytes: int

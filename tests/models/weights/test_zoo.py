@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,14 @@ OURS = (EMBEDDED, "internimage-n-camvid", "internimage-n-camvid-held-out")
 PUBLISHED = ("internimage-t", "internimage-s", "internimage-b", "internimage-l", "internimage-xl")
 
 
+@cache
+def parameters_and_outputs(architecture: str) -> tuple[int, int]:
+    """Of a network: how many numbers it learns, and how many classes it can tell apart."""
+    network = empty_network(architecture)
+    outputs = network.get_parameter("decode_head.conv_seg.weight").shape[0]
+    return sum(value.numel() for value in network.parameters()), outputs
+
+
 class TestPublished:
     @pytest.fixture(params=LISTED)
     def name(self, request: pytest.FixtureRequest) -> str:
@@ -100,8 +109,7 @@ class TestPublished:
 
     def test_has_as_many_parameters_as_its_network(self, name: str) -> None:
         model = get_model(name)
-        network = empty_network(model.architecture)
-        assert sum(value.numel() for value in network.parameters()) == model.parameters
+        assert parameters_and_outputs(model.architecture)[0] == model.parameters
 
     def test_sees_images_as_it_was_tested(self, name: str) -> None:
         rule = get_model(name).input_rule
@@ -129,8 +137,7 @@ class TestPublished:
 @pytest.mark.parametrize("architecture", PUBLISHED)
 def test_every_architecture_builds_with_an_output_for_every_class(architecture: str) -> None:
     models = [model for model in map(get_model, model_names()) if model.architecture == architecture]
-    outputs = empty_network(architecture).get_parameter("decode_head.conv_seg.weight").shape[0]
-    assert outputs >= max(model.classes for model in models)
+    assert parameters_and_outputs(architecture)[1] >= max(model.classes for model in models)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +231,7 @@ class TestOurs:
         assert model.miou == card["miou"] == pytest.approx(np.mean(list(card["iou"].values())), abs=0.01)
         assert model.classes == len(card["iou"])
         assert model.sha256 == file_sha256(model.checkpoint)
-        assert model.parameters == sum(value.numel() for value in empty_network(model.architecture).parameters())
+        assert model.parameters == parameters_and_outputs(model.architecture)[0]
         assert model.tau is not None
         assert math.isfinite(model.tau)
 
