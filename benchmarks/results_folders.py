@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -118,7 +119,7 @@ def _write_wave(folder: ResultsFolder, wave: Wave, unit_of_images: pa.Table) -> 
     with replacing(folder.results / wave.name) as temporary, rows_writer(temporary) as writer:
         for first in range(wave.first, wave.last + 1, group_of_units):
             units = range(first, min(first + group_of_units, wave.last + 1))
-            columns = {
+            columns: dict[str, pa.Array[Any]] = {
                 "unit": pa.array([unit for unit in units for _ in range(images)], pa.int32()),
                 "image_id": pa.array([f"{unit:06}-{index}" for unit in units for index in range(images)]),
             }

@@ -17,6 +17,9 @@ from oodray.results.rows import OK
 from oodray.results.sums import COLUMNS, RowSums
 from oodray.storage.place import Place
 
+MOST_THREADS = 4
+"""That count rows of a large run in this process: each takes 150 MB."""
+
 MERGED_AT_ONCE = 8
 """Totals that one task adds up: the driver never holds more than one."""
 
@@ -54,7 +57,7 @@ def total(files: CountedFiles, rule: Rule | None, *, on_ray: bool, keep: bool = 
 def _totals_here(
     left: Sequence[tuple[Place | None, CountedFiles]], rule: Rule | None, *, keep: bool, compiled: bool
 ) -> Iterator[Totals]:
-    """The counts of each wave, and of `FILES_PER_TASK` files of units, in their order; a thread each.
+    """The counts of each wave, and of `FILES_PER_TASK` files of units, in their order, by a few threads.
 
     Where little is counted, this thread does it.
     """
@@ -71,7 +74,7 @@ def _totals_here(
         yield from map(count, parts)
         return
     # Decoding and adding hold no lock of Python's.
-    with ThreadPoolExecutor(usable_cores(), "count rows") as threads:
+    with ThreadPoolExecutor(min(MOST_THREADS, usable_cores()), "count rows") as threads:
         yield from threads.map(count, parts)
 
 

@@ -88,7 +88,7 @@ def _watch_processes(_: Any, stopped: threading.Event) -> None:
 
     unheard = 0.0
     while not stopped.wait(LOOK_SECONDS):
-        node = worker._global_node
+        node: Any = worker._global_node
         if node is None:
             continue
         ended = [kind for kind, _ in node.dead_processes() if kind in WATCHED]
