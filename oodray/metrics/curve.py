@@ -117,9 +117,6 @@ class Curve:
         """See `oodray.metrics.curves.fpr_at_tpr`; `thinned` leaves out the points that scikit-learn drops."""
         if not self.measurable:
             return math.nan
-        found, alarms, before = self.found, self.alarms, self.alarms_before
-        if thinned:
-            found, alarms, before = found[self.kept], alarms[self.kept], before[self.kept]
         if rule in ("nearest", "nearest-last"):
             return self._nearest(tpr, last=rule == "nearest-last", thinned=thinned)
         found, alarms, before = self.found, self.alarms, self.alarms_before
