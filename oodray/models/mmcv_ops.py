@@ -6,6 +6,8 @@ the others is refused. Where the extension exists, nothing is replaced.
 
 `transformers`, which takes seconds to import: see `hidden`.
 
+`yapf`, which writes files to HOME when it is imported: see `import_yapf`.
+
 `pkg_resources`, which setuptools no longer has: mmengine asks it where a package is, for a base such as `mmseg::NAME`.
 """
 
@@ -13,11 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +33,27 @@ FUNCTIONS = ("sigmoid_focal_loss",)
 MODULES = ("CrissCrossAttention", "PSAMask", "DeformConv2d", "ModulatedDeformConv2d")
 
 
+def import_yapf() -> None:
+    """Import yapf, which mmengine imports, in one process at a time.
+
+    The first time after an installation it writes its grammars to HOME. A second process that imports it meanwhile,
+    such as another worker, would read half of one, and fail.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # no place for a lock
+            held.enter_context(FileLock(yapf_lock()))
+        with contextlib.suppress(ModuleNotFoundError):  # said by the import of mmengine
+            import_module("yapf")
+
+
+def yapf_lock() -> Path:
+    """The file that the processes of a user lock on this machine while they import yapf."""
+    return Path(tempfile.gettempdir()) / f"oodray-yapf-{os.getuid()}.lock"
+
+
 def ensure_mmcv_ops() -> None:
     """Make `import mmcv.ops` succeed; idempotent."""
+    import_yapf()
     if "mmcv.ops" in sys.modules or importlib.util.find_spec("mmcv._ext") is not None:
         return
     ops = ModuleType("mmcv.ops", __doc__)

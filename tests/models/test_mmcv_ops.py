@@ -7,14 +7,25 @@ import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
-from oodray.models.mmcv_ops import FUNCTIONS, MODULES, ensure_mmcv_ops, hidden, point_sample
+from oodray.models import mmcv_ops
+from oodray.models.mmcv_ops import (
+    FUNCTIONS,
+    MODULES,
+    ensure_mmcv_ops,
+    hidden,
+    import_yapf,
+    point_sample,
+    yapf_lock,
+)
 
 
 @pytest.fixture
@@ -131,3 +142,26 @@ def test_points_are_sampled_bilinearly(align_corners: bool) -> None:
             square = maps[image, :, top : top + 2, left : left + 2]
             weights = np.outer([1 - below, below], [1 - right, right])
             np.testing.assert_allclose(found[image, :, index], (square * weights).sum((1, 2)), atol=1e-12)
+
+
+def test_one_process_at_a_time_imports_yapf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(mmcv_ops, "import_module", imported.append)
+    importing = Thread(target=import_yapf)
+    with FileLock(yapf_lock()):  # as another process holds it
+        importing.start()
+        importing.join(timeout=0.2)
+        assert importing.is_alive()
+        assert not imported
+    importing.join(timeout=30)
+    assert imported == ["yapf"]
+
+
+def test_yapf_is_imported_where_a_lock_has_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file" / "below"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(mmcv_ops, "import_module", imported.append)
+    import_yapf()
+    assert imported == ["yapf"]
