@@ -21,7 +21,6 @@ from oodray.metrics.frames import (
     pooled,
     pooled_as_smiyc,
     weighing_at_most,
-    weight_of,
 )
 
 
@@ -80,7 +79,8 @@ class ByImage:
         if self.convention.pooling == "image":
             return self._mean()
         if self._held and self._pooled is not None and not self._left_out and len(set(map(sum, self._pixels))) == 1:
-            return self._alike(self._pooled, sum(self._pixels[0]))
+            # Pixels that all weigh the same are counted: their weights would only be rounded.
+            return replace(self._pooled.metrics(self.convention), largest_tie=None)
         if self._held or self._frames:
             return self._binned()
         if not self._pixels:
@@ -112,11 +112,6 @@ class ByImage:
 
     def _seen(self, image: Totals) -> Frame:
         return seen(image, self.score, self.convention, levels=self._levels)
-
-    def _alike(self, ranked: RankedPixels, pixels: int) -> ScoreMetrics:
-        """Of images with as many pixels each: all pixels weigh the same."""
-        weighed = replace(ranked, curve=ranked.curve.times(weight_of(pixels, self.convention.image_pixels or pixels)))
-        return replace(weighed.metrics(self.convention), largest_tie=None)
 
     def _binned(self) -> ScoreMetrics:
         pool = pooled_as_smiyc if self.convention.bins == "frame-quantiles" else pooled

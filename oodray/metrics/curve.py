@@ -63,11 +63,6 @@ class Curve:
             kept=_kept(ood, ind, rows),
         )
 
-    def times(self, weight: float) -> Curve:
-        """The curve of pixels that weigh so much each."""
-        columns = (weight * self.found, weight * self.alarms, weight * self.alarms_before)
-        return Curve(*columns, self.rows, weight * self.ind, self.kept)
-
     @property
     def measurable(self) -> bool:
         """Whether there is an OoD and an in-distribution pixel."""

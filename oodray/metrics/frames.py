@@ -78,13 +78,9 @@ def weighing_at_most(frame: Frame, pixels: int) -> Frame:
     >>> weighing_at_most(Frame(np.array([0.0, 1.0]), np.array([0, 4]), np.array([12, 0])), 8).ood.tolist()
     [0.0, 2.0]
     """
-    weight = weight_of(int(frame.ood.sum() + frame.ind.sum()), pixels)
+    total = int(frame.ood.sum() + frame.ind.sum())
+    weight = min(1.0, pixels / total) if total else 1.0
     return Frame(frame.scores, (frame.ood * weight).astype(np.float64), (frame.ind * weight).astype(np.float64))
-
-
-def weight_of(total: int, most: int) -> float:
-    """What each of `total` pixels weighs where they weigh no more than `most` together."""
-    return min(1.0, most / total) if total else 1.0
 
 
 def pooled(frames: Sequence[Frame]) -> Frame:

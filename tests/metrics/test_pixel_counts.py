@@ -238,3 +238,15 @@ def test_further_numbers_and_bins_are_the_same(seed: int) -> None:
         numbers.append([frame.ood.tolist() + frame.scores.tolist() for frame in binned])
     np.testing.assert_equal(numbers[0], numbers[2])
     assert numbers[1] == numbers[3]
+
+
+def test_pixels_that_weigh_the_same_are_counted() -> None:
+    scores = np.arange(60, dtype=np.float32)[::-1]
+    labels = np.zeros(60, np.uint8)
+    labels[[*range(9), 40]] = 1  # 9 of 10 lie above all others, and are 90 %
+    keys = PixelKeys.of(Float32().keys(scores).astype(np.uint32), labels)
+    images = [Totals(images=1, scores={"s": PixelCounts(Float32(), [keys])})] * 2
+    total = Totals.sum(images)
+    for most in range(1, 60):  # each pixel weighs most / 60, which floats round up or down
+        found = _by_images(Convention(image_pixels=most, tpr=0.9), images, total, RankedPixels.of(total, "s"))
+        assert found["fpr_at_tpr"] == 0.0, most
