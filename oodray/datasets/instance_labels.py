@@ -6,6 +6,7 @@ as `NAME_instanceIds.png`. What is OoD is for the label to say: an id only tells
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,7 @@ from oodray.datasets.layout import image_files
 from oodray.datasets.members import member_of
 from oodray.datasets.score_files import names_of
 from oodray.errors import DatasetError, ImageError
-from oodray.storage.place import storage_path
+from oodray.storage.place import path_inside, storage_path
 
 ENDING = "_instanceIds"
 """How OoDIS, Cityscapes and LostAndFound end the names of instance images."""
@@ -34,31 +35,38 @@ class InstanceLabels:
     """Where the instance images of a dataset lie.
 
     Attributes:
-        files: by the name of a frame; None: beside the labels.
+        files: by the name of a frame, alone and with each of the folders that it lies in; None: beside the labels.
     """
 
-    files: dict[str, str] | None = None
+    files: dict[str, list[str]] | None = None
 
     @classmethod
     def below(cls, folder: Path) -> InstanceLabels:
         """Those of a folder, at any depth.
 
         Raises:
-            DatasetError: it holds none.
+            DatasetError: it holds none, or cannot be read.
         """
-        found = {
-            path.stem.removesuffix(ENDING): str(path)
-            for path in image_files(storage_path(folder), recursive=True)
-            if path.stem.endswith(ENDING)
-        }
-        if not found:
+        root = storage_path(folder)
+        try:
+            paths = [path for path in image_files(root, recursive=True) if path.stem.endswith(ENDING)]
+        except OSError as error:
+            raise DatasetError(f"cannot read the instance images in {folder}: {error.strerror or error}") from error
+        if not paths:
             raise DatasetError(f"{folder} holds no instance images: they are called NAME{ENDING}.png")
-        return cls(found)
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            parts = path_inside(path, root).parts
+            for start in range(len(parts)):
+                name = "/".join([*parts[start:-1], path.stem.removesuffix(ENDING)])
+                found[name].append(str(path))
+        return cls(dict(found))
 
     def ids(self, image_id: str, label_uri: str, size: tuple[int, int]) -> NDArray[np.integer[Any]] | None:
         """The instance ids of an image, `(H, W)`, 0 where there is none; None where it has no instance image.
 
         Raises:
+            DatasetError: two files have the name of the image.
             ImageError: the file cannot be read, or has another size than the label.
         """
         uri = self._uri(image_id, label_uri)
@@ -78,7 +86,13 @@ class InstanceLabels:
     def _uri(self, image_id: str, label_uri: str) -> str | None:
         if self.files is not None:
             names = (f"{name}{kind}" for name in names_of(image_id, label_uri) for kind in _KINDS)
-            return next((self.files[name] for name in names if name in self.files), None)
+            found = next((self.files[name] for name in names if name in self.files), [])
+            if len(found) > 1:
+                raise DatasetError(
+                    f"two instance images have the name of {image_id}: {found[0]} and {found[1]}; put each into "
+                    "folders that are called as those of its image, or remove one"
+                )
+            return found[0] if found else None
         beside = None if member_of(label_uri) else beside_label(label_uri)
         return beside if beside is not None and storage_path(beside).is_file() else None
 

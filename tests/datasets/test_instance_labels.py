@@ -76,3 +76,22 @@ def test_another_size_and_a_broken_file_are_errors_that_name_the_file(tmp_path: 
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ImageError, match=r"the instance image .*a_instanceIds.png of a: "):
         ids.ids("a", "/a.png", (2, 2))
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a_file.png"])
+def test_a_folder_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    written(tmp_path / "a_file.png")
+    with pytest.raises(DatasetError, match=rf"cannot read the instance images in .*{name}: "):
+        InstanceLabels.below(tmp_path / name)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for number, folder in enumerate(("a", "b"), 1):
+        written(tmp_path / folder / "001_instanceIds.png", IDS * np.uint16(number))
+    ids = InstanceLabels.below(tmp_path)
+    for image_id, expected in (("a/001", IDS), ("test/b/001", 2 * IDS)):
+        found = ids.ids(image_id, "/elsewhere/001.png", (2, 2))
+        assert found is not None
+        assert found.tolist() == expected.tolist()
+    with pytest.raises(DatasetError, match=r"two instance images have the name of 001: .*001_instanceIds\.png"):
+        ids.ids("001", "/elsewhere/001.png", (2, 2))
