@@ -7,8 +7,9 @@ out, and named.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -35,6 +36,9 @@ from oodray.results.maps import kept_scores
 from oodray.results.rows import OK
 
 MASK, RATIO = "mask", "ratio"
+
+ROWS_AHEAD = 2
+"""Rows in memory for each thread that looks at images."""
 
 ReadMap = Callable[[str, tuple[int, int]], NDArray[Any]]
 """The score map of an image, by its id and its height and width."""
@@ -142,7 +146,7 @@ class ScoreMaps:
         A threshold cuts scores of float16, as that is how the curve's was found.
         """
         row = image.row
-        if name == MASK:
+        if name == MASK and self.rule is not None:  # imported scores may be called that, too
             return decode_mask(row["mask_png"]) > 0, image.ratios[decode_mask(row["clusters_png"])]
         threshold = np.float64(self.thresholds[name])
         if self.read_map is not None:
@@ -206,9 +210,17 @@ def _here(files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Fou
         image = ImageMaps(row["image_id"], row["label_uri"], decode_label(label, maps.codes), row, ratios)
         return [look(image)]
 
-    with ThreadPoolExecutor(usable_cores()) as threads:
-        by_image = list(threads.map(lambda image: looked(*image), _rows(files, maps.rule)))
-    return [found for image in by_image for found in image]
+    # Not `threads.map`, which reads all rows, with their maps, before the first result is taken.
+    workers, found = usable_cores(), list[_Found]()
+    waiting: deque[Future[list[_Found]]] = deque()
+    with ThreadPoolExecutor(workers) as threads:
+        for row in _rows(files, maps.rule):
+            waiting.append(threads.submit(looked, *row))
+            if len(waiting) > ROWS_AHEAD * workers:
+                found += waiting.popleft().result()
+        while waiting:
+            found += waiting.popleft().result()
+    return found
 
 
 def _rows(files: CountedFiles, rule: Rule | None) -> Iterator[tuple[dict[str, Any], NDArray[np.float64]]]:

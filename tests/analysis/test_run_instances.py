@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
+from oodray.analysis import score_maps
 from oodray.analysis.evaluation import measure_run
+from oodray.analysis.files import CountedFiles
 from oodray.analysis.instances import evaluate_instances
 from oodray.cli import app
 from oodray.errors import DatasetError
@@ -138,3 +144,35 @@ def test_options_of_instances_need_instances(imported: ResultsFolder, option: st
     refused = CliRunner().invoke(app, ["evaluate", str(imported.path), option, "1"])
     assert refused.exit_code != 0
     assert refused.exception is not None
+
+
+def test_imported_scores_may_be_called_mask(imported: ResultsFolder, dataset: Path, tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path / "mask")
+    import_scores(make_import("folder", dataset, dataset / "maps", score="mask"), folder, lambda _: None)
+    [expected] = evaluate_instances(imported, threshold=1.0, read_map=imported_maps(imported)).judged
+    [judged] = evaluate_instances(folder, threshold=1.0, read_map=imported_maps(folder)).judged
+    assert (judged.score, judged.threshold, judged.metrics) == ("mask", 1.0, expected.metrics)
+
+
+class WhenAsked(Executor):
+    """Does a piece of work when somebody asks for its result."""
+
+    def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Any:
+        return SimpleNamespace(result=lambda *_: work(*arguments, **named))
+
+
+def test_few_rows_are_in_memory_at_once(imported: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = score_maps.ScoreMaps.of(imported, 1.0, imported_maps(imported))
+    [row, *_] = score_maps._rows(CountedFiles.of(imported), maps.rule)
+    looked_at: list[str] = []
+
+    def rows(*_: object) -> Iterator[Any]:
+        for read in range(1, 21):
+            assert read - len(looked_at) <= 1 + score_maps.ROWS_AHEAD
+            yield row
+
+    monkeypatch.setattr(score_maps, "_rows", rows)
+    monkeypatch.setattr(score_maps, "usable_cores", lambda: 1)
+    monkeypatch.setattr(score_maps, "ThreadPoolExecutor", lambda _: WhenAsked())
+    found = score_maps.each_image(imported, maps, lambda image: looked_at.append(image.image_id), on_ray=False)
+    assert len(found) == len(looked_at) == 20
