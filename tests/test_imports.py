@@ -20,7 +20,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records", "yaml_text", "phases"},
+    {"storage", "settings", "ranges", "records", "yaml_text", "phases", "ahead"},
     {"config"},
     {"metrics"},
     {"scores"},

@@ -7,9 +7,8 @@ out, and named.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.ahead import map_ahead
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.analysis.totals import image_totals
 from oodray.cluster.shares import usable_cores
@@ -38,7 +38,7 @@ from oodray.results.rows import OK
 MASK, RATIO = "mask", "ratio"
 
 ROWS_AHEAD = 2
-"""Rows in memory for each thread that looks at images."""
+"""Rows in memory for each thread that looks at images: a row has all maps that were kept."""
 
 ReadMap = Callable[[str, tuple[int, int]], NDArray[Any]]
 """The score map of an image, by its id and its height and width."""
@@ -203,24 +203,18 @@ def _best_thresholds(folder: ResultsFolder, scores: Sequence[str]) -> dict[str, 
 
 
 def _here(files: CountedFiles, maps: ScoreMaps, look: Callable[[ImageMaps], _Found]) -> list[_Found]:
-    def looked(row: dict[str, Any], ratios: NDArray[np.float64]) -> list[_Found]:
+    def looked(stored: tuple[dict[str, Any], NDArray[np.float64]]) -> list[_Found]:
+        row, ratios = stored
         label = read_label(row["label_uri"])
         if label is None:
             return []
         image = ImageMaps(row["image_id"], row["label_uri"], decode_label(label, maps.codes), row, ratios)
         return [look(image)]
 
-    # Not `threads.map`, which reads all rows, with their maps, before the first result is taken.
-    workers, found = usable_cores(), list[_Found]()
-    waiting: deque[Future[list[_Found]]] = deque()
+    workers = usable_cores()
     with ThreadPoolExecutor(workers) as threads:
-        for row in _rows(files, maps.rule):
-            waiting.append(threads.submit(looked, *row))
-            if len(waiting) > ROWS_AHEAD * workers:
-                found += waiting.popleft().result()
-        while waiting:
-            found += waiting.popleft().result()
-    return found
+        by_image = map_ahead(threads, looked, _rows(files, maps.rule), ROWS_AHEAD * workers)
+        return [found for of_image in by_image for found in of_image]
 
 
 def _rows(files: CountedFiles, rule: Rule | None) -> Iterator[tuple[dict[str, Any], NDArray[np.float64]]]:

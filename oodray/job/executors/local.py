@@ -13,12 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Self
 
+from oodray.ahead import map_ahead
 from oodray.cluster.shares import usable_cores
 from oodray.job.attempts import AttemptLog
 from oodray.job.passes import worker_of
 from oodray.job.pipeline import Job, Result, Stages, stages_of
 from oodray.job.plan import LoadNetwork
-from oodray.job.units import DecodedImage, UnitDone
+from oodray.job.units import UnitDone
 from oodray.job.worker import Pending
 from oodray.models.segmenter import Segmenter
 from oodray.phases import phase
@@ -85,7 +86,8 @@ def _stream(job: Job, stages: Stages, network: Segmenter) -> Iterator[UnitDone]:
     ):
         worker = worker_of(network, stages.settings, stages.guard, stages.gathering, beside=clusterer)
         try:
-            for images in _decoded(job, stages, decoders, cores + UNITS_AHEAD):
+            units = chain.from_iterable(job.slices())
+            for images in map_ahead(decoders, stages.decoder, units, cores + UNITS_AHEAD):
                 finishing.append(finishers.submit(finish, worker.begin(images)))
                 # The oldest is waited for where there are many, so that no more than these lie in memory.
                 while finishing and (finishing[0].done() or len(finishing) > cores + UNITS_AHEAD):
@@ -96,14 +98,3 @@ def _stream(job: Job, stages: Stages, network: Segmenter) -> Iterator[UnitDone]:
             # After an error, or where the caller stops: what has not begun is not begun any more.
             decoders.shutdown(wait=False, cancel_futures=True)
             finishers.shutdown(wait=False, cancel_futures=True)
-
-
-def _decoded(job: Job, stages: Stages, decoders: ThreadPoolExecutor, ahead: int) -> Iterator[list[DecodedImage]]:
-    """The images of every unit, decoded, in the order of the units; never more than so many units ahead."""
-    decoding: deque[Future[list[DecodedImage]]] = deque()
-    for images in chain.from_iterable(job.slices()):
-        decoding.append(decoders.submit(stages.decoder, images))
-        if len(decoding) > ahead:
-            yield decoding.popleft().result()
-    while decoding:
-        yield decoding.popleft().result()
