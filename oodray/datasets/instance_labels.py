@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from oodray.datasets.images import decode_codes, read_bytes
 from oodray.datasets.layout import image_files
 from oodray.datasets.members import member_of
-from oodray.datasets.score_files import names_of
+from oodray.datasets.score_files import ends_of, names_of
 from oodray.errors import DatasetError, ImageError
 from oodray.storage.place import path_inside, storage_path
 
@@ -56,9 +56,8 @@ class InstanceLabels:
             raise DatasetError(f"{folder} holds no instance images: they are called NAME{ENDING}.png")
         found: defaultdict[str, list[str]] = defaultdict(list)
         for path in paths:
-            parts = path_inside(path, root).parts
-            for start in range(len(parts)):
-                name = "/".join([*parts[start:-1], path.stem.removesuffix(ENDING)])
+            *folders, _ = path_inside(path, root).parts
+            for name in ends_of("/".join([*folders, path.stem.removesuffix(ENDING)])):
                 found[name].append(str(path))
         return cls(dict(found))
 

@@ -81,7 +81,7 @@ def names_of(image_id: str, label_uri: str | None = None) -> list[str]:
     >>> names_of("train/04_A_000030_leftImg8bit", "/fs/labels/0003_04_A_000030_labels.png")[1:]
     ['04_A_000030_leftImg8bit', 'train/04_A_000030', '04_A_000030', '0003_04_A_000030', '0003']
     """
-    names = _ends(image_id)
+    names = ends_of(image_id)
     names += [name.removesuffix(camera) for camera in (CAMERA, "_rgb") for name in names]
     label = PurePosixPath(label_uri or "").stem
     number, _, frame = label.removesuffix(_LABEL).partition("_")
@@ -127,10 +127,10 @@ def _refuse_several(folder: Path, found: Mapping[str, Sequence[Path]]) -> None:
     raise DatasetError(f"two score maps belong to {image_id}: {files[0]} and {files[1]}; remove one of them")
 
 
-def _ends(path: str) -> list[str]:
+def ends_of(path: str) -> list[str]:
     """A path, and what is left of it without its first folders.
 
-    >>> _ends("a/b/c")
+    >>> ends_of("a/b/c")
     ['a/b/c', 'b/c', 'c']
     """
     parts = path.split("/")
@@ -161,7 +161,7 @@ class _Files:
                 if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
                     name = inside.with_suffix("").as_posix()
                     by_path[name].append(path)
-                    for end in _ends(name):
+                    for end in ends_of(name):
                         by_end[end].append(path)
         except OSError as error:
             raise DatasetError(f"cannot read {error.filename or folder}: {error.strerror}") from error

@@ -147,9 +147,9 @@ def _note(run: Compared, name: str, convention: Convention) -> str:
     left = f", {evaluation.left} not done yet" if evaluation.left else ""
     setting = run.evaluation.rule
     how = f"K = {setting.k}, tau = {setting.tau}, T = {setting.ood_ratio}" if setting else "imported scores"
-    return f"{name}: {run.model + ', ' if run.model else ''}{how}; {evaluation.images} images{failed}{left}." + (
-        f" {empty}" if (empty := why_empty(evaluation, convention)) else ""
-    )
+    text = f"{name}: {run.model + ', ' if run.model else ''}{how}; {evaluation.images} images{failed}{left}."
+    empty = why_empty(evaluation, convention)
+    return f"{text} {empty}" if empty else text
 
 
 def _different(runs: Sequence[Compared]) -> list[str]:

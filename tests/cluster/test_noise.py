@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from processes import command_line, descendants
 from ray._private import worker
 
 from oodray.cluster import noise
@@ -146,7 +147,9 @@ def test_when_processes_die_stdout_has_nothing_of_rays(
         while not [*(tmp_path / "out/results").glob("*/part-*")]:
             assert running.poll() is None, running.communicate()
             time.sleep(0.1)
-        os.kill(raylet_of(running.pid), 9)
+        programs = {pid: command_line(pid).partition(" ")[0] for pid in descendants(running.pid)}
+        [raylet] = [pid for pid, program in programs.items() if program.endswith("raylet/raylet")]
+        os.kill(raylet, 9)
     out, err = running.communicate()
     assert "raylet)" not in out + err
     if network == "Slow":
@@ -155,15 +158,3 @@ def test_when_processes_die_stdout_has_nothing_of_rays(
     else:
         assert running.returncode == 0, err
         assert "the process died" in err
-
-
-def raylet_of(driver: int) -> int:
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            command = (status.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if parent == driver and command.partition(b"\0")[0].endswith(b"raylet/raylet"):
-            return int(status.parent.name)
-    raise AssertionError("no raylet")
