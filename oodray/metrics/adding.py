@@ -54,6 +54,18 @@ class Runs:
         owner = np.searchsorted(ends, starts, side="right")
         return cls(starts, np.diff(starts, append=len(labels)), owner, labels[starts])
 
+    @classmethod
+    def of_labels(cls, cells: NDArray[np.integer[Any]]) -> Runs:
+        """The runs of tallies that have so many cells of each of `LABELS`, `(t, 3)`, which ascend by label.
+
+        >>> runs = Runs.of_labels(np.array([[2, 1, 0], [0, 0, 0], [0, 1, 0]]))
+        >>> runs.starts.tolist(), runs.owner.tolist(), runs.labels.tolist()
+        ([0, 2, 3], [0, 0, 2], [0, 1, 1])
+        """
+        owner, rank = np.nonzero(cells)
+        lengths = cells[owner, rank].astype(np.intp)
+        return cls(np.cumsum(lengths) - lengths, lengths, owner, np.array(LABELS, np.uint8)[rank])
+
     def pixels(self, keys: Keys, counts: NDArray[np.int64], key: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pixels of each run, `(r,)`: all, and those whose key is smaller than one.
 

@@ -21,7 +21,7 @@ from oodray.metrics.scales import Float32, Keys, Scale, scale_named
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, first_key_at_least
 from oodray.records import from_arrow
-from oodray.results.cells import cells_of, flattened, whole
+from oodray.results.cells import cells_of, flattened, has_labels, keys_of_labels, whole
 from oodray.results.packed_keys import unpack
 from oodray.results.rows import OK, ClassCounts
 
@@ -48,7 +48,7 @@ class RowSums:
         self._classes: list[IdTally] = []
 
     def add(self, table: pa.Table) -> None:
-        """Add rows, of which the table has `COLUMNS`.
+        """Add rows, of which the table has `COLUMNS`; labels need not have been read, see `read_each`.
 
         Raises:
             ResultsError: the keys of a score are of a scale that is not known.
@@ -64,9 +64,8 @@ class RowSums:
 
     def _add_clusters(self, column: pa.ChunkedArray[Any], rule: Rule) -> None:
         structs, _ = flattened(column)
-        keys, labels, counts, lengths = _tallies_of(structs)
+        keys, counts, runs = _tallies_of(structs)
         pixels = structs.field("pixels").to_numpy(zero_copy_only=False)
-        runs = Runs.of(lengths, labels)
         of_run, below = runs.pixels(keys, counts, first_key_at_least(rule.tau))
         unsure = _by_owner(runs, below, len(structs))
         ood, ind = (
@@ -115,8 +114,7 @@ class ScoreSums:
         if is_exact.any():
             self._add_exact(structs, number, is_exact)
         if not is_exact.all():
-            keys, labels, counts, lengths = _tallies_of(structs)
-            runs = Runs.of(lengths, labels)
+            keys, counts, runs = _tallies_of(structs)
             self._dense.add(runs, np.where(is_exact, -1, number)[runs.owner], keys, counts)
 
     def _numbered(self, structs: Any) -> NDArray[np.intp]:
@@ -178,15 +176,14 @@ def score_counts_by_row(column: pa.ChunkedArray[Any]) -> list[dict[str, ScoreCou
     return [score_counts(pa.chunked_array([rows.slice(row, 1)])) for row in range(len(rows))]
 
 
-def _tallies_of(
-    structs: Any,
-) -> tuple[Keys, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Keys, labels and counts of all cells of structs that hold a tally each, and how many cells each has."""
-    lengths = structs.field("keys").value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    keys, labels, counts = (
-        structs.field(name).flatten().to_numpy(zero_copy_only=False) for name in ("keys", "labels", "counts")
-    )
-    return keys, labels, counts, lengths.astype(np.int64)
+def _tallies_of(structs: Any) -> tuple[Keys, NDArray[np.int64], Runs]:
+    """Keys and counts of all cells of structs that hold a tally each, and their runs."""
+    keys, counts = (structs.field(name).flatten().to_numpy(zero_copy_only=False) for name in ("keys", "counts"))
+    if has_labels(structs):
+        lengths = structs.field("keys").value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        labels = structs.field("labels").flatten().to_numpy(zero_copy_only=False)
+        return keys, counts, Runs.of(lengths, labels)
+    return keys, counts, Runs.of_labels(keys_of_labels(structs))
 
 
 def _by_owner(runs: Runs, numbers: NDArray[np.int64], owners: int) -> NDArray[np.int64]:
