@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.compiled import compiled
+
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
@@ -93,12 +95,7 @@ def _thread_pools() -> ThreadpoolController:
 
 @cache
 def _scan() -> Callable[..., None]:
-    from numba import njit
-
-    try:
-        return njit(nogil=True, cache=True)(_keep_least)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder to write to: it is compiled anew in every process
-        return njit(nogil=True)(_keep_least)  # type: ignore[no-any-return]
+    return compiled(_keep_least)
 
 
 def _keep_least(  # type: ignore[no-untyped-def]
