@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from oodray.analysis.score_maps import ImageMaps, Judged, ReadMap, ScoreMaps, each_image
 from oodray.datasets.instance_labels import InstanceLabels
-from oodray.errors import DatasetError
+from oodray.datasets.manifest import label_uris, read_manifest
 from oodray.metrics.components import OBJECT
 from oodray.metrics.instances import (
     IOU_LEVELS,
@@ -85,16 +85,14 @@ def evaluate_instances(
         on_ray: whether many files are read by Ray tasks.
 
     Raises:
-        DatasetError: no image has a label, or an instance image of `instance_labels`.
+        DatasetError: no image has a label; for `instance_labels` see `InstanceLabels.below`.
         ImageError: a label, an instance image or a score map cannot be read.
         ResultsError: the folder holds no results.
     """
-    ids = InstanceLabels() if instance_labels is None else InstanceLabels.below(instance_labels)
+    ids = InstanceLabels() if instance_labels is None else _labels_below(instance_labels, folder)
     maps = ScoreMaps.of(folder, threshold, read_map)
     found = each_image(folder, maps, _Job(maps, ids), on_ray=on_ray)
     with_ids = sum(image.has_ids for image in found)
-    if instance_labels is not None and not with_ids:
-        raise DatasetError(f"no instance image below {instance_labels} is named after an image of {folder.path}")
     places = {name: place for place, name in enumerate(maps.names())}
     judged = maps.judged(lambda name: instance_metrics([image.instances[places[name]] for image in found]))
     rows = [row for name, place in places.items() for image in found for row in image.rows(place, name)]
@@ -102,6 +100,10 @@ def evaluate_instances(
     report = InstanceReport(judged, len(found), with_ids, [*maps.left_out], [*maps.without_threshold])
     write_table(instance_table(report), folder.instances_summary)
     return report
+
+
+def _labels_below(instance_labels: Path, folder: ResultsFolder) -> InstanceLabels:
+    return InstanceLabels.below(instance_labels, label_uris(read_manifest(folder.manifest)))
 
 
 def instance_table(report: InstanceReport) -> pa.Table:
