@@ -67,7 +67,9 @@ def evaluate(
     """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
     from oodray.analysis.components import AUTO, evaluate_components, track_of
     from oodray.analysis.evaluation import evaluate_run
-    from oodray.analysis.instances import evaluate_instances
+    from oodray.analysis.files import CountedFiles
+    from oodray.analysis.instances import evaluate_instances, instance_labels_of
+    from oodray.analysis.mapped_run import MappedRun
     from oodray.api.run import conventions
     from oodray.job.imported_maps import imported_maps
     from oodray.metrics.components import limits_named
@@ -82,14 +84,17 @@ def evaluate(
     rules = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
     asked = conventions(like, rules)
     folder = ResultsFolder(out)
+    # What cannot be done is said before anything is computed.
     limits = None if components is None else limits_named(track_of(folder) if components == AUTO else components)
-    evaluation = evaluate_run(folder, asked, bootstrap, further=further)
-    report, found = None, None
+    ids = instance_labels_of(folder, instance_labels) if instances else None
     read_map = imported_maps(folder) if limits is not None or instances else None
-    if limits is not None:
-        report = evaluate_components(folder, limits, threshold=threshold, read_map=read_map)
-    if instances:
-        found = evaluate_instances(folder, instance_labels=instance_labels, threshold=threshold, read_map=read_map)
+    files = CountedFiles.of(folder)
+    evaluation = evaluate_run(folder, asked, bootstrap, further=further, files=files)
+    report, found = None, None
+    if limits is not None or ids is not None:
+        run = MappedRun.of(folder, threshold, read_map, files)
+        report = None if limits is None else evaluate_components(run, limits)
+        found = None if ids is None else evaluate_instances(run, ids)
     if as_json:
         print_json(_as_json(folder, evaluation, report, found))
         return

@@ -64,6 +64,7 @@ class Layout:
         ood_code: of OoD pixels in the original files, where repackings have another one.
         parts: images of published parts of it that are evaluated alone, such as its validation images.
         size: height and width that its images all have, None where they differ or none was published.
+        track: of which benchmark the smallest regions count, see `oodray.metrics.components.LIMITS`.
         ood_percent: known share of OoD pixels among those that count, in percent, None where none is known.
         own_codes: whether the codes of its label files are the user's to say, see `with_codes`.
         folder_names: further names of its folder by which `oodray datasets check DIR` knows it, see `known_by`.
@@ -84,6 +85,7 @@ class Layout:
     ood_code: ClassVar[int | None] = None
     parts: ClassVar[tuple[int, ...]] = ()
     size: ClassVar[tuple[int, int] | None] = None
+    track: ClassVar[str] = "anomaly"
     ood_percent: ClassVar[float | None] = None
     white_is_ood: str | None = None
     drawn: ClassVar[bool] = False
