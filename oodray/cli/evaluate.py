@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
     from oodray.analysis.instances import InstanceReport
     from oodray.results.folder import ResultsFolder
+
+
+def _not_a_folder(track: str | None) -> str | None:
+    """Refuse a results folder in the place of a track: `--components` was to have its default, and took the folder."""
+    from oodray.metrics.components import LIMITS
+
+    if track is None or track in LIMITS or not ("/" in track or Path(track).exists()):
+        return track
+    raise ConfigError(
+        f"--components took {track} for the name of a track, which are {', '.join(LIMITS)}. To have that of the "
+        f"dataset, name the folder first: `oodray evaluate {shlex.quote(track)} --components`"
+    )
 
 
 def evaluate(
@@ -49,7 +62,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="Metrics of connected regions, too; the smallest that count are those of anomaly, obstacle or issu, "
-            "by default those of the dataset's own benchmark."
+            "by default those of the dataset's own benchmark.",
+            callback=_not_a_folder,
         ),
     ] = None,
     instances: Annotated[
@@ -98,7 +112,7 @@ def evaluate(
     if as_json:
         print_json(_as_json(folder, evaluation, report, found))
         return
-    print_evaluation(evaluation, folder.path)
+    print_evaluation(evaluation, folder.path, files)
     if report is not None and limits is not None:
         for table in components_tables(report, limits):
             console().print(table)
