@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import json
 import re
@@ -64,6 +66,12 @@ def words(text: str) -> str:
 
 
 class TestHelp:
+    def test_a_command_ends_without_a_look_for_garbage(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        at_exit: list[object] = []
+        monkeypatch.setattr(atexit, "register", at_exit.append)
+        call("--version")
+        assert gc.freeze in at_exit
+
     def test_without_a_command_there_is_help(self) -> None:
         done = call()
         assert (done.exit_code, done.err) == (0, "")
