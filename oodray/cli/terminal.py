@@ -32,7 +32,7 @@ def print_evaluation(evaluation: Evaluation, path: Place, files: CountedFiles | 
         files: its finished files, where they are known.
     """
     from oodray.analysis.files import CountedFiles
-    from oodray.analysis.images import found_in_images
+    from oodray.analysis.images import images_in_brief
     from oodray.report.advice import NOTHING_FOUND, misfit, next_commands
     from oodray.report.tables import MOST_ANOMALOUS, evaluation_tables, is_labelled, most_anomalous_table
     from oodray.results.folder import ResultsFolder
@@ -41,7 +41,7 @@ def print_evaluation(evaluation: Evaluation, path: Place, files: CountedFiles | 
     for table in evaluation_tables(evaluation):
         terminal.print(table)
     if evaluation.rule is not None and evaluation.images:
-        found = found_in_images(files or CountedFiles.of(ResultsFolder(path)), MOST_ANOMALOUS)
+        found = images_in_brief(files or CountedFiles.of(ResultsFolder(path)), MOST_ANOMALOUS)
         if not is_labelled(evaluation):
             terminal.print(most_anomalous_table(found))
             if found.mean_ood_fraction == 0:

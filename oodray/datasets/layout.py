@@ -16,7 +16,7 @@ from oodray.datasets.images import LabelCodes
 from oodray.datasets.listing import Sample, by_id, samples_of_table, table_of_samples
 from oodray.datasets.remarks import remark
 from oodray.errors import DatasetError
-from oodray.storage.place import Place, concurrently, is_inside, listing, path_inside, storage_path
+from oodray.storage.place import Place, concurrently, entries_of, is_inside, path_inside, storage_path
 from oodray.storage.remote import is_remote
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -290,7 +290,7 @@ def frame_name(image: Place) -> str:
 def _content(folder: Place, above: frozenset[Place]) -> list[tuple[Place, bool]]:
     """What lies in a folder that has some above it; nothing where it is a results folder, or may not be read."""
     try:
-        entries = [(path, is_dir) for path, is_dir in listing(folder) if not _is_of_the_system(path.name)]
+        entries = [(path, is_dir) for path, is_dir in entries_of(folder) if not _is_of_the_system(path.name)]
     except PermissionError:
         if not above:  # the folder that was asked for
             raise

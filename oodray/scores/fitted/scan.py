@@ -95,13 +95,13 @@ def _thread_pools() -> ThreadpoolController:
 
 @cache
 def _scan() -> Callable[..., None]:
-    return compiled(_keep_least)
+    return compiled(_insert_least)
 
 
-def _keep_least(  # type: ignore[no-untyped-def]
+def _insert_least(  # type: ignore[no-untyped-def]
     table, norms, first, least, places
 ):
-    """Keep the least `table + norms` of each row in `least`, ascending, and their columns from `first` on in `places`.
+    """Have the least `table + norms` of each row in `least`, ascending, and their columns from `first` on in `places`.
 
     A group is looked through one by one where a value in it is less than the greatest one kept, which is rare.
     """
