@@ -17,7 +17,7 @@ from oodray.datasets.layout import CAMERA
 from oodray.errors import DatasetError
 from oodray.storage.place import Place
 
-_LABEL = "_labels"
+_LABEL, _RGB = "_labels", "_rgb"
 
 _File = TypeVar("_File", bound=Place)
 
@@ -109,15 +109,20 @@ class NamedFiles(Generic[_File]):
 def names_of(image_id: str, label_uri: str | None = None) -> list[str]:
     """What a file of an image may be called, without an ending, the likeliest first.
 
-    >>> names_of("train/04_A_000030_leftImg8bit", "/fs/labels/0003_04_A_000030_labels.png")[1:]
-    ['04_A_000030_leftImg8bit', 'train/04_A_000030', '04_A_000030', '0003_04_A_000030', '0003']
+    Fishyscapes hands out the images of its labels `NNNN_FRAME_labels.png` as `NNNN_FRAME_rgb.png` or `N.png`, and takes
+    the number that the name of a score file begins with, whether it has zeros before it or not.
+
+    >>> names_of("train/04_A_000030_leftImg8bit", "/fs/labels/0003_04_A_000030_labels.png")[1:-4]
+    ['04_A_000030_leftImg8bit', 'train/04_A_000030', '04_A_000030']
+    >>> names_of("train/04_A_000030_leftImg8bit", "/fs/labels/0003_04_A_000030_labels.png")[-4:]
+    ['0003_04_A_000030', '0003_04_A_000030_rgb', '0003', '3']
     """
     names = ends_of(image_id)
-    names += [name.removesuffix(camera) for camera in (CAMERA, "_rgb") for name in names]
+    names += [name.removesuffix(camera) for camera in (CAMERA, _RGB) for name in names]
     label = PurePosixPath(label_uri or "").stem
     number, _, frame = label.removesuffix(_LABEL).partition("_")
-    if label.endswith(_LABEL) and number.isdigit() and frame:
-        names += [f"{number}_{frame}", number]
+    if label.endswith(_LABEL) and number.isdecimal() and frame:
+        names += [f"{number}_{frame}", f"{number}_{frame}{_RGB}", number, str(int(number))]
     return list(dict.fromkeys(names))
 
 

@@ -64,11 +64,11 @@ def find_score_files(
     files.refuse_shared(names, found)
     if any(found.values()):
         return {image_id: paths[0] for image_id, paths in found.items() if paths}
-    name = next(iter(names)).rpartition("/")[2]
+    image_id, of_image = next(iter(names.items()))
     examples = ", ".join([*sorted(files.by_path)[:3], "..."]) if files.by_path else "none at all"
     raise DatasetError(
-        f"no score map below {folder} is named after an image: expected is {name}.npy or {name}_anomaly.npy, for "
-        f"example (also {', '.join(sorted(SUFFIXES - {'.npy'}))}); there are {examples}"
+        f"no score map below {folder} is named after an image: expected is {image_id.rpartition('/')[2]}.npy or "
+        f"{of_image[-1]}_anomaly.npy, for example (also {', '.join(sorted(SUFFIXES - {'.npy'}))}); there are {examples}"
     )
 
 
