@@ -68,8 +68,8 @@ class MappedRun:
         Raises:
             ResultsError: the folder holds no results.
         """
-        files = files or CountedFiles.of(folder)
         known, kept, rule = folder.score_names(), kept_scores(folder), folder.rule()
+        files = files or CountedFiles.of(folder)
         scores = [name for name in known if read_map is not None or name == RATIO or name in kept]
         if threshold is None:
             best = _best_thresholds(files, rule, scores)

@@ -99,6 +99,7 @@ def evaluate(
     asked = conventions(like, rules)
     folder = ResultsFolder(out)
     # What cannot be done is said before anything is computed.
+    folder.read_run()
     limits = None if components is None else limits_named(track_of(folder) if components == AUTO else components)
     ids = instance_labels_of(folder, instance_labels) if instances else None
     read_map = imported_maps(folder) if limits is not None or instances else None
