@@ -110,6 +110,16 @@ class TestHelp:
         assert command is not None
         assert call(*command[1].split()[1:], "--help").exit_code == 0
 
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_a_folder_in_the_place_of_a_track_is_said(self, options: tuple[str, ...], tmp_path: Path) -> None:
+        folder = tmp_path / "my run"
+        folder.mkdir()
+        done = call("evaluate", *options, "--components", folder)
+        assert (done.exit_code, done.out) == (2, "")
+        assert f"--components took {folder} for the name of a track" in done.err
+        assert done.err.endswith(f"name the folder first: `oodray evaluate '{folder}' --components`\n")
+        assert "Missing argument 'OUT'" in call("evaluate", *options, "--components", "obstacle").err
+
     @pytest.mark.parametrize("argument", ["--help", "--version"])
     def test_it_loads_nothing_heavy(self, argument: str) -> None:
         script = f"""

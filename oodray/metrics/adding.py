@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.compiled import compiled
 from oodray.metrics.scales import Keys
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, KEY_COUNT, OOD, label_ranks
 
@@ -94,7 +95,7 @@ class DenseCounts:
 
     def __init__(self, *, compiled: bool = False) -> None:
         self._pixels = np.zeros((0, len(LABELS), KEY_COUNT), np.int64)
-        self._add = _compiled() if compiled else _add
+        self._add = _adding_loop() if compiled else _add
 
     def add(
         self,
@@ -146,9 +147,8 @@ def _add(
 
 
 @functools.cache
-def _compiled() -> Callable[..., None]:
+def _adding_loop() -> Callable[..., None]:
     """`_add` as a loop."""
-    from numba import njit
 
     def add(pixels: Any, begin: Any, lengths: Any, keys: Any, counts: Any) -> None:  # pragma: no cover
         cell = 0
@@ -159,5 +159,4 @@ def _compiled() -> Callable[..., None]:
                     pixels[begin[run] + keys[at]] += counts[at]
             cell = end
 
-    compiled: Callable[..., None] = njit(cache=True, nogil=True)(add)
-    return compiled
+    return compiled(add)
