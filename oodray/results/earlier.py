@@ -34,20 +34,21 @@ def is_known(schema: pa.Schema) -> bool:
 
 
 def _is_known(field: pa.Field[Any]) -> bool:
-    there, today = _with_nulls(field.type), _with_nulls(RESULT_SCHEMA.field(field.name).type)
-    if there.equals(today):
+    kind, today = _with_nulls(field.type), _with_nulls(RESULT_SCHEMA.field(field.name).type)
+    if kind.equals(today):
         return True
-    if field.name not in _LATER_IN or not _is_list_of_structs(there):
-        return False
-    found, wanted = ({of.name: of.type for of in kind.value_type} for kind in (there, today))
-    if "scale" not in found and found.get("keys") == _KEYS_BEFORE_SCALES:
-        found["keys"] = wanted["keys"]
-    lacking = wanted.keys() - found.keys()
-    return lacking <= _LATER_IN[field.name] and found == {name: wanted[name] for name in wanted if name in found}
+    there, wanted = _fields_of_entries(kind), _fields_of_entries(today)
+    if "scale" not in there and there.get("keys") == _KEYS_BEFORE_SCALES:
+        there["keys"] = wanted.get("keys", _KEYS_BEFORE_SCALES)
+    lacking = wanted.keys() - there.keys()
+    return bool(there) and lacking <= _LATER_IN.get(field.name, set()) and there.items() <= wanted.items()
 
 
-def _is_list_of_structs(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.ListType) and isinstance(kind.value_type, pa.StructType)
+def _fields_of_entries(kind: pa.DataType) -> dict[str, pa.DataType]:
+    """The types of the fields of the structs in a list; none of any other type."""
+    if isinstance(kind, pa.ListType) and isinstance(kind.value_type, pa.StructType):
+        return {field.name: field.type for field in kind.value_type}
+    return {}
 
 
 def _with_nulls(kind: pa.DataType) -> pa.DataType:
@@ -90,11 +91,8 @@ def _column(table: pa.Table, name: str, *, labels: bool) -> pa.ChunkedArray[Any]
 
 def _is_enough_to_count(kind: pa.DataType, today: pa.DataType) -> bool:
     """Whether tallies lack nothing, but either the labels of their keys or how many keys have each."""
-    if not _is_list_of_structs(kind) or not _is_list_of_structs(today):
-        return False
-    there, wanted = ({field.name: field.type for field in of.value_type} for of in (kind, today))
-    lacking = wanted.keys() - there.keys()
-    return lacking in ({"labels"}, {*KEYS_OF_LABELS}) and all(there[name].equals(wanted[name]) for name in there)
+    there, wanted = _fields_of_entries(kind), _fields_of_entries(today)
+    return wanted.keys() - there.keys() in ({"labels"}, {*KEYS_OF_LABELS}) and there.items() <= wanted.items()
 
 
 def _filled_up(lists: pa.ListArray[Any], today: pa.StructType) -> pa.ListArray[Any]:

@@ -22,8 +22,12 @@ NUMBERS = ["ap", "fpr95", "auroc", "pixels_ood", "pixels_id"]
 
 
 def tallies_of(names: str, keys: pa.DataType) -> pa.DataType:
-    kinds = {"keys": pa.list_(keys), "labels": pa.list_(pa.uint8()), "counts": pa.list_(pa.int64())}
-    kinds["packed"] = pa.large_binary()
+    kinds: dict[str, pa.DataType] = {
+        "keys": pa.list_(keys),
+        "labels": pa.list_(pa.uint8()),
+        "counts": pa.list_(pa.int64()),
+        "packed": pa.large_binary(),
+    }
     return pa.list_(pa.struct([(name, kinds.get(name, pa.string())) for name in names.split()]))
 
 
