@@ -87,6 +87,11 @@ def flattened(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> tuple[Any, NDArra
     return lists.flatten(), np.repeat(np.arange(len(lists)), lengths)
 
 
+def entries(column: pa.ChunkedArray[Any]) -> Any:
+    """The elements of all lists."""
+    return whole(column).flatten()
+
+
 def whole(column: pa.ChunkedArray[Any]) -> Any:
     """All chunks as one array; a single one is not copied."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -21,7 +21,7 @@ from oodray.metrics.scales import Float32, Keys, Scale, scale_named
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, first_key_at_least
 from oodray.records import from_arrow
-from oodray.results.cells import cells_of, flattened, has_labels, keys_of_labels, whole
+from oodray.results.cells import cells_of, entries, has_labels, keys_of_labels, whole
 from oodray.results.packed_keys import unpack
 from oodray.results.rows import OK, ClassCounts
 
@@ -63,7 +63,7 @@ class RowSums:
             self._classes = [IdTally.sum(classes)] if classes else []
 
     def _add_clusters(self, column: pa.ChunkedArray[Any], rule: Rule) -> None:
-        structs, _ = flattened(column)
+        structs = entries(column)
         keys, counts, runs = _tallies_of(structs)
         pixels = structs.field("pixels").to_numpy(zero_copy_only=False)
         of_run, below = runs.pixels(keys, counts, first_key_at_least(rule.tau))
@@ -108,7 +108,7 @@ class ScoreSums:
         Raises:
             ResultsError: the keys of a score are of two scales, or of one that is not known.
         """
-        structs, _ = flattened(column)
+        structs = entries(column)
         number = self._numbered(structs)
         is_exact = np.array([isinstance(scale, Float32) for scale in self._scales], np.bool_)[number]
         if is_exact.any():
@@ -215,5 +215,5 @@ def _texts(structs: pa.StructArray, name: str) -> NDArray[Any]:
 
 def _classes(column: pa.ChunkedArray[Any]) -> Iterator[IdTally]:
     """What the network made of true classes in some rows."""
-    structs, _ = flattened(column)
+    structs = entries(column)
     return (counts.tally() for counts in from_arrow(ClassCounts, structs)) if len(structs) else iter(())
