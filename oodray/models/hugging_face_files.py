@@ -27,16 +27,26 @@ _NOT_USED = re.compile(
 """Keys that may be missing: of training, of heads that are not asked, and what has the same value everywhere."""
 
 
+OLDEST = (5, 22)
+"""The oldest transformers that is used, as `pyproject.toml` asks for: from 5.4 on earlier ones need torchvision."""
+
+
 def transformers() -> Any:
     """The package, told to be quiet.
 
     Raises:
-        ModelError: it is not installed.
+        ModelError: it is not installed, or too old.
     """
     try:
         import transformers
     except ImportError:
         raise ModelError("models of Hugging Face need the package transformers: pip install 'oodray[hf]'") from None
+    here = transformers.__version__
+    if tuple(int(part) for part in re.findall(r"\d+", here)[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ModelError(
+            f"models of Hugging Face need transformers {oldest} or later, here is {here}: pip install 'oodray[hf]'"
+        )
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -82,7 +92,7 @@ def load_network(kind: Any, folder: Path) -> Any:
     Raises:
         ModelError: the folder holds none, or its weights do not cover the network.
     """
-    options: dict[str, Any] = {_dtype_option(): torch.float32, "output_loading_info": True}
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
     stored = {"use_safetensors": True} if any(folder.glob("*.safetensors")) else {}
     network, found = _from_pretrained(kind, folder, **stored, **options)
     missing = _missing(found)
@@ -114,12 +124,6 @@ def _state_without_prefix(folder: Path) -> dict[str, torch.Tensor] | None:
     return read_state_dict(files[0])
 
 
-def _dtype_option() -> str:
-    """What `from_pretrained` calls the dtype: it was renamed in 4.56."""
-    major, minor, *_ = (int(part) for part in re.findall(r"\d+", transformers().__version__))
-    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
-
-
 def _from_pretrained(kind: Any, folder: Path | None, **options: Any) -> Any:
     try:
         with warnings.catch_warnings():
@@ -127,5 +131,5 @@ def _from_pretrained(kind: Any, folder: Path | None, **options: Any) -> Any:
             name = None if folder is None else str(folder)
             return kind.from_pretrained(name, local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # whatever is wrong with files of others: OSError, ValueError, KeyError, ImportError ...
-        reason = str(error).partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"{folder} cannot be used as a {kind.__name__}: {reason}") from error
