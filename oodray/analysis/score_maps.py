@@ -100,11 +100,12 @@ class ScoreMaps:
         row = image.row
         if name == MASK and self.rule is not None:  # imported scores may be called that, too
             return decode_mask(row["mask_png"]) > 0, image.ratios[decode_mask(row["clusters_png"])]
-        threshold = np.float64(self.thresholds[name])
+        threshold = self.thresholds[name]
         if self.read_map is not None:
             scores = self.read_map(image.image_id, (image.labels.shape[0], image.labels.shape[1]))
             with np.errstate(over="ignore"):
-                return np.asarray(scores.astype(np.float16) > threshold), scores
+                # Widened before it is compared: a float16 beside a number would round that, too.
+                return np.asarray(scores.astype(np.float16).astype(np.float64) > threshold), scores
         values, places = (image.ratios, decode_mask(row["clusters_png"])) if name == RATIO else _kept(row, name)
         return (as_float16(values) > threshold)[places], values[places]
 

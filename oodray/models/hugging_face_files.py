@@ -127,5 +127,5 @@ def _from_pretrained(kind: Any, folder: Path | None, **options: Any) -> Any:
             name = None if folder is None else str(folder)
             return kind.from_pretrained(name, local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # whatever is wrong with files of others: OSError, ValueError, KeyError, ImportError ...
-        reason = str(error).partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"{folder} cannot be used as a {kind.__name__}: {reason}") from error

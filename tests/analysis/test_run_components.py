@@ -50,12 +50,17 @@ def imported(tiny_dataset: Path, tmp_path: Path) -> tuple[ResultsFolder, dict[st
     return folder, maps
 
 
+def above(scores: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+    """Scores are rounded to float16, the threshold is not: numpy before 2 would, did the array stay float16."""
+    return np.asarray(scores.astype(np.float16).astype(np.float64) > threshold)
+
+
 def by_hand(maps: dict[str, Any], root: Path, threshold: float) -> list[Any]:
     labels = labels_of(root)
     return [
         component
         for name, scores in maps.items()
-        for component in find_components(scores.astype(np.float16) > np.float64(threshold), labels[name], LIMITS)
+        for component in find_components(above(scores, threshold), labels[name], LIMITS)
     ]
 
 
@@ -87,6 +92,19 @@ def test_a_threshold_of_ones_own(
     [judged] = evaluate_components(MappedRun.of(folder, 2.5, imported_maps(folder)), LIMITS).judged
     assert judged.threshold == 2.5
     assert judged.metrics == summarize(by_hand(maps, tiny_dataset, 2.5), 10)
+
+
+def test_a_threshold_is_not_rounded_to_float16(
+    imported: tuple[ResultsFolder, dict[str, NDArray[np.float32]]], tiny_dataset: Path
+) -> None:
+    folder, maps = imported
+    on_objects = np.concatenate([maps[name][labels == 1] for name, labels in labels_of(tiny_dataset).items()])
+    rounded = sorted(on_objects.astype(np.float16).tolist())
+    score = rounded[len(rounded) // 2]
+    below = score - 1e-5  # the nearest float16 of which is the score
+    [judged] = evaluate_components(folder, LIMITS, threshold=below, read_map=imported_maps(folder)).judged
+    assert judged.metrics == summarize(by_hand(maps, tiny_dataset, below), 10)
+    assert judged.metrics != summarize(by_hand(maps, tiny_dataset, score), 10)
 
 
 def test_maps_that_are_gone_are_an_error(
@@ -132,7 +150,9 @@ def replace_threshold(folder: ResultsFolder, threshold: float) -> Any:
         for name in rows.index:
             ids = np.asarray(Image.open(_file(rows.clusters_png[name])))
             ratios = {c["cluster"]: c["ratio"] for c in rows.clusters[name] if c["k"] == k}
-            called = np.isin(ids, [cluster for cluster, ratio in ratios.items() if np.float16(ratio) > threshold])
+            called = np.isin(
+                ids, [cluster for cluster, ratio in ratios.items() if float(np.float16(ratio)) > threshold]
+            )
             found += find_components(called, labels[name], LIMITS)
         return found
 
@@ -176,9 +196,7 @@ def test_kept_maps_are_judged_as_the_maps_that_they_are(tiny_dataset: Path, tmp_
     expected = [
         component
         for name in run.images["image_id"]
-        for component in find_components(
-            run.score_map(name, "energy").astype(np.float16) > np.float64(energy.threshold), labels[name], LIMITS
-        )
+        for component in find_components(above(run.score_map(name, "energy"), energy.threshold), labels[name], LIMITS)
     ]
     assert energy.metrics == summarize(expected, 10)
 

@@ -79,7 +79,7 @@ def by_hand(dataset: Path, threshold: float, *, ids: bool) -> list[Instances]:
         scores = np.load(dataset / "maps" / f"{number}.npy")
         labels = np.asarray(Image.open(dataset / "labels" / f"{number}.png"))
         objects = objects_of(labels, ids_of(number) if ids else None)
-        found.append(Instances.of(scores.astype(np.float16) > threshold, scores, objects, labels))
+        found.append(Instances.of(scores.astype(np.float16).astype(np.float64) > threshold, scores, objects, labels))
     return found
 
 

@@ -156,7 +156,7 @@ def by_smiyc(images: Sequence[Image]) -> Three:
     found, called = np.concatenate([[0], found[last]]), np.concatenate([[0], called[last]])
     precision = np.where(found + called > 0, found / np.maximum(found + called, 1), 1)
     recall, fpr = found / found[-1], called / called[-1]
-    return float(np.sum(np.diff(recall) * precision[1:])), first(recall, fpr), float(np.trapezoid(recall, fpr))
+    return float(np.sum(np.diff(recall) * precision[1:])), first(recall, fpr), float(auc(fpr, recall))
 
 
 def by_bravo(images: Sequence[Image], pixels: int = 100_000) -> Three:
@@ -170,7 +170,7 @@ def by_bravo(images: Sequence[Image], pixels: int = 100_000) -> Three:
     found, called = (np.concatenate([[0], np.cumsum(counts[::-1])]) for counts in (found, called))
     recall, fpr = found / found[-1], called / called[-1]
     precision = found / np.maximum(found + called, 1e-300)
-    return float(np.sum(np.diff(recall) * precision[1:])), first(recall, fpr), float(np.trapezoid(recall, fpr))
+    return float(np.sum(np.diff(recall) * precision[1:])), first(recall, fpr), float(auc(fpr, recall))
 
 
 WRITTEN_OUT: dict[str, Callable[[Sequence[Image]], Three]] = {

@@ -226,6 +226,16 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
         resolve_model(str(tmp_path))
 
 
+def test_a_reason_that_begins_with_an_empty_line_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise ImportError("\nit requires another library\nand so on")
+
+    folder = saved(segformer, tmp_path)
+    monkeypatch.setattr("transformers.AutoImageProcessor.from_pretrained", refuse)
+    with pytest.raises(ModelError, match=r"cannot be used as a AutoImageProcessor: it requires another library$"):
+        segment(folder, images_of(1, 32, 32))
+
+
 def test_a_model_that_does_not_segment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be used as a AutoModelForSemanticSegmentation"):
         segment(dinov2(tmp_path), images_of(1, 28, 28))

@@ -91,7 +91,7 @@ def fit_vim(sums: Sums, bank: Bank) -> VimParameters:
     found = [(block.norm(dim=1), _projected(block, residual).norm(dim=1)) for block in _centred(bank, centre)]
     whole, lengths = (torch.cat(parts).mean().item() for parts in zip(*found, strict=True))
     # A bank vector is float32: what is left of it by rounding is no residual.
-    if lengths <= np.finfo(np.float32).eps * whole:
+    if lengths <= float(np.finfo(np.float32).eps) * whole:
         raise ValueError(f"features have no residual beyond {components} principal components")
     alpha = float(bank.m.mean(dtype=np.float64)) / lengths
     return VimParameters(centre, residual, alpha, components)

@@ -273,6 +273,8 @@ class TestLoading:
     def test_neither_mmsegmentation_nor_transformers_is_imported(self, environment: dict[str, str]) -> None:
         program = (
             "import sys, torch\n"
+            "with torch.device('meta'):\n"
+            "    torch.nn.Conv2d(1, 1, 1)\n"  # torch 2.6 imports sympy for it
             "torch_s_own = set(sys.modules)\n"
             "from oodray.models.loading import load_segmenter\n"
             "from oodray.models.source import resolve_model\n"
