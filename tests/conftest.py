@@ -21,7 +21,7 @@ from runs import TESTS, Run
 
 import oodray
 from oodray.cluster.session import for_one_machine
-from oodray.cluster.signals import kept
+from oodray.cluster.signals import handlers_restored
 
 # Without a GPU, Triton's interpreter runs our kernel. Triton reads this once, when it is first imported.
 if not torch.cuda.is_available():
@@ -76,7 +76,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     # Ray takes SIGTERM for itself, and the tests of signals come after.
-    with kept(), for_one_machine():
+    with handlers_restored(), for_one_machine():
         ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

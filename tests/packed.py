@@ -52,7 +52,7 @@ def parquet(
     return path
 
 
-def listing(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
+def image_list(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
     """A CSV file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))

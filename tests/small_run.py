@@ -110,4 +110,7 @@ def _cluster(k: int, cluster: int, pixels: int, ratio: float) -> ClusterRow:
         keys=np.array([UNSURE, CERTAIN], np.uint16),
         labels=np.zeros(2, np.uint8),
         counts=np.array([unsure, pixels - unsure]),
+        keys_id=2,
+        keys_ood=0,
+        keys_ignored=0,
     )

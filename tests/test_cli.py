@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import json
 import re
@@ -64,6 +66,12 @@ def words(text: str) -> str:
 
 
 class TestHelp:
+    def test_a_command_ends_without_a_look_for_garbage(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        at_exit: list[object] = []
+        monkeypatch.setattr(atexit, "register", at_exit.append)
+        call("--version")
+        assert gc.freeze in at_exit
+
     def test_without_a_command_there_is_help(self) -> None:
         done = call()
         assert (done.exit_code, done.err) == (0, "")
@@ -101,6 +109,16 @@ class TestHelp:
         command = re.search(r"[^.?][.?] See `(oodray.*) --help`\.\n$", done.err)
         assert command is not None
         assert call(*command[1].split()[1:], "--help").exit_code == 0
+
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_a_folder_in_the_place_of_a_track_is_said(self, options: tuple[str, ...], tmp_path: Path) -> None:
+        folder = tmp_path / "my run"
+        folder.mkdir()
+        done = call("evaluate", *options, "--components", folder)
+        assert (done.exit_code, done.out) == (2, "")
+        assert f"--components took {folder} for the name of a track" in done.err
+        assert done.err.endswith(f"name the folder first: `oodray evaluate '{folder}' --components`\n")
+        assert "Missing argument 'OUT'" in call("evaluate", *options, "--components", "obstacle").err
 
     @pytest.mark.parametrize("argument", ["--help", "--version"])
     def test_it_loads_nothing_heavy(self, argument: str) -> None:

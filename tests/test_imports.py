@@ -20,7 +20,7 @@ PACKAGE = Path(oodray.__file__).parent
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
     {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records", "yaml_text", "phases", "ahead"},
+    {"storage", "settings", "ranges", "records", "yaml_text", "phases", "ahead", "compiled"},
     {"config"},
     {"metrics"},
     {"scores"},
@@ -65,7 +65,7 @@ HOMES = {
     "scipy": {"metrics", "scores", "datasets", "report", "export"},
     "cuml": {"method"},
     "triton": {"models"},
-    "numba": {"metrics", "models", "scores"},
+    "numba": {"compiled", "models"},
     "transformers": {"models"},
     "huggingface_hub": {"models"},
     "llvmlite": {"models"},
@@ -203,9 +203,14 @@ def test_packages_stay_in_their_rooms(package: str) -> None:
     assert [f"{at.where} imports {package}" for at in found if at.room not in HOMES[package]] == []
 
 
-def test_metrics_need_numpy_one_compiled_loop_and_connected_regions() -> None:
+def test_loops_are_compiled_in_one_place() -> None:
+    """The one that knows what to do without a folder for compiled files."""
+    assert {found.room for found in ALL if found.module in {"numba.njit", "numba.jit"}} == {"compiled"}
+
+
+def test_metrics_need_numpy_and_connected_regions() -> None:
     third_party = {found.package for found in ALL if found.room == "metrics"} - set(sys.stdlib_module_names)
-    assert third_party == {"numpy", "numba", "scipy", "oodray"}
+    assert third_party == {"numpy", "scipy", "oodray"}
     at_once = {found.package for found in ALL if found.room == "metrics" and not found.lazy} - {"oodray"}
     assert at_once & {"scipy"} == set()
 
@@ -213,7 +218,7 @@ def test_metrics_need_numpy_one_compiled_loop_and_connected_regions() -> None:
 def test_the_method_needs_numpy_and_torch_alone() -> None:
     found = [found for found in ALL if found.room == "method" and found.package not in sys.stdlib_module_names]
     assert {at.package for at in found if not at.lazy} == {"numpy", "torch", "oodray"}
-    assert {at.package for at in found if at.lazy} <= {"sklearn", "skimage", "cuml", "triton", "numba"}
+    assert {at.package for at in found if at.lazy} <= {"sklearn", "skimage", "cuml", "triton"}
 
 
 @pytest.mark.parametrize("room", ["errors", "settings", "config", "cli"])

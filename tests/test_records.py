@@ -222,6 +222,9 @@ class TestTypes:
             ("keys", full(pa.uint16())),
             ("labels", full(pa.uint8())),
             ("counts", full(pa.int64())),
+            ("keys_id", pa.int32()),
+            ("keys_ood", pa.int32()),
+            ("keys_ignored", pa.int32()),
         ]
         of_cluster: Columns = [
             ("k", pa.int16()),

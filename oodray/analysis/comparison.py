@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from oodray.analysis.evaluation import Evaluation, measure_run
+from oodray.analysis.files import CountedFiles
 from oodray.datasets.manifest import image_ids, read_manifest
 from oodray.errors import ResultsError
 from oodray.metrics.conventions import Convention
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import finished_units
+from oodray.results.rows import OK
 from oodray.storage.place import Place
 
 
@@ -24,6 +26,7 @@ class Compared:
         dataset: the name of its dataset.
         model: the network's name; None for imported scores.
         image_ids: its images.
+        measured: those that its numbers are of: images that failed or are not done are in none.
         evaluation: what it is worth, the convention asked for being the last.
     """
 
@@ -31,6 +34,7 @@ class Compared:
     dataset: str
     model: str | None
     image_ids: frozenset[str]
+    measured: frozenset[str]
     evaluation: Evaluation
 
 
@@ -45,16 +49,24 @@ def compare_runs(
     """
     runs: dict[str, list[Compared]] = {}
     for folder in folders:
-        content = folder.read_run()
+        content, files = folder.read_run(), CountedFiles.of(folder)
         run = Compared(
             path=folder.path,
             dataset=str(content["config"]["dataset"]),
             model=content.get("model"),
             image_ids=frozenset(image_ids(read_manifest(folder.manifest))),
-            evaluation=measure_run(folder, conventions, resamples),
+            measured=frozenset(_measured(files)),
+            evaluation=measure_run(folder, conventions, resamples, files=files),
         )
         runs.setdefault(run.dataset, []).append(run)
     return runs
+
+
+def _measured(files: CountedFiles) -> Iterator[str]:
+    for table in files.tables(["image_id", "status"]):
+        for row in table.to_pylist():
+            if row["status"] == OK:
+                yield row["image_id"]
 
 
 def runs_below(folder: Path) -> tuple[list[ResultsFolder], list[Path]]:

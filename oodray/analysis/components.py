@@ -7,7 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from oodray.analysis.score_maps import ImageMaps, Judged, ReadMap, ScoreMaps, each_image
+from oodray.analysis.mapped_run import MappedRun
+from oodray.analysis.score_maps import ImageMaps, Judged, ScoreMaps
+from oodray.datasets.layouts import get_layout
 from oodray.metrics.components import (
     LEVELS,
     OBJECT,
@@ -47,17 +49,15 @@ SUMMARY_SCHEMA = pa.schema(_SUMMARY_COLUMNS)
 AUTO = "auto"
 """In place of a track: that of the run's dataset."""
 
-_OBSTACLES = ("road-obstacle-21", "lost-and-found", "small-obstacle")
-
 
 def track_of(folder: ResultsFolder) -> str:
-    """The track that a run's dataset belongs to: `obstacle` and `issu` are of some, `anomaly` of all others.
+    """The track that a run's dataset belongs to.
 
     Raises:
+        DatasetError: the dataset is unknown.
         ResultsError: this is no results folder.
     """
-    dataset = folder.read_run()["config"]["dataset"]
-    return "issu" if dataset.startswith("issu-") else "obstacle" if dataset in _OBSTACLES else "anomaly"
+    return get_layout(folder.read_run()["config"]["dataset"]).track
 
 
 @dataclass(frozen=True)
@@ -77,33 +77,24 @@ class Report:
     without_threshold: list[str]
 
 
-def evaluate_components(
-    folder: ResultsFolder,
-    limits: Limits,
-    *,
-    threshold: float | None = None,
-    read_map: ReadMap | None = None,
-    on_ray: bool = True,
-) -> Report:
+def evaluate_components(run: MappedRun, limits: Limits, *, on_ray: bool = True) -> Report:
     """Find the regions of a run, and write `components.parquet` and `components_summary.parquet`.
 
     Args:
-        folder: of the run.
+        run: whose maps are cut at thresholds.
         limits: the smallest regions that count.
-        threshold: of every score; by default of each that of the best F1 of its curve, as SegmentMeIfYouCan has it.
-        read_map: how imported scores are read again.
-        on_ray: whether more than `FILES_PER_TASK` files are read by Ray tasks.
+        on_ray: whether many files are read by Ray tasks.
 
     Raises:
         DatasetError: no image has a label.
         ImageError: a label or a score map cannot be read any more.
-        ResultsError: the folder holds no results.
+        ResultsError: a file of results cannot be read.
     """
-    maps = ScoreMaps.of(folder, threshold, read_map)
-    by_image = each_image(folder, maps, _Job(maps, limits), on_ray=on_ray)
-    found, images = [row for rows in by_image for row in rows], len(by_image)
-    judged = maps.judged(lambda name: summarize([row.component for row in found if row.score == name], images))
-    write_table(pa.Table.from_pylist([row.columns() for row in found], COMPONENTS_SCHEMA), folder.components)
+    folder, maps = run.folder, run.maps
+    by_image = run.each_image(_Job(maps, limits), on_ray=on_ray)
+    regions, images = [row for rows in by_image for row in rows], len(by_image)
+    judged = maps.judged(lambda name: summarize([row.component for row in regions if row.score == name], images))
+    write_table(pa.Table.from_pylist([row.columns() for row in regions], COMPONENTS_SCHEMA), folder.components)
     report = Report(judged, images, [*maps.left_out], [*maps.without_threshold])
     write_table(summary_table(report), folder.components_summary)
     return report
@@ -115,7 +106,7 @@ def summary_table(report: Report) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Region:
     """A region, and whose it is."""
 
     score: str
@@ -134,9 +125,9 @@ class _Job:
     maps: ScoreMaps
     limits: Limits
 
-    def __call__(self, image: ImageMaps) -> list[_Found]:
+    def __call__(self, image: ImageMaps) -> list[_Region]:
         return [
-            _Found(name, image.image_id, component)
+            _Region(name, image.image_id, component)
             for name in self.maps.names()
             for component in find_components(self.maps.cut(image, name)[0], image.labels, self.limits)
         ]

@@ -116,6 +116,7 @@ def evaluate_run(
     *,
     further: bool = False,
     on_ray: bool = True,
+    files: CountedFiles | None = None,
 ) -> Evaluation:
     """Evaluate the finished files of a run as `measure_run` does, and write `metrics.parquet` and `metrics.json`.
 
@@ -123,7 +124,7 @@ def evaluate_run(
         DatasetError: an image lacks a class, which a convention refuses.
         ResultsError: if the folder holds no results.
     """
-    evaluation = measure_run(folder, conventions, resamples, further=further, on_ray=on_ray, keep=True)
+    evaluation = measure_run(folder, conventions, resamples, further=further, on_ray=on_ray, keep=True, files=files)
     write_table(metrics_table(folder, evaluation), folder.metrics)
     write_json(folder.metrics_json, asdict(evaluation))
     return evaluation
@@ -173,6 +174,7 @@ def measure_run(
     further: bool = False,
     on_ray: bool = True,
     keep: bool = False,
+    files: CountedFiles | None = None,
 ) -> Evaluation:
     """Evaluate the finished files of a run.
 
@@ -184,13 +186,14 @@ def measure_run(
         further: whether to take the further numbers of `oodray.metrics.further`, too.
         on_ray: whether Ray may add up a large run, see `total`.
         keep: whether the counts of large files are kept in the folder, for the next evaluation.
+        files: its finished files, where they are known.
 
     Raises:
         DatasetError: an image lacks a class, which a convention refuses.
         ResultsError: if the folder holds no results.
     """
     rule = folder.rule()
-    files = CountedFiles.of(folder)
+    files = files or CountedFiles.of(folder)
     asked = (DEFAULT, *(convention for convention in conventions if convention != DEFAULT))
     by_image = bool(resamples) or further or any(convention.by_image for convention in asked)
     # Keys of imported scores are many, and the counts of all hold them anyway: they are read once.

@@ -45,9 +45,12 @@ class CountedFiles:
             raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
         return cls(parts, repeated_rows(parts))
 
-    def tables(self, columns: list[str]) -> Iterator[pa.Table]:
-        """The rows that count, some of their columns, file by file: one file is in memory at a time."""
-        for part, table in zip(self.parts, read_each(self.parts, columns), strict=True):
+    def tables(self, columns: list[str], *, labels: bool = True) -> Iterator[pa.Table]:
+        """The rows that count, some of their columns, file by file: one file is in memory at a time.
+
+        For `labels` see `oodray.results.reading.read_each`.
+        """
+        for part, table in zip(self.parts, read_each(self.parts, columns, labels=labels), strict=True):
             left_out = self.repeated.get(part)
             yield table.filter([row not in left_out for row in range(table.num_rows)]) if left_out else table
 

@@ -91,7 +91,7 @@ def image_facts(files: CountedFiles, rule: Rule | None) -> list[ImageFacts]:
 
 
 @dataclass(frozen=True)
-class Found:
+class ImagesInBrief:
     """What was found in the images of a run, in a few words.
 
     Attributes:
@@ -103,7 +103,7 @@ class Found:
     mean_ood_fraction: float | None
 
 
-def found_in_images(files: CountedFiles, most: int) -> Found:
+def images_in_brief(files: CountedFiles, most: int) -> ImagesInBrief:
     """What was found in the images that are done, and up to so many of them. Of the others no object is made.
 
     Raises:
@@ -117,7 +117,7 @@ def found_in_images(files: CountedFiles, most: int) -> Found:
         scored = table.filter(pc.is_valid(table["image_score"]))
         candidates = scored if top is None else pa.concat_tables([top, scored])
         top = candidates.sort_by(_MOST_ANOMALOUS_FIRST).slice(0, most)
-    return Found(
+    return ImagesInBrief(
         most_anomalous=[] if top is None else [ImageFacts(**row) for row in top.to_pylist()],
         mean_ood_fraction=shares / masks if masks else None,
     )

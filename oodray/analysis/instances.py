@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from oodray.analysis.score_maps import ImageMaps, Judged, ReadMap, ScoreMaps, each_image
+from oodray.analysis.mapped_run import MappedRun
+from oodray.analysis.score_maps import ImageMaps, Judged, ScoreMaps
 from oodray.datasets.instance_labels import InstanceLabels
-from oodray.errors import DatasetError
+from oodray.datasets.manifest import label_uris, read_manifest
 from oodray.metrics.components import OBJECT
 from oodray.metrics.instances import (
     IOU_LEVELS,
@@ -67,39 +68,43 @@ class InstanceReport:
     without_threshold: list[str]
 
 
-def evaluate_instances(
-    folder: ResultsFolder,
-    *,
-    instance_labels: Path | None = None,
-    threshold: float | None = None,
-    read_map: ReadMap | None = None,
-    on_ray: bool = True,
-) -> InstanceReport:
-    """Find the instances of a run, and write `instances.parquet` and `instances_summary.parquet`.
+def instance_labels_of(folder: ResultsFolder, images: Path | None) -> InstanceLabels:
+    """Where the instance images of a run lie.
 
     Args:
         folder: of the run.
-        instance_labels: a folder of instance images; by default those that the dataset ships beside its labels.
-        threshold: of every score; by default of each that of the best F1 of its curve, as SegmentMeIfYouCan has it.
-        read_map: how imported scores are read again.
+        images: a folder of them; None: those that the dataset ships beside its labels.
+
+    Raises:
+        DatasetError: see `InstanceLabels.below`.
+        ResultsError: the run has no manifest.
+    """
+    return (
+        InstanceLabels() if images is None else InstanceLabels.below(images, label_uris(read_manifest(folder.manifest)))
+    )
+
+
+def evaluate_instances(run: MappedRun, ids: InstanceLabels, *, on_ray: bool = True) -> InstanceReport:
+    """Find the instances of a run, and write `instances.parquet` and `instances_summary.parquet`.
+
+    Args:
+        run: whose maps are cut at thresholds.
+        ids: tells objects apart.
         on_ray: whether many files are read by Ray tasks.
 
     Raises:
-        DatasetError: no image has a label, or an instance image of `instance_labels`.
+        DatasetError: no image has a label.
         ImageError: a label, an instance image or a score map cannot be read.
-        ResultsError: the folder holds no results.
+        ResultsError: a file of results cannot be read.
     """
-    ids = InstanceLabels() if instance_labels is None else InstanceLabels.below(instance_labels)
-    maps = ScoreMaps.of(folder, threshold, read_map)
-    found = each_image(folder, maps, _Job(maps, ids), on_ray=on_ray)
-    with_ids = sum(image.has_ids for image in found)
-    if instance_labels is not None and not with_ids:
-        raise DatasetError(f"no instance image below {instance_labels} is named after an image of {folder.path}")
+    folder, maps = run.folder, run.maps
+    by_image = run.each_image(_Job(maps, ids), on_ray=on_ray)
     places = {name: place for place, name in enumerate(maps.names())}
-    judged = maps.judged(lambda name: instance_metrics([image.instances[places[name]] for image in found]))
-    rows = [row for name, place in places.items() for image in found for row in image.rows(place, name)]
+    judged = maps.judged(lambda name: instance_metrics([image.instances[places[name]] for image in by_image]))
+    rows = [row for name, place in places.items() for image in by_image for row in image.rows(place, name)]
     write_table(pa.Table.from_pylist(rows, INSTANCES_SCHEMA), folder.instances)
-    report = InstanceReport(judged, len(found), with_ids, [*maps.left_out], [*maps.without_threshold])
+    with_ids = sum(image.has_ids for image in by_image)
+    report = InstanceReport(judged, len(by_image), with_ids, [*maps.left_out], [*maps.without_threshold])
     write_table(instance_table(report), folder.instances_summary)
     return report
 
@@ -116,7 +121,7 @@ def instance_table(report: InstanceReport) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ImageInstances:
     """The instances of an image: by score, in the order of `ScoreMaps.names`."""
 
     image_id: str
@@ -142,9 +147,9 @@ class _Job:
     maps: ScoreMaps
     ids: InstanceLabels
 
-    def __call__(self, image: ImageMaps) -> _Found:
+    def __call__(self, image: ImageMaps) -> _ImageInstances:
         labels = image.labels
         ids = self.ids.ids(image.image_id, image.label_uri, (labels.shape[0], labels.shape[1]))
         objects = objects_of(labels, ids)
         instances = [Instances.of(*self.maps.cut(image, name), objects, labels) for name in self.maps.names()]
-        return _Found(image.image_id, ids is not None, instances)
+        return _ImageInstances(image.image_id, ids is not None, instances)

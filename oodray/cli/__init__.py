@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import sys
 import traceback
@@ -66,6 +68,8 @@ def main() -> NoReturn:
     arguments = with_values([argument for argument in sys.argv[1:] if argument != "--debug"])
     debug = len(arguments) < len(sys.argv) - 1
     _open_closed_streams()
+    # At its end Python looks through all objects for garbage, which takes most of a second beside torch; but for these.
+    atexit.register(gc.freeze)
     with stoppable() as stop:
         try:
             _require_working_folder()

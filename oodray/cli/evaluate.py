@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
     from oodray.analysis.instances import InstanceReport
     from oodray.results.folder import ResultsFolder
+
+
+def _not_a_folder(track: str | None) -> str | None:
+    """Refuse a results folder in the place of a track: `--components` was to have its default, and took the folder."""
+    from oodray.metrics.components import LIMITS
+
+    if track is None or track in LIMITS or not ("/" in track or Path(track).exists()):
+        return track
+    raise ConfigError(
+        f"--components took {track} for the name of a track, which are {', '.join(LIMITS)}. To have that of the "
+        f"dataset, name the folder first: `oodray evaluate {shlex.quote(track)} --components`"
+    )
 
 
 def evaluate(
@@ -49,7 +62,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="Metrics of connected regions, too; the smallest that count are those of anomaly, obstacle or issu, "
-            "by default those of the dataset's own benchmark."
+            "by default those of the dataset's own benchmark.",
+            callback=_not_a_folder,
         ),
     ] = None,
     instances: Annotated[
@@ -67,7 +81,9 @@ def evaluate(
     """Compute the metrics of a run again, from its files alone; with options, under further conventions."""
     from oodray.analysis.components import AUTO, evaluate_components, track_of
     from oodray.analysis.evaluation import evaluate_run
-    from oodray.analysis.instances import evaluate_instances
+    from oodray.analysis.files import CountedFiles
+    from oodray.analysis.instances import evaluate_instances, instance_labels_of
+    from oodray.analysis.mapped_run import MappedRun
     from oodray.api.run import conventions
     from oodray.job.imported_maps import imported_maps
     from oodray.metrics.components import limits_named
@@ -82,18 +98,22 @@ def evaluate(
     rules = {"pooling": pooling, "ap_rule": ap_rule, "fpr_rule": fpr_rule, "tpr": tpr, "lacking": lacking}
     asked = conventions(like, rules)
     folder = ResultsFolder(out)
+    # What cannot be done is said before anything is computed.
+    folder.read_run()
     limits = None if components is None else limits_named(track_of(folder) if components == AUTO else components)
-    evaluation = evaluate_run(folder, asked, bootstrap, further=further)
-    report, found = None, None
+    ids = instance_labels_of(folder, instance_labels) if instances else None
     read_map = imported_maps(folder) if limits is not None or instances else None
-    if limits is not None:
-        report = evaluate_components(folder, limits, threshold=threshold, read_map=read_map)
-    if instances:
-        found = evaluate_instances(folder, instance_labels=instance_labels, threshold=threshold, read_map=read_map)
+    files = CountedFiles.of(folder)
+    evaluation = evaluate_run(folder, asked, bootstrap, further=further, files=files)
+    report, found = None, None
+    if limits is not None or ids is not None:
+        run = MappedRun.of(folder, threshold, read_map, files)
+        report = None if limits is None else evaluate_components(run, limits)
+        found = None if ids is None else evaluate_instances(run, ids)
     if as_json:
         print_json(_as_json(folder, evaluation, report, found))
         return
-    print_evaluation(evaluation, folder.path)
+    print_evaluation(evaluation, folder.path, files)
     if report is not None and limits is not None:
         for table in components_tables(report, limits):
             console().print(table)

@@ -14,19 +14,25 @@ from oodray.report.terminal import console, note, warn
 
 if TYPE_CHECKING:
     from oodray.analysis.evaluation import Evaluation
+    from oodray.analysis.files import CountedFiles
     from oodray.results.folder import ResultsFolder
     from oodray.storage.place import Place
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of a run.")]
 
 
-def print_evaluation(evaluation: Evaluation, path: Place) -> None:
+def print_evaluation(evaluation: Evaluation, path: Place, files: CountedFiles | None = None) -> None:
     """The tables of an evaluation, what is odd about the masks, where the results are, and what to do next.
 
     Without labels, the most anomalous images take the place of the metrics.
+
+    Args:
+        evaluation: of a run.
+        path: of its folder.
+        files: its finished files, where they are known.
     """
     from oodray.analysis.files import CountedFiles
-    from oodray.analysis.images import found_in_images
+    from oodray.analysis.images import images_in_brief
     from oodray.report.advice import NOTHING_FOUND, misfit, next_commands
     from oodray.report.tables import MOST_ANOMALOUS, evaluation_tables, is_labelled, most_anomalous_table
     from oodray.results.folder import ResultsFolder
@@ -35,7 +41,7 @@ def print_evaluation(evaluation: Evaluation, path: Place) -> None:
     for table in evaluation_tables(evaluation):
         terminal.print(table)
     if evaluation.rule is not None and evaluation.images:
-        found = found_in_images(CountedFiles.of(ResultsFolder(path)), MOST_ANOMALOUS)
+        found = images_in_brief(files or CountedFiles.of(ResultsFolder(path)), MOST_ANOMALOUS)
         if not is_labelled(evaluation):
             terminal.print(most_anomalous_table(found))
             if found.mean_ood_fraction == 0:

@@ -27,8 +27,8 @@ class Notes:
 
     text: str = ""
 
-    def kept(self) -> str:
-        """A sentence that names the file in which they are kept now; nothing where there are none."""
+    def saved(self) -> str:
+        """A sentence that names the file that they are saved in now; nothing where there are none."""
         if not self.text.strip():
             return ""
         try:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from oodray.cluster.noise import Notes, messages_off_stdout, start_notes_off_stderr
 from oodray.cluster.shares import usable_cores
-from oodray.cluster.signals import kept
+from oodray.cluster.signals import handlers_restored
 from oodray.errors import ConfigError, RunError
 from oodray.phases import phase
 
@@ -85,7 +85,7 @@ class Session:
             if self._address:  # before Ray is imported, which reads it
                 self._ends_with_us.enter_context(_token_of_home())
             _set_defaults()
-            with phase(what), start_notes_off_stderr(notes), kept(), _without_uv(), messages_off_stdout():
+            with phase(what), start_notes_off_stderr(notes), handlers_restored(), _without_uv(), messages_off_stdout():
                 import ray
 
                 if self._address:
@@ -97,12 +97,12 @@ class Session:
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
             reason = str(error).rstrip(". \n")
             advice = _advice(error, self._address, notes.text)
-            raise RunError(f"cannot {where}: {reason}. {advice}{notes.kept()}") from error
+            raise RunError(f"cannot {where}: {reason}. {advice}{notes.saved()}") from error
 
     def __exit__(self, *error: object) -> None:
         ray = sys.modules.get("ray")
         if self._is_ours and ray is not None:
-            with kept(), self._ends_with_us:
+            with handlers_restored(), self._ends_with_us:
                 ray.shutdown()
 
 

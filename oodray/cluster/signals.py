@@ -31,7 +31,7 @@ def stoppable() -> Iterator[Stop]:
         stop.number = number
         raise KeyboardInterrupt
 
-    with kept():
+    with handlers_restored():
         if _in_main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is signal.SIG_DFL:
@@ -40,7 +40,7 @@ def stoppable() -> Iterator[Stop]:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
+def handlers_restored() -> Iterator[None]:
     """Whatever the block does to the signals that stop a command is undone at its end: Ray takes SIGTERM for itself."""
     before = {number: signal.getsignal(number) for number in STOPPING}
     try:
@@ -56,7 +56,7 @@ def kept() -> Iterator[None]:
 def noted() -> Iterator[threading.Event]:
     """An event that is set on a signal that stops: a KeyboardInterrupt inside a callback of Ray's gets lost."""
     stopped = threading.Event()
-    with kept():
+    with handlers_restored():
         if _in_main_thread():
             for number in STOPPING:
                 _note(number, stopped)

@@ -132,6 +132,7 @@ class RoadObstacle21(_SegmentMeIfYouCan):
         "ROOT/labels_masks/NAME_labels_semantic.png   0 road, 1 OoD, 255 ignore; hidden but for validation*"
     )
     size = (1080, 1920)
+    track = "obstacle"
 
 
 class AdeOod(Layout):

@@ -16,7 +16,7 @@ from oodray.datasets.images import LabelCodes
 from oodray.datasets.listing import Sample, by_id, samples_of_table, table_of_samples
 from oodray.datasets.remarks import remark
 from oodray.errors import DatasetError
-from oodray.storage.place import Place, concurrently, is_inside, listing, path_inside, storage_path
+from oodray.storage.place import Place, concurrently, entries_of, is_inside, path_inside, storage_path
 from oodray.storage.remote import is_remote
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -64,6 +64,7 @@ class Layout:
         ood_code: of OoD pixels in the original files, where repackings have another one.
         parts: images of published parts of it that are evaluated alone, such as its validation images.
         size: height and width that its images all have, None where they differ or none was published.
+        track: of which benchmark the smallest regions count, see `oodray.metrics.components.LIMITS`.
         ood_percent: known share of OoD pixels among those that count, in percent, None where none is known.
         own_codes: whether the codes of its label files are the user's to say, see `with_codes`.
         folder_names: further names of its folder by which `oodray datasets check DIR` knows it, see `known_by`.
@@ -84,6 +85,7 @@ class Layout:
     ood_code: ClassVar[int | None] = None
     parts: ClassVar[tuple[int, ...]] = ()
     size: ClassVar[tuple[int, int] | None] = None
+    track: ClassVar[str] = "anomaly"
     ood_percent: ClassVar[float | None] = None
     white_is_ood: str | None = None
     drawn: ClassVar[bool] = False
@@ -288,7 +290,7 @@ def frame_name(image: Place) -> str:
 def _content(folder: Place, above: frozenset[Place]) -> list[tuple[Place, bool]]:
     """What lies in a folder that has some above it; nothing where it is a results folder, or may not be read."""
     try:
-        entries = [(path, is_dir) for path, is_dir in listing(folder) if not _is_of_the_system(path.name)]
+        entries = [(path, is_dir) for path, is_dir in entries_of(folder) if not _is_of_the_system(path.name)]
     except PermissionError:
         if not above:  # the folder that was asked for
             raise

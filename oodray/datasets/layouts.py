@@ -28,7 +28,7 @@ from oodray.errors import ConfigError, DatasetError
 from oodray.metrics.tally import IGNORE
 from oodray.ranges import label_codes
 from oodray.spelling import did_you_mean
-from oodray.storage.place import Place, listing
+from oodray.storage.place import Place, entries_of
 
 __all__ = ["LAYOUTS", "Demo", "Layout", "Sample", "count_warning", "get_layout", "layout_of", "recognised"]
 
@@ -131,7 +131,7 @@ def recognised(folder: Place) -> list[tuple[Place, Layout]]:
         DatasetError: it cannot be listed.
     """
     try:
-        below = sorted(path for path, is_dir in listing(folder) if is_dir and not path.name.startswith("."))
+        below = sorted(path for path, is_dir in entries_of(folder) if is_dir and not path.name.startswith("."))
     except OSError as error:
         raise DatasetError(f"cannot read {folder}: {error.strerror or error}") from error
     found: list[tuple[Place, Layout]] = []

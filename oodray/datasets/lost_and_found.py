@@ -45,6 +45,7 @@ class LostAndFound(Layout):
     folders = ("leftImg8bit/test", "gtCoarse/test")
     label_codes = LabelCodes(ood=frozenset({2}), ignore=frozenset({0, 255}), in_distribution=frozenset({1}))
     size = (1024, 2048)
+    track = "obstacle"
 
     def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their frames."""

@@ -146,6 +146,11 @@ def image_ids(table: pa.Table) -> list[str]:
     return cast("list[str]", table["image_id"].to_pylist())
 
 
+def label_uris(table: pa.Table) -> dict[str, str | None]:
+    """Where the label of each image of a manifest lies, by its id, in their order; None where it has none."""
+    return dict(zip(image_ids(table), table["label_uri"].to_pylist(), strict=True))
+
+
 def units_of(images: int, largest: int = LARGEST_UNIT) -> NDArray[np.int32]:
     """The unit of each of some images: about 64 units, of at most so many images each.
 

@@ -21,6 +21,7 @@ class _Issu(Layout):
     where = "https://github.com/vojirt/benchmark_issu"
     folders = ("images", "labels_masks")
     folder_names: ClassVar[tuple[str, ...]] = ("dataset_ISSUTrack", "ISSU")
+    track = "issu"
     subset: ClassVar[str]
 
     def pairs(self, root: Place) -> Iterable[Pair]:
@@ -92,6 +93,7 @@ class SmallObstacle(Layout):
     folders = ("test",)
     folder_names = ("Small_Obstacle_Dataset",)
     label_codes = LabelCodes(ood=frozenset(range(2, 255)), ignore=frozenset({0, 255}), in_distribution=frozenset({1}))
+    track = "obstacle"
 
     def pairs(self, root: Place) -> Iterable[Pair]:
         """Labels bear the names of their images, in a folder beside theirs."""

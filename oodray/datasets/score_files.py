@@ -1,19 +1,17 @@
 """Which file holds the score map of which image, in a folder that another method wrote.
 
-A file belongs to an image by its name: the image's id or the last parts of it, its frame (without `_leftImg8bit`), or
-the name or number of its label as Fishyscapes counts them. Behind it stands nothing, or what an evaluator appends.
-Less than the whole id names an image only where no other image has that name, too.
+It is named after the image, see `oodray.datasets.named_files`. Behind the name stands nothing, or what an evaluator
+appends.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from oodray.datasets.layout import CAMERA
+from oodray.datasets.named_files import NamedFiles, names_of
 from oodray.errors import DatasetError
 
 ENDINGS = ("", "_dood_scores", "_anomaly", "_score", "_scores", "_conf", f"{CAMERA}_conf")
@@ -23,7 +21,6 @@ words."""
 SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".hdf5", ".h5", ".pt", ".pth", ".mat"})
 """Suffixes of score files, in any case."""
 
-_LABEL = "_labels"
 _ARCHIVE = re.compile(r"(?<=.)\.(tar(\.\w+)?|t[bgx]z2?)$", re.IGNORECASE)
 _PLAIN_WORDS = frozenset(
     {
@@ -60,34 +57,19 @@ def find_score_files(
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; name the one with the score maps")
-    files = _Files.below(folder)
-    wanted = {image_id: names_of(image_id, (label_uris or {}).get(image_id)) for image_id in image_ids}
-    found = _found(wanted, files)
+    files = NamedFiles.of("score map", ENDINGS, _files_below(folder))
+    names = {image_id: names_of(image_id, (label_uris or {}).get(image_id)) for image_id in image_ids}
+    found = files.of_images(names)
     _refuse_several(folder, found)
-    _refuse_shared(wanted, found, files)
+    files.refuse_shared(names, found)
     if any(found.values()):
         return {image_id: paths[0] for image_id, paths in found.items() if paths}
-    name = next(iter(wanted)).rpartition("/")[2]
+    image_id, of_image = next(iter(names.items()))
     examples = ", ".join([*sorted(files.by_path)[:3], "..."]) if files.by_path else "none at all"
     raise DatasetError(
-        f"no score map below {folder} is named after an image: expected is {name}.npy or {name}_anomaly.npy, for "
-        f"example (also {', '.join(sorted(SUFFIXES - {'.npy'}))}); there are {examples}"
+        f"no score map below {folder} is named after an image: expected is {image_id.rpartition('/')[2]}.npy or "
+        f"{of_image[-1]}_anomaly.npy, for example (also {', '.join(sorted(SUFFIXES - {'.npy'}))}); there are {examples}"
     )
-
-
-def names_of(image_id: str, label_uri: str | None = None) -> list[str]:
-    """What the score file of an image may be called, without an ending, the likeliest first.
-
-    >>> names_of("train/04_A_000030_leftImg8bit", "/fs/labels/0003_04_A_000030_labels.png")[1:]
-    ['04_A_000030_leftImg8bit', 'train/04_A_000030', '04_A_000030', '0003_04_A_000030', '0003']
-    """
-    names = ends_of(image_id)
-    names += [name.removesuffix(camera) for camera in (CAMERA, "_rgb") for name in names]
-    label = PurePosixPath(label_uri or "").stem
-    number, _, frame = label.removesuffix(_LABEL).partition("_")
-    if label.endswith(_LABEL) and number.isdigit() and frame:
-        names += [f"{number}_{frame}", number]
-    return list(dict.fromkeys(names))
 
 
 def method_name(folder: Path, dataset: str) -> str:
@@ -127,91 +109,13 @@ def _refuse_several(folder: Path, found: Mapping[str, Sequence[Path]]) -> None:
     raise DatasetError(f"two score maps belong to {image_id}: {files[0]} and {files[1]}; remove one of them")
 
 
-def ends_of(path: str) -> list[str]:
-    """A path, and what is left of it without its first folders.
-
-    >>> ends_of("a/b/c")
-    ['a/b/c', 'b/c', 'c']
-    """
-    parts = path.split("/")
-    return ["/".join(parts[at:]) for at in range(len(parts))]
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Score files, by name without suffix.
-
-    Attributes:
-        by_path: by their path below the folder.
-        by_end: by every end of that path, the whole of it as well.
-    """
-
-    by_path: Mapping[str, Sequence[Path]]
-    by_end: Mapping[str, Sequence[Path]]
-
-    @classmethod
-    def below(cls, folder: Path) -> _Files:
-        """All of a folder, at any depth, but hidden ones."""
-        by_path: defaultdict[str, list[Path]] = defaultdict(list)
-        by_end: defaultdict[str, list[Path]] = defaultdict(list)
-        try:
-            for path in sorted(folder.rglob("*")):
-                inside = path.relative_to(folder)
-                hidden = any(part.startswith(".") for part in inside.parts)
-                if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-                    name = inside.with_suffix("").as_posix()
-                    by_path[name].append(path)
-                    for end in ends_of(name):
-                        by_end[end].append(path)
-        except OSError as error:
-            raise DatasetError(f"cannot read {error.filename or folder}: {error.strerror}") from error
-        return cls(dict(by_path), dict(by_end))
-
-
-def _found(wanted: Mapping[str, Sequence[str]], files: _Files) -> dict[str, list[Path]]:
-    """The files of each image: those of the first of its names that has any.
-
-    What is called as a whole id is of that image alone, and a name that two images share is of neither.
-    """
-    shared = {name for name, count in Counter(name for names in wanted.values() for name in names).items() if count > 1}
-    of_id = {path: image_id for image_id in wanted for path in _with_ending(image_id, files.by_path)}
-
-    def of(image_id: str, name: str) -> list[Path]:
-        if name in shared and name != image_id:
-            return []
-        return [path for path in _with_ending(name, files.by_end) if of_id.get(path, image_id) == image_id]
-
-    return {
-        image_id: next((paths for name in names if (paths := of(image_id, name))), [])
-        for image_id, names in wanted.items()
-    }
-
-
-def _with_ending(name: str, files: Mapping[str, Sequence[Path]]) -> list[Path]:
-    return [path for ending in ENDINGS for path in files.get(name + ending, ())]
-
-
-def _refuse_shared(wanted: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[Path]], files: _Files) -> None:
-    """Refuse a file that two images would get, and one without an image whose name is that of two."""
-    of_file: dict[Path, str] = {}
-    for image_id, paths in found.items():
-        for path in paths:
-            if (other := of_file.setdefault(path, image_id)) != image_id:
-                raise _may_be_of(path, other, image_id)
-    owners: defaultdict[str, list[str]] = defaultdict(list)
-    for image_id, names in wanted.items():
-        for name in names:
-            owners[name].append(image_id)
-    for name, images in owners.items():
-        lacking = [image_id for image_id in images if not found[image_id]]
-        if len(images) > 1 and lacking:
-            for path in _with_ending(name, files.by_path):
-                if path not in of_file:
-                    raise _may_be_of(path, *images[:2])
-
-
-def _may_be_of(path: Path, one: str, other: str) -> DatasetError:
-    return DatasetError(
-        f"the score map {path} may be of {one} as well as of {other}: name it after the whole id of its image, "
-        f"{one}{path.suffix} or {other}{path.suffix}, folders included"
-    )
+def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The score files of a folder, at any depth, each with its path below it, without suffix; not hidden ones."""
+    try:
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
+                yield inside.with_suffix("").as_posix(), path
+    except OSError as error:
+        raise DatasetError(f"cannot read {error.filename or folder}: {error.strerror}") from error

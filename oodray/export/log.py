@@ -117,12 +117,12 @@ class Writing:
         self._written.append(path)
         return 1
 
-    def finish(self, more: Mapping[str, Any], *, keep: bool = False) -> list[str]:
-        """Say that all are written, and remove those of before that none has taken the place of, unless they are kept.
+    def finish(self, more: Mapping[str, Any], *, with_earlier: bool = False) -> list[str]:
+        """Say that all are written, and remove those of before that none has taken the place of.
 
-        Gives the names of all files.
+        Gives the names of all files; `with_earlier`: those of before belong to the export, too, and stay.
         """
-        files = [*dict.fromkeys([*(self._log["files"] if keep else ()), *self._written])]
+        files = [*dict.fromkeys([*(self._log["files"] if with_earlier else ()), *self._written])]
         for path in sorted(self._noted.difference(files)):
             (self._target / path).unlink(missing_ok=True)
         write_json(self._place, self._log | dict(more) | {"files": files, "done": True})

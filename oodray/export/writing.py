@@ -140,7 +140,7 @@ def _export_group(job: _Job, group: Group) -> Exported:
     else:
         content = (file for image in images for file in chosen.image_files(image))
     files = sum(writing.write(path, data) for path, data in content)
-    writing.finish({"images": ids, "records": records}, keep=bool(there))
+    writing.finish({"images": ids, "records": records}, with_earlier=bool(there))
     return Exported(len(ids), len(ids) - len(there), files)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oodray.datasets.manifest import image_ids, read_manifest
+from oodray.datasets.manifest import label_uris, read_manifest
 from oodray.datasets.score_files import SUFFIXES, find_score_files
 from oodray.datasets.score_maps import filled, read_scores
 from oodray.errors import ConfigError, DatasetError, ImageError
@@ -74,7 +74,7 @@ class Maps:
         """
         if reading.resize is not None and reading.resize not in RESIZES:
             raise ConfigError(f"--resize must be one of {', '.join(RESIZES)}, not {reading.resize!r}")
-        labels = dict(zip(image_ids(manifest), manifest["label_uri"].to_pylist(), strict=True))
+        labels = label_uris(manifest)
         files = find_score_files(folder, labels, labels)
         confidence = next((path for path in files.values() if path.stem.endswith(CONFIDENCE)), None)
         if reading.negate and confidence is not None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.compiled import compiled
 from oodray.metrics.scales import Keys
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, KEY_COUNT, OOD, label_ranks
 
@@ -54,6 +55,18 @@ class Runs:
         owner = np.searchsorted(ends, starts, side="right")
         return cls(starts, np.diff(starts, append=len(labels)), owner, labels[starts])
 
+    @classmethod
+    def of_labels(cls, cells: NDArray[np.integer[Any]]) -> Runs:
+        """The runs of tallies that have so many cells of each of `LABELS`, `(t, 3)`, which ascend by label.
+
+        >>> runs = Runs.of_labels(np.array([[2, 1, 0], [0, 0, 0], [0, 1, 0]]))
+        >>> runs.starts.tolist(), runs.owner.tolist(), runs.labels.tolist()
+        ([0, 2, 3], [0, 0, 2], [0, 1, 1])
+        """
+        owner, rank = np.nonzero(cells)
+        lengths = cells[owner, rank].astype(np.intp)
+        return cls(np.cumsum(lengths) - lengths, lengths, owner, np.array(LABELS, np.uint8)[rank])
+
     def pixels(self, keys: Keys, counts: NDArray[np.int64], key: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pixels of each run, `(r,)`: all, and those whose key is smaller than one.
 
@@ -82,7 +95,7 @@ class DenseCounts:
 
     def __init__(self, *, compiled: bool = False) -> None:
         self._pixels = np.zeros((0, len(LABELS), KEY_COUNT), np.int64)
-        self._add = _compiled() if compiled else _add
+        self._add = _adding_loop() if compiled else _add
 
     def add(
         self,
@@ -134,9 +147,8 @@ def _add(
 
 
 @functools.cache
-def _compiled() -> Callable[..., None]:
+def _adding_loop() -> Callable[..., None]:
     """`_add` as a loop."""
-    from numba import njit
 
     def add(pixels: Any, begin: Any, lengths: Any, keys: Any, counts: Any) -> None:  # pragma: no cover
         cell = 0
@@ -147,5 +159,4 @@ def _compiled() -> Callable[..., None]:
                     pixels[begin[run] + keys[at]] += counts[at]
             cell = end
 
-    compiled: Callable[..., None] = njit(cache=True, nogil=True)(add)
-    return compiled
+    return compiled(add)

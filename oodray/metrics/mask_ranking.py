@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from oodray.compiled import compiled
 from oodray.metrics.cells import Cells
 from oodray.metrics.tally import IN_DISTRIBUTION, KEY_COUNT, OOD
 
@@ -55,8 +55,7 @@ class RankedCells:
         _fill(found, self.places, self.counts, self.starts, self.totals, order, entries)
 
 
-# The compiled code is kept in a file; in a thread it lets the others run.
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _fill(  # noqa: PLR0917 - numba knows no keyword-only arguments
     found: Any, places: Any, counts: Any, starts: Any, totals: Any, order: Any, entries: Any
 ) -> None:  # pragma: no cover
@@ -78,7 +77,7 @@ def _fill(  # noqa: PLR0917 - numba knows no keyword-only arguments
             flat[places[cell]] += counts[cell]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _step_metrics(inside: Any, totals: Any) -> tuple[float, float]:  # pragma: no cover
     """AP and FPR95 of first the pixels inside the mask, then those outside, in each part the least confident first.
 

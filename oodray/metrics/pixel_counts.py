@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from oodray.metrics.curve import Curve
 from oodray.metrics.frames import Frame
 from oodray.metrics.long_lists import blocks, sorted_together
-from oodray.metrics.scales import Float32, Scale
+from oodray.metrics.pixel_curve import curve_of_pixels
+from oodray.metrics.scales import Float32, Keys, Scale
 from oodray.metrics.score_counts import ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, label_ranks
 
@@ -119,11 +120,11 @@ def cells_of_grid(keys: Keys32, labels: NDArray[np.uint8]) -> Cells32 | None:
 
 
 class PixelCounts(ScoreCounts):
-    """`ScoreCounts` of sorted keys; the columns by distinct key are made when somebody asks for them.
+    """`ScoreCounts` of sorted keys: what is asked of them is found in the lists.
 
-    Args:
+    Attributes:
         scale: of the keys.
-        parts: the keys of some images each.
+        parts: the keys of some images each; as one once they were joined.
 
     >>> keys = np.array([3, 7, 9], np.uint32)
     >>> parts = PixelKeys(keys[2:], keys[1:2], keys[:0]), PixelKeys(keys[::2], keys[:0], keys[:0])
@@ -132,18 +133,52 @@ class PixelCounts(ScoreCounts):
     ([3, 7, 9], [1, 0, 2], (3, 1))
     """
 
+    parts: list[PixelKeys]
+
     def __init__(self, scale: Scale, parts: Sequence[PixelKeys]) -> None:
+        # Those of a frozen dataclass cannot be assigned; its columns are properties here.
         vars(self).update(scale=scale, parts=[*parts])
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("keys", "ood", "ind", "ignored"):
-            raise AttributeError(name)
-        whole = ScoreCounts.of(self.scale, *self.pixels.cells())
-        vars(self).update({column: getattr(whole, column) for column in ("keys", "ood", "ind", "ignored")})
-        return vars(self)[name]
-
     def __reduce__(self) -> tuple[type[PixelCounts], tuple[Any, ...]]:
+        """Between processes the keys travel, and nothing that was found of them."""
         return PixelCounts, (self.scale, self.parts)
+
+    @property
+    def pixels(self) -> PixelKeys:
+        """The keys of all parts."""
+        if len(self.parts) > 1:
+            self.parts[:] = [PixelKeys.join(self.parts)]
+        return self.parts[0]
+
+    @cached_property
+    def by_key(self) -> ScoreCounts:
+        """The same counts by distinct key, which take seven times the memory: made where somebody asks for columns."""
+        return ScoreCounts.of(self.scale, *self.pixels.cells())
+
+    @property
+    def keys(self) -> Keys:
+        """See `ScoreCounts`."""
+        return self.by_key.keys
+
+    @property
+    def ood(self) -> NDArray[np.int64]:
+        """See `ScoreCounts`."""
+        return self.by_key.ood
+
+    @property
+    def ind(self) -> NDArray[np.int64]:
+        """See `ScoreCounts`."""
+        return self.by_key.ind
+
+    @property
+    def ignored(self) -> NDArray[np.int64]:
+        """See `ScoreCounts`."""
+        return self.by_key.ignored
+
+    @property
+    def total(self) -> int:
+        """All pixels, ignored ones too."""
+        return sum(part.pixels for part in self.parts)
 
     def plus(self, others: Sequence[ScoreCounts]) -> ScoreCounts:
         """All counts as one: as lists, unless most pixels are counted by cells, of which there are fewer then."""
@@ -153,60 +188,35 @@ class PixelCounts(ScoreCounts):
             return super().plus(others)
         return PixelCounts(self.scale, [*(keys for part in lists for keys in part.parts), *map(_keys_of, cells)])
 
-    @cached_property
-    def pixels(self) -> PixelKeys:
-        """The keys of all parts."""
-        whole = PixelKeys.join(self.parts)
-        vars(self)["parts"] = [whole]
-        return whole
-
-    @property
-    def total(self) -> int:
-        """All pixels, ignored ones too."""
-        return sum(part.pixels for part in self.parts)
+    def without(self, others: Sequence[ScoreCounts]) -> ScoreCounts:
+        """See `ScoreCounts`."""
+        lists = [other for other in others if isinstance(other, PixelCounts)]
+        if len(lists) < len(others):
+            return super().without(others)
+        less = [keys for other in lists for keys in other.parts]
+        return PixelCounts(self.scale, [self.pixels.without(PixelKeys.join(less))]) if less else self
 
     def labelled_pixels(self) -> tuple[int, int]:
         """See `ScoreCounts`."""
         return sum(len(part.ood) for part in self.parts), sum(len(part.ind) for part in self.parts)
 
-    def without(self, others: Sequence[ScoreCounts]) -> ScoreCounts:
-        """See `ScoreCounts`."""
-        if not all(isinstance(other, PixelCounts) for other in others):
-            return super().without(others)
-        less = [keys for other in others if isinstance(other, PixelCounts) for keys in other.parts]
-        return PixelCounts(self.scale, [self.pixels.without(PixelKeys.join(less))]) if less else self
-
-    @cached_property
-    def _ood(self) -> tuple[Keys32, NDArray[np.int64]]:
-        """The distinct keys of OoD pixels, ascending, and where in the list of all each comes first."""
-        return _distinct(self.pixels.ood)
-
-    @cached_property
-    def _curve(self) -> Curve:
-        (keys, first), ind = self._ood, self.pixels.ind
-        found = len(self.pixels.ood) - first[::-1]
-        reached, before = np.empty_like(found), np.empty_like(found)
-        end = 0
-        for block in blocks(len(keys)):  # ascending, of what is wanted from the highest key down
-            start, end = end, int(np.searchsorted(ind, keys[block][-1], side="right"))
-            among, wanted = ind[start:end], keys[block]
-            below = np.searchsorted(among, wanted)
-            to = slice(len(keys) - block.stop, len(keys) - block.start)
-            reached[to] = len(ind) - start - below[::-1]
-            if len(among):
-                tied = np.flatnonzero(among[below.clip(max=len(among) - 1)] == wanted)
-                below[tied] = np.searchsorted(among, wanted[tied], side="right")
-            before[to] = len(ind) - start - below[::-1]
-        return Curve(found, reached, before, range(len(keys)), len(ind), _kept(found, reached, before))
-
     def curve(self) -> Curve:
         """See `ScoreCounts`; here `rows` counts the scores of OoD pixels alone."""
         return self._curve
 
+    @cached_property
+    def _curve(self) -> Curve:
+        return curve_of_pixels(*self._ood_keys, len(self.pixels.ood), self.pixels.ind)
+
     def value(self, row: int) -> float:
         """The score of a row of the curve."""
-        place = len(self._ood[0]) - 1 - row
-        return float(self.scale.scores(self._ood[0][place : place + 1])[0])
+        keys, _ = self._ood_keys
+        place = len(keys) - 1 - row
+        return float(self.scale.scores(keys[place : place + 1])[0])
+
+    @cached_property
+    def _ood_keys(self) -> tuple[Keys32, NDArray[np.int64]]:
+        return _distinct(self.pixels.ood)
 
     def limits(self) -> tuple[float, float] | None:
         """See `ScoreCounts`."""
@@ -249,18 +259,6 @@ def _float16_steps() -> tuple[NDArray[np.float64], Keys32]:
     middles = ((values[1:].astype(np.float32) + values[:-1].astype(np.float32)) / 2).astype(np.float32)
     first = Float32().keys(middles).astype(np.uint32) + (middles.astype(np.float16) != values[1:])
     return values.astype(np.float64), np.concatenate([[0], first]).astype(np.uint32)
-
-
-def _kept(found: NDArray[np.int64], reached: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """See `Curve`. The next score is that of the next OoD pixels where no in-distribution pixel lies between."""
-    kept = np.ones(len(found), np.bool_)
-    for block in blocks(len(found) - 1):
-        this, following = block, slice(block.start + 1, block.stop + 1)
-        ood = np.diff(found[block.start : block.stop + 1], prepend=found[block.start - 1] if block.start else 0)
-        ind = reached[block.start : block.stop + 1] - before[block.start : block.stop + 1]
-        kept[this] = (before[following] != reached[this]) | (ood[1:] != ood[:-1]) | (ind[1:] != ind[:-1])
-    kept[:1] |= before[:1] == 0
-    return kept
 
 
 def _counted(ascending: Keys32) -> tuple[Keys32, NDArray[np.int64]]:

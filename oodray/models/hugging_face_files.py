@@ -27,26 +27,16 @@ _NOT_USED = re.compile(
 """Keys that may be missing: of training, of heads that are not asked, and what has the same value everywhere."""
 
 
-OLDEST = (5, 22)
-"""The oldest transformers that is used, as `pyproject.toml` asks for: from 5.4 on earlier ones need torchvision."""
-
-
 def transformers() -> Any:
     """The package, told to be quiet.
 
     Raises:
-        ModelError: it is not installed, or too old.
+        ModelError: it is not installed.
     """
     try:
         import transformers
     except ImportError:
         raise ModelError("models of Hugging Face need the package transformers: pip install 'oodray[hf]'") from None
-    here = transformers.__version__
-    if tuple(int(part) for part in re.findall(r"\d+", here)[:2]) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise ModelError(
-            f"models of Hugging Face need transformers {oldest} or later, here is {here}: pip install 'oodray[hf]'"
-        )
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -92,7 +82,7 @@ def load_network(kind: Any, folder: Path) -> Any:
     Raises:
         ModelError: the folder holds none, or its weights do not cover the network.
     """
-    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
+    options: dict[str, Any] = {_dtype_option(): torch.float32, "output_loading_info": True}
     stored = {"use_safetensors": True} if any(folder.glob("*.safetensors")) else {}
     network, found = _from_pretrained(kind, folder, **stored, **options)
     missing = _missing(found)
@@ -122,6 +112,12 @@ def _state_without_prefix(folder: Path) -> dict[str, torch.Tensor] | None:
     if len(files) != 1:  # of several, each says only of its own keys what they begin with
         return None
     return read_state_dict(files[0])
+
+
+def _dtype_option() -> str:
+    """What `from_pretrained` calls the dtype: it was renamed in 4.56."""
+    major, minor, *_ = (int(part) for part in re.findall(r"\d+", transformers().__version__))
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
 
 
 def _from_pretrained(kind: Any, folder: Path | None, **options: Any) -> Any:

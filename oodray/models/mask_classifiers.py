@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASSES = {
-    "maskformer": "MaskFormerForInstanceSegmentation",
-    "mask2former": "Mask2FormerForUniversalSegmentation",
-    "oneformer": "OneFormerForUniversalSegmentation",
-    "eomt": "EomtForUniversalSegmentation",
-    "eomt_dinov3": "EomtDinov3ForUniversalSegmentation",
+    "maskformer": ("MaskFormerForInstanceSegmentation", "4.19"),
+    "mask2former": ("Mask2FormerForUniversalSegmentation", "4.26"),
+    "oneformer": ("OneFormerForUniversalSegmentation", "4.26"),
+    "eomt": ("EomtForUniversalSegmentation", "4.54"),
+    "eomt_dinov3": ("EomtDinov3ForUniversalSegmentation", "5.0"),
 }
-"""By the model_type of `config.json`: the class of transformers."""
+"""By the model_type of `config.json`: the class of transformers, and the version that it came with."""
 
 TASK = "the task is semantic"
 """What OneFormer is told, in the words of its authors."""
@@ -60,13 +60,23 @@ def load_mask_classifier(
         feature_stage: which map is clustered, counted from 0: of the backbone's, of EoMT's layers.
 
     Raises:
-        ModelError: the folder holds no such model.
+        ModelError: the folder holds no such model, or the installed transformers is too old for it.
     """
     kind: str = settings_of(folder)["model_type"]
-    network = load_network(getattr(transformers(), CLASSES[kind]), folder)
+    network = load_network(_class_of(kind), folder)
     store_weights(network, dtype)
     made = {"eomt": Eomt, "eomt_dinov3": Eomt, "oneformer": OneFormer}.get(kind, MaskClassifier)
     return made(network.to(device).eval(), folder, device, dtype, feature_stage)
+
+
+def _class_of(kind: str) -> Any:
+    name, version = CLASSES[kind]
+    package = transformers()
+    if not hasattr(package, name):
+        raise ModelError(
+            f"{name} needs transformers {version}, here is {package.__version__}: pip install 'transformers>={version}'"
+        )
+    return getattr(package, name)
 
 
 class MaskClassifier:

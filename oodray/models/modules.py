@@ -120,7 +120,7 @@ class ModuleSegmenter:
         self.network, self.device, self.divisor = network.to(device).eval(), device, divisor
         self.mean, self.std = mean, std
         self._stages: list[Tensor] = []
-        parts[features].register_forward_hook(self._keep)
+        parts[features].register_forward_hook(self._take_stages)
 
     @torch.inference_mode()
     def segment(self, images: list[NDArray[np.uint8]]) -> list[Segmentation]:
@@ -135,7 +135,7 @@ class ModuleSegmenter:
         maps = (without_padding(values.float(), padded, size) for values in (logits, features))
         return [Segmentation(*both) for both in zip(*maps, strict=True)]
 
-    def _keep(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+    def _take_stages(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         values = output.values() if isinstance(output, Mapping) else [output] if isinstance(output, Tensor) else output
         self._stages = [value for value in values if isinstance(value, Tensor) and value.ndim == 4]
 

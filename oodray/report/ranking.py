@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from oodray.datasets.remarks import examples
 from oodray.metrics.conventions import Convention
 from oodray.report.published import TABLES
 from oodray.report.words import conventions_text, why_empty
@@ -90,7 +91,11 @@ def _table(dataset: str, runs: Sequence[Compared], convention: Convention) -> Ra
     rows = [row for run, name in zip(runs, names, strict=True) for row in _measured(run, name, convention)]
     blurred, exact = (all(getattr(run.evaluation, name) for run in runs) for name in ("blurred", "exact"))
     rules = conventions_text(convention, blurred=blurred, exact=exact)
-    notes = [*(_note(run, name, convention) for run, name in zip(runs, names, strict=True)), *_different(runs), rules]
+    notes = [
+        *(_note(run, name, convention) for run, name in zip(runs, names, strict=True)),
+        *_different(runs, names),
+        rules,
+    ]
     if dataset in TABLES:
         cited, published = TABLES[dataset]
         rows += [
@@ -152,9 +157,19 @@ def _note(run: Compared, name: str, convention: Convention) -> str:
     return f"{text} {empty}" if empty else text
 
 
-def _different(runs: Sequence[Compared]) -> list[str]:
+def _different(runs: Sequence[Compared], names: Sequence[str]) -> list[str]:
+    """What is to be said where the numbers of runs are not of the same images."""
     if not all(run.image_ids == runs[0].image_ids for run in runs):
         return ["These runs are not of the same images: their numbers do not compare."]
-    if any(run.evaluation.images != runs[0].evaluation.images for run in runs):
-        return ["Images that failed or are not done are in no number, so that these are of different images."]
-    return []
+    measured = frozenset[str]().union(*(run.measured for run in runs))
+    lacking = [
+        f"{name} lacks {examples(sorted(measured - run.measured))}"
+        for run, name in zip(runs, names, strict=True)
+        if run.measured != measured
+    ]
+    if not lacking:
+        return []
+    return [
+        "Images that failed or are not done are in no number, so that these are of different images: "
+        f"{'; '.join(lacking)}."
+    ]

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from oodray.analysis.images import Found
+from oodray.analysis.images import ImagesInBrief
 from oodray.errors import ConfigError
 from oodray.metrics.conventions import DEFAULT, Convention
 from oodray.report.words import conventions_text, duration_text, percent, rate_text, why_empty
@@ -53,7 +53,7 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     return tables
 
 
-def most_anomalous_table(found: Found) -> Table:
+def most_anomalous_table(found: ImagesInBrief) -> Table:
     """The images with the highest image scores, with the area of their masks."""
     share = percent(found.mean_ood_fraction or 0.0)
     caption = f"The {len(found.most_anomalous)} most anomalous images. {share}% of an average image is OoD."

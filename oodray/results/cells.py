@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from oodray.method.rule import Rule, exceeds
 from oodray.metrics.cells import Cells
 from oodray.metrics.tally import first_key_at_least
+from oodray.results.rows import KEYS_OF_LABELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +57,27 @@ def clusters_of(column: pa.ChunkedArray[Any]) -> Clusters:
 
 
 def cells_of(structs: Any) -> Cells:
-    """The cells of structs that hold a tally each: `keys`, `labels` and `counts`."""
+    """The cells of structs that hold a tally each: `keys`, `counts`, and `labels` or how many keys have each."""
     keys, owner = flattened(structs.field("keys"))
-    values = [keys, structs.field("labels").flatten(), structs.field("counts").flatten()]
-    return Cells(len(structs), owner, *(array.to_numpy(zero_copy_only=False) for array in values))
+    counts = structs.field("counts").flatten().to_numpy(zero_copy_only=False)
+    labels = structs.field("labels").flatten().to_numpy() if has_labels(structs) else _repeated_labels(structs)
+    return Cells(len(structs), owner, keys.to_numpy(zero_copy_only=False), labels, counts)
+
+
+def has_labels(structs: Any) -> bool:
+    """Whether the label of each key was read; see `oodray.results.reading.read_each`."""
+    return bool(structs.type.get_field_index("labels") >= 0)
+
+
+def keys_of_labels(structs: Any) -> NDArray[np.int32]:
+    """How many keys of each tally have each label, `(t, 3)`, in the order of `KEYS_OF_LABELS`."""
+    return np.stack([structs.field(name).to_numpy(zero_copy_only=False) for name in KEYS_OF_LABELS], axis=1)
+
+
+def _repeated_labels(structs: Any) -> NDArray[np.uint8]:
+    counts = keys_of_labels(structs)
+    labels = np.array(list(KEYS_OF_LABELS.values()), np.uint8)
+    return np.repeat(np.tile(labels, len(counts)), counts.reshape(-1))
 
 
 def flattened(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> tuple[Any, NDArray[np.intp]]:
@@ -67,6 +85,11 @@ def flattened(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> tuple[Any, NDArra
     lists = cast("pa.ListArray[Any]", whole(column) if isinstance(column, pa.ChunkedArray) else column)
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     return lists.flatten(), np.repeat(np.arange(len(lists)), lengths)
+
+
+def entries(column: pa.ChunkedArray[Any]) -> Any:
+    """The elements of all lists."""
+    return whole(column).flatten()
 
 
 def whole(column: pa.ChunkedArray[Any]) -> Any:

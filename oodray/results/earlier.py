@@ -8,35 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from oodray.metrics.scales import Float16
-from oodray.results.rows import RESULT_SCHEMA
-
-_TALLY = pa.struct(
-    [
-        ("score", pa.string()),
-        ("keys", pa.list_(pa.uint16())),
-        ("labels", pa.list_(pa.uint8())),
-        ("counts", pa.list_(pa.int64())),
-    ]
-)
+from oodray.results.rows import KEYS_OF_LABELS, RESULT_SCHEMA
 
 _LATER = ("maps", "classes")
 """Columns that are new since."""
 
-TALLIES_BEFORE_SCALES = pa.list_(_TALLY)
-"""Up to version 0.1.0, where the keys of every score were those of its float16."""
+_LATER_IN = {"clusters": frozenset(KEYS_OF_LABELS), "tallies": frozenset({"scale", "packed", *KEYS_OF_LABELS})}
+"""Fields of the entries of columns that are new since."""
 
-TALLIES_BEFORE_LISTS = pa.list_(
-    pa.struct(
-        [
-            ("score", pa.string()),
-            ("scale", pa.string()),
-            ("keys", pa.list_(pa.uint32())),
-            ("labels", pa.list_(pa.uint8())),
-            ("counts", pa.list_(pa.int64())),
-        ]
-    )
-)
-"""Before version 0.2, where all pixels were counted by key."""
+_KEYS_BEFORE_SCALES = pa.list_(pa.uint16())
+"""Of scores up to version 0.1.0, where the keys of every score were those of its float16."""
 
 
 def is_known(schema: pa.Schema) -> bool:
@@ -53,9 +34,21 @@ def is_known(schema: pa.Schema) -> bool:
 
 
 def _is_known(field: pa.Field[Any]) -> bool:
-    if field.name == "tallies" and _with_nulls(field.type) in (TALLIES_BEFORE_SCALES, TALLIES_BEFORE_LISTS):
+    kind, today = _with_nulls(field.type), _with_nulls(RESULT_SCHEMA.field(field.name).type)
+    if kind.equals(today):
         return True
-    return bool(_with_nulls(field.type).equals(_with_nulls(RESULT_SCHEMA.field(field.name).type)))
+    there, wanted = _fields_of_entries(kind), _fields_of_entries(today)
+    if "scale" not in there and there.get("keys") == _KEYS_BEFORE_SCALES:
+        there["keys"] = wanted.get("keys", _KEYS_BEFORE_SCALES)
+    lacking = wanted.keys() - there.keys()
+    return bool(there) and lacking <= _LATER_IN.get(field.name, set()) and there.items() <= wanted.items()
+
+
+def _fields_of_entries(kind: pa.DataType) -> dict[str, pa.DataType]:
+    """The types of the fields of the structs in a list; none of any other type."""
+    if isinstance(kind, pa.ListType) and isinstance(kind.value_type, pa.StructType):
+        return {field.name: field.type for field in kind.value_type}
+    return {}
 
 
 def _with_nulls(kind: pa.DataType) -> pa.DataType:
@@ -67,41 +60,63 @@ def _with_nulls(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def as_today(table: pa.Table, columns: list[str]) -> pa.Table:
+def as_today(table: pa.Table, columns: list[str], *, labels: bool = True) -> pa.Table:
     """Some columns of rows of a known schema, as they would be written today.
 
     Args:
         table: those of the columns that its file has.
         columns: the names, in the order that is asked for.
+        labels: whether clusters and tallies have the label of each key, and how many keys have each; else either is
+            enough.
     """
-    schema = pa.schema([RESULT_SCHEMA.field(name) for name in columns])
-    return pa.Table.from_arrays([_column(table, name) for name in columns], schema=schema)
+    arrays = [_column(table, name, labels=labels) for name in columns]
+    if not labels:
+        return pa.Table.from_arrays(arrays, names=columns)
+    return pa.Table.from_arrays(arrays, schema=pa.schema([RESULT_SCHEMA.field(name) for name in columns]))
 
 
-def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any] | pa.Array[Any]:
+def _column(table: pa.Table, name: str, *, labels: bool) -> pa.ChunkedArray[Any] | pa.Array[Any]:
     target = RESULT_SCHEMA.field(name).type
     if name not in table.column_names:
         absent: pa.Array[Any] = pa.nulls(table.num_rows, target)
         return absent
     column: pa.ChunkedArray[Any] = table[name]
-    if column.type.equals(target):
+    if column.type.equals(target) or (not labels and _is_enough_to_count(column.type, target)):
         return column
     lists: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if name == "tallies":
-        lists = _filled_up(lists)
+    if name in _LATER_IN:
+        lists = _filled_up(lists, target.value_type)
     return cast("pa.Array[Any]", _without_nulls(lists, target))
 
 
-def _filled_up(tallies: pa.ListArray[Any]) -> pa.ListArray[Any]:
-    """Tallies with the fields that they lack: those without a scale are of float16."""
-    values = cast("pa.StructArray", tallies.flatten())
-    parts: dict[str, pa.Array[Any]] = {
-        "scale": pa.array([Float16().name] * len(values), pa.string()),
-        "packed": pa.nulls(len(values), pa.large_binary()),
+def _is_enough_to_count(kind: pa.DataType, today: pa.DataType) -> bool:
+    """Whether tallies lack nothing, but either the labels of their keys or how many keys have each."""
+    there, wanted = _fields_of_entries(kind), _fields_of_entries(today)
+    return wanted.keys() - there.keys() in ({"labels"}, {*KEYS_OF_LABELS}) and there.items() <= wanted.items()
+
+
+def _filled_up(lists: pa.ListArray[Any], today: pa.StructType) -> pa.ListArray[Any]:
+    """Clusters or tallies with the fields that they lack: those without a scale are of float16."""
+    values = cast("pa.StructArray", lists.flatten())
+    parts: dict[str, pa.Array[Any]] = {field.name: values.field(field.name) for field in values.type}
+    if "packed" in today.names:
+        parts.setdefault("scale", pa.array([Float16().name] * len(values), pa.string()))
+        parts.setdefault("packed", pa.nulls(len(values), pa.large_binary()))
+        parts["keys"] = parts["keys"].cast(pa.list_(pa.uint32()))
+    if not KEYS_OF_LABELS.keys() <= parts.keys():
+        parts |= _keys_of_labels(parts["labels"])
+    return _list_like(lists, pa.StructArray.from_arrays([parts[name] for name in today.names], today.names))
+
+
+def _keys_of_labels(lists: Any) -> dict[str, pa.Array[Any]]:
+    """How many keys of each tally have each label, from the labels of all keys."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    labels = lists.flatten().to_numpy(zero_copy_only=False)
+    owner = np.repeat(np.arange(len(lists)), lengths)
+    return {
+        name: pa.array(np.bincount(owner[labels == label], minlength=len(lists)), pa.int32())
+        for name, label in KEYS_OF_LABELS.items()
     }
-    parts |= {field.name: values.field(field.name) for field in values.type}
-    parts["keys"] = parts["keys"].cast(pa.list_(pa.uint32()))
-    return _list_like(tallies, pa.StructArray.from_arrays(list(parts.values()), [*parts]))
 
 
 def _without_nulls(array: Any, target: pa.DataType) -> Any:

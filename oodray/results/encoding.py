@@ -7,14 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oodray.results.rows import RESULT_SCHEMA
+from oodray.results.rows import RESULT_SCHEMA, TALLIES
 from oodray.storage.atomic import replacing
 from oodray.storage.place import Place
 
-_TALLIES = ("clusters", "tallies")
-_DELTAS = tuple(f"{column}.list.element.{name}.list.element" for column in _TALLIES for name in ("keys", "counts"))
+_DELTAS = tuple(f"{column}.list.element.{name}.list.element" for column in TALLIES for name in ("keys", "counts"))
 _REPEATED = (
-    *(f"{column}.list.element.labels.list.element" for column in _TALLIES),
+    *(f"{column}.list.element.labels.list.element" for column in TALLIES),
     *("tallies.list.element.score", "tallies.list.element.scale", "dataset", "status", "error", "warning"),
 )
 

@@ -28,7 +28,7 @@ much of 65,536 that are small."""
 LABELLED_UNITS_OF_A_WAVE = 128
 """The same where images have labels, and with them tallies of 100 to 300 KB."""
 
-BYTES_OF_A_GROUP = 2**24
+BYTES_OF_A_GROUP = 2**23
 """In memory, of a row group of a file, which is read at once: it ends with the unit that reaches this."""
 
 

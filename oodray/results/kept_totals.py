@@ -99,7 +99,7 @@ def sums_for(folder: ResultsFolder, parts: Sequence[Place]) -> RowSums | None:
         return None
 
 
-def keep(folder: ResultsFolder, wave: Wave, sums: RowSums | None) -> None:
+def keep_totals(folder: ResultsFolder, wave: Wave, sums: RowSums | None) -> None:
     """Keep the counts of a wave that has just been closed, if it is a large one.
 
     Raises:

@@ -23,7 +23,7 @@ from oodray.results.cells import clusters_of
 from oodray.results.earlier import as_today, is_known
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, unit_of
-from oodray.results.rows import RESULT_SCHEMA
+from oodray.results.rows import KEYS_OF_LABELS, RESULT_SCHEMA, TALLIES
 from oodray.storage.place import Place, open_seekable
 from oodray.storage.remote import is_remote
 
@@ -125,8 +125,11 @@ def read_rows(paths: Iterable[Place | RowGroup], columns: list[str] | None = Non
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def read_each(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator[pa.Table]:
+def read_each(paths: Iterable[Place | RowGroup], columns: list[str], *, labels: bool = True) -> Iterator[pa.Table]:
     """Some columns of the rows of each file, or row group, one after the other.
+
+    Without `labels`, tallies of closed waves come without the label of each key where `KEYS_OF_LABELS` say the same: it
+    takes a third less.
 
     A file is opened once for all its row groups that are asked for in a row: the footer of a closed wave takes as long
     as several images.
@@ -139,9 +142,25 @@ def read_each(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator
             yield from (_read(part, columns) for part in parts if not isinstance(part, RowGroup))
         else:
             with _opened(file) as opened:
+                wanted = columns if labels else _without_labels(opened.schema_arrow, columns)
                 for part in parts:
                     if isinstance(part, RowGroup):
-                        yield as_today(opened.read_row_group(part.group, columns), columns)
+                        yield as_today(
+                            opened.read_row_group(part.group, wanted, use_threads=False), columns, labels=labels
+                        )
+
+
+def _without_labels(schema: pa.Schema, columns: list[str]) -> list[str]:
+    """Columns as a reader of Parquet wants them: of tallies without their labels, where these follow from the rest."""
+    wanted = []
+    for name in columns:
+        fields = schema.field(name).type.value_type if name in TALLIES and name in schema.names else ()
+        names = [field.name for field in fields]
+        if {*KEYS_OF_LABELS} <= {*names}:
+            wanted += [f"{name}.list.element.{field}" for field in names if field != "labels"]
+        else:
+            wanted.append(name)
+    return wanted
 
 
 def read_unit(folder: ResultsFolder, unit: int, columns: list[str] | None = None) -> pa.Table:

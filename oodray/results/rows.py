@@ -13,7 +13,7 @@ from oodray.datasets.manifest import ListedImage
 from oodray.metrics.id_quality import IdTally
 from oodray.metrics.pixel_counts import Cells32, PixelKeys, cells_of_grid
 from oodray.metrics.scales import Keys
-from oodray.metrics.tally import Tally
+from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally
 from oodray.records import (
     Float64List,
     Int8,
@@ -33,6 +33,12 @@ OK, ERROR = "ok", "error"
 PIXELS_OF_A_CELL = 2
 """A tally whose cells have no more pixels than that, in the mean, is stored as a list of keys."""
 
+TALLIES = ("clusters", "tallies")
+"""Columns whose entries hold a tally each."""
+
+KEYS_OF_LABELS = {"keys_id": IN_DISTRIBUTION, "keys_ood": OOD, "keys_ignored": IGNORE}
+"""The fields that say how many keys of a tally have a label, in the order of the keys."""
+
 STAGES = ("decode", "segment", "cluster", "finish")
 """Stages whose seconds are recorded for every image."""
 
@@ -49,6 +55,10 @@ class ClusterRow:
         keys: of its tally, which counts pixels by (confidence key, label).
         labels: of its tally.
         counts: of its tally.
+        keys_id: how many of the keys count in-distribution pixels: the first ones. Results of oodray before 0.2 lack
+            this, and the next two.
+        keys_ood: how many count OoD pixels: the next ones.
+        keys_ignored: how many count ignored pixels: the last ones.
     """
 
     k: Int16
@@ -58,6 +68,9 @@ class ClusterRow:
     keys: UInt16List
     labels: UInt8List
     counts: Int64List
+    keys_id: Int32
+    keys_ood: Int32
+    keys_ignored: Int32
 
     @classmethod
     def of(cls, k: int, cluster: int, tally: Tally, tau_key: int) -> ClusterRow:
@@ -70,6 +83,7 @@ class ClusterRow:
             keys=tally.keys,
             labels=tally.labels,
             counts=tally.counts,
+            **_keys_of_labels(tally.labels),
         )
 
 
@@ -83,6 +97,9 @@ class ScoreTally:
         keys: ascending by label, and in each label.
         labels: of each key.
         counts: pixels of each key and label.
+        keys_id: how many of the keys count in-distribution pixels, as in a `ClusterRow`.
+        keys_ood: how many count OoD pixels.
+        keys_ignored: how many count ignored pixels.
         packed: in place of keys, labels and counts, where most scores of float32 differ: see
             `oodray.results.packed_keys`. Results of oodray before 0.2 lack it.
     """
@@ -92,6 +109,9 @@ class ScoreTally:
     keys: UInt32List
     labels: UInt8List
     counts: Int64List
+    keys_id: Int32
+    keys_ood: Int32
+    keys_ignored: Int32
     packed: Annotated[bytes, pa.large_binary()] | None = None
 
     @classmethod
@@ -112,7 +132,13 @@ class ScoreTally:
     @classmethod
     def _of(cls, score: str, scale: str, cells: Cells32, packed: bytes | None = None) -> ScoreTally:
         keys, labels, counts = cells
-        return cls(score=score, scale=scale, keys=keys, labels=labels, counts=counts, packed=packed)
+        by_label = _keys_of_labels(labels)
+        return cls(score=score, scale=scale, keys=keys, labels=labels, counts=counts, packed=packed, **by_label)
+
+
+def _keys_of_labels(labels: NDArray[np.uint8]) -> dict[str, int]:
+    """How many keys of a tally have each label."""
+    return {name: int(np.count_nonzero(labels == label)) for name, label in KEYS_OF_LABELS.items()}
 
 
 _NO_CELLS: Cells32 = (np.zeros(0, np.uint32), np.zeros(0, np.uint8), np.zeros(0, np.int64))

@@ -20,7 +20,7 @@ from oodray.datasets.manifest import read_manifest
 from oodray.results.encoding import write_rows
 from oodray.results.folder import ResultsFolder
 from oodray.results.joining import join, outside, waves_of
-from oodray.results.kept_totals import keep, sums_for
+from oodray.results.kept_totals import keep_totals, sums_for
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import row_groups
 from oodray.storage.atomic import replacing
@@ -44,7 +44,7 @@ def close_in_store(folder: ResultsFolder, but: Collection[int] = ()) -> None:
                 join(parts, wave, temporary, sums)
             # At once: until then, other programs see these rows twice.
             remove_covered(folder)
-            keep(folder, wave, sums)
+            keep_totals(folder, wave, sums)
 
 
 def open_waves_of(folder: ResultsFolder) -> list[Wave]:

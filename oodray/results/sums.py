@@ -21,7 +21,7 @@ from oodray.metrics.scales import Float32, Keys, Scale, scale_named
 from oodray.metrics.score_counts import RunningCounts, ScoreCounts
 from oodray.metrics.tally import IGNORE, IN_DISTRIBUTION, OOD, Tally, first_key_at_least
 from oodray.records import from_arrow
-from oodray.results.cells import cells_of, flattened, whole
+from oodray.results.cells import cells_of, entries, has_labels, keys_of_labels, whole
 from oodray.results.packed_keys import unpack
 from oodray.results.rows import OK, ClassCounts
 
@@ -48,7 +48,7 @@ class RowSums:
         self._classes: list[IdTally] = []
 
     def add(self, table: pa.Table) -> None:
-        """Add rows, of which the table has `COLUMNS`.
+        """Add rows, of which the table has `COLUMNS`; labels need not have been read, see `read_each`.
 
         Raises:
             ResultsError: the keys of a score are of a scale that is not known.
@@ -63,10 +63,9 @@ class RowSums:
             self._classes = [IdTally.sum(classes)] if classes else []
 
     def _add_clusters(self, column: pa.ChunkedArray[Any], rule: Rule) -> None:
-        structs, _ = flattened(column)
-        keys, labels, counts, lengths = _tallies_of(structs)
+        structs = entries(column)
+        keys, counts, runs = _tallies_of(structs)
         pixels = structs.field("pixels").to_numpy(zero_copy_only=False)
-        runs = Runs.of(lengths, labels)
         of_run, below = runs.pixels(keys, counts, first_key_at_least(rule.tau))
         unsure = _by_owner(runs, below, len(structs))
         ood, ind = (
@@ -109,14 +108,13 @@ class ScoreSums:
         Raises:
             ResultsError: the keys of a score are of two scales, or of one that is not known.
         """
-        structs, _ = flattened(column)
+        structs = entries(column)
         number = self._numbered(structs)
         is_exact = np.array([isinstance(scale, Float32) for scale in self._scales], np.bool_)[number]
         if is_exact.any():
             self._add_exact(structs, number, is_exact)
         if not is_exact.all():
-            keys, labels, counts, lengths = _tallies_of(structs)
-            runs = Runs.of(lengths, labels)
+            keys, counts, runs = _tallies_of(structs)
             self._dense.add(runs, np.where(is_exact, -1, number)[runs.owner], keys, counts)
 
     def _numbered(self, structs: Any) -> NDArray[np.intp]:
@@ -178,15 +176,14 @@ def score_counts_by_row(column: pa.ChunkedArray[Any]) -> list[dict[str, ScoreCou
     return [score_counts(pa.chunked_array([rows.slice(row, 1)])) for row in range(len(rows))]
 
 
-def _tallies_of(
-    structs: Any,
-) -> tuple[Keys, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Keys, labels and counts of all cells of structs that hold a tally each, and how many cells each has."""
-    lengths = structs.field("keys").value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    keys, labels, counts = (
-        structs.field(name).flatten().to_numpy(zero_copy_only=False) for name in ("keys", "labels", "counts")
-    )
-    return keys, labels, counts, lengths.astype(np.int64)
+def _tallies_of(structs: Any) -> tuple[Keys, NDArray[np.int64], Runs]:
+    """Keys and counts of all cells of structs that hold a tally each, and their runs."""
+    keys, counts = (structs.field(name).flatten().to_numpy(zero_copy_only=False) for name in ("keys", "counts"))
+    if has_labels(structs):
+        lengths = structs.field("keys").value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        labels = structs.field("labels").flatten().to_numpy(zero_copy_only=False)
+        return keys, counts, Runs.of(lengths, labels)
+    return keys, counts, Runs.of_labels(keys_of_labels(structs))
 
 
 def _by_owner(runs: Runs, numbers: NDArray[np.int64], owners: int) -> NDArray[np.int64]:
@@ -218,5 +215,5 @@ def _texts(structs: pa.StructArray, name: str) -> NDArray[Any]:
 
 def _classes(column: pa.ChunkedArray[Any]) -> Iterator[IdTally]:
     """What the network made of true classes in some rows."""
-    structs, _ = flattened(column)
+    structs = entries(column)
     return (counts.tally() for counts in from_arrow(ClassCounts, structs)) if len(structs) else iter(())

@@ -28,7 +28,7 @@ from oodray.errors import RunError
 from oodray.results.encoding import write_rows
 from oodray.results.folder import ResultsFolder
 from oodray.results.joining import join, outside, waves_of
-from oodray.results.kept_totals import keep, sums_for
+from oodray.results.kept_totals import keep_totals, sums_for
 from oodray.results.names import Wave, part_name, unit_of
 from oodray.results.reading import row_groups
 from oodray.results.store_waves import close_in_store, open_in_store, open_waves_of, remove_covered
@@ -169,7 +169,7 @@ def _close(folder: ResultsFolder, wave: Wave, parts: list[Place]) -> None:
     with replacing(folder.results / wave.name) as temporary:
         join(parts, wave, temporary, sums)
     _flush_names(folder.results)
-    keep(folder, wave, sums)
+    keep_totals(folder, wave, sums)
 
 
 def _link(folder: ResultsFolder, wave: Wave) -> bool:

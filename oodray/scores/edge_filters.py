@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from oodray.compiled import compiled
 
 EPSILON = 1e-3
 """Of the guided filter, added to the variance of a brightness within 0..1: edges that vary less are smoothed over."""
@@ -127,8 +128,7 @@ def _taps(cells: int, pixels: int, radius: int) -> tuple[NDArray[np.int64], NDAr
     return around.clip(0, cells - 1), weights.astype(np.float32)
 
 
-# The compiled code is kept in a file; in a thread it lets the others run.
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _guided(values: NDArray[np.float32], image: NDArray[np.uint8], radius: int, epsilon: float) -> NDArray[np.float32]:
     """See `guided_filter`. The sums of windows run: down every column, then along the row."""
     height, width = values.shape
@@ -155,7 +155,7 @@ def _guided(values: NDArray[np.float32], image: NDArray[np.uint8], radius: int, 
     return refined
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _move_down(
     columns: NDArray[np.float64],
     values: NDArray[np.float32],
@@ -181,7 +181,7 @@ def _move_down(
             columns[column, 3] -= of_light * of_light
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _applied(lines: NDArray[np.float64], light: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
     """The mean slope of all windows that hold a pixel, times its brightness, plus their mean offset."""
     height, width = light.shape
@@ -204,7 +204,7 @@ def _applied(lines: NDArray[np.float64], light: NDArray[np.float32], radius: int
     return found
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _along(columns: NDArray[np.float64], found: NDArray[np.float64]) -> None:
     """Two sums of the windows around the pixels of a row, from the sums of its columns; beyond the border these are 0.
 
@@ -222,7 +222,7 @@ def _along(columns: NDArray[np.float64], found: NDArray[np.float64]) -> None:
         found[column, 1] = second
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _shares(width: int, radius: int) -> NDArray[np.float64]:
     """One over the columns of the window around each pixel of a row."""
     found = np.empty(width)
@@ -231,7 +231,7 @@ def _shares(width: int, radius: int) -> NDArray[np.float64]:
     return found
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _brightness(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Luma of ITU-R BT.601, within 0..1."""
     height, width = image.shape[:2]
@@ -243,7 +243,7 @@ def _brightness(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return found
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _bilateral(  # noqa: PLR0917 - numba knows no keyword-only arguments
     planes: NDArray[np.float32],
     image: NDArray[np.uint8],

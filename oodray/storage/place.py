@@ -129,14 +129,14 @@ def open_seekable(place: Place) -> BinaryIO:
     return place.open_seekable() if isinstance(place, RemotePlace) else place.open("rb")
 
 
-def listing(folder: Place) -> list[tuple[Place, bool]]:
+def entries_of(folder: Place) -> list[tuple[Place, bool]]:
     """What lies in a folder, and whether it is a folder itself; links count as what they lead to.
 
     Raises:
         OSError: it cannot be listed.
     """
     if isinstance(folder, RemotePlace):
-        return [*folder.listing()]
+        return [*folder.entries()]
     # os.scandir tells folders from files without a question for each, which is slow on a network drive.
     with os.scandir(str(folder)) as found:
         return [(Path(entry), _is_folder(entry)) for entry in found]
@@ -163,7 +163,7 @@ def concurrently(work: Callable[[Item], Result], items: Sequence[Item], in_store
 def remove_folder(folder: Place) -> None:
     """Remove a folder, if it is there, as far as that goes."""
     if isinstance(folder, RemotePlace):
-        for place, is_dir in folder.listing(recursive=True):
+        for place, is_dir in folder.entries(recursive=True):
             if not is_dir:
                 place.unlink(missing_ok=True)
     else:

@@ -157,13 +157,13 @@ class RemotePlace:
 
     def iterdir(self) -> Iterator[RemotePlace]:
         """What lies in a folder."""
-        return (place for place, _ in self.listing())
+        return (place for place, _ in self.entries())
 
     def glob(self, pattern: str, /) -> Iterator[RemotePlace]:
         """What lies in a folder under names of a pattern."""
         return (place for place in self.iterdir() if fnmatchcase(place.name, pattern))
 
-    def listing(self, *, recursive: bool = False) -> list[tuple[RemotePlace, bool]]:
+    def entries(self, *, recursive: bool = False) -> list[tuple[RemotePlace, bool]]:
         """What lies in a folder, or anywhere below it, and whether it is a folder; nothing where there is none.
 
         Raises:

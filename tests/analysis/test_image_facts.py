@@ -8,7 +8,7 @@ from runs import Run
 from small_run import SmallRun
 
 from oodray.analysis.files import CountedFiles
-from oodray.analysis.images import ImageFacts, found_in_images, image_facts, mean_ood_fraction
+from oodray.analysis.images import ImageFacts, image_facts, images_in_brief, mean_ood_fraction
 from oodray.analysis.labels import refuse_without_labels
 from oodray.api.run import open_run
 from oodray.datasets.images import decode_label, read_bytes
@@ -55,7 +55,7 @@ def test_what_needs_no_tallies_is_the_same(clean: Run, most: int, monkeypatch: p
     [whole] = files.tables(RESULT_SCHEMA.names)
     pieces = [whole.slice(first, 3) for first in range(0, whole.num_rows, 3)]
     monkeypatch.setattr(CountedFiles, "tables", lambda _, columns: [piece.select(columns) for piece in pieces])
-    found = found_in_images(files, most)
+    found = images_in_brief(files, most)
     ranked = sorted(facts, key=lambda image: (-(image.image_score or 0), -(image.ood_fraction or 0), image.image_id))
     assert [image.image_id for image in found.most_anomalous] == [image.image_id for image in ranked[:most]]
     assert [image.ood_fraction for image in found.most_anomalous] == [image.ood_fraction for image in ranked[:most]]
@@ -68,7 +68,7 @@ def test_failed_images_have_no_numbers(tmp_path: Path) -> None:
     run.fail("b", "cannot be read")
     folder = run.write()
     good, failed = image_facts(CountedFiles.of(folder), folder.rule())
-    found = found_in_images(CountedFiles.of(folder), 9)
+    found = images_in_brief(CountedFiles.of(folder), 9)
     assert [image.image_id for image in found.most_anomalous] == [good.image_id]
     assert found.mean_ood_fraction == good.ood_fraction
     assert (good.status, failed.status, failed.error, failed.scores, failed.labelled) == (

@@ -15,6 +15,8 @@ from PIL import Image
 
 from oodray.analysis.components import evaluate_components, track_of
 from oodray.analysis.evaluation import measure_run
+from oodray.analysis.mapped_run import MappedRun
+from oodray.datasets.layouts import LAYOUTS
 from oodray.errors import DatasetError, ImageError
 from oodray.job.imported_maps import Reading, imported_maps
 from oodray.job.importing import import_scores, make_import
@@ -66,7 +68,7 @@ def test_imported_maps_are_read_again_at_the_threshold_of_the_curve(
     imported: tuple[ResultsFolder, dict[str, NDArray[np.float32]]], tiny_dataset: Path
 ) -> None:
     folder, maps = imported
-    report = evaluate_components(folder, LIMITS, read_map=imported_maps(folder))
+    report = evaluate_components(MappedRun.of(folder, read_map=imported_maps(folder)), LIMITS)
     [smiyc] = measure_run(folder, [LIKE["smiyc"]]).of(LIKE["smiyc"])
     [judged] = report.judged
     assert judged.score == "mine"
@@ -87,7 +89,7 @@ def test_a_threshold_of_ones_own(
     imported: tuple[ResultsFolder, dict[str, NDArray[np.float32]]], tiny_dataset: Path
 ) -> None:
     folder, maps = imported
-    [judged] = evaluate_components(folder, LIMITS, threshold=2.5, read_map=imported_maps(folder)).judged
+    [judged] = evaluate_components(MappedRun.of(folder, 2.5, imported_maps(folder)), LIMITS).judged
     assert judged.threshold == 2.5
     assert judged.metrics == summarize(by_hand(maps, tiny_dataset, 2.5), 10)
 
@@ -111,7 +113,7 @@ def test_maps_that_are_gone_are_an_error(
     folder, _ = imported
     (tmp_path / "mine" / "03.npy").unlink()
     with pytest.raises(ImageError, match="no score map below"):
-        evaluate_components(folder, LIMITS, read_map=imported_maps(folder))
+        evaluate_components(MappedRun.of(folder, read_map=imported_maps(folder)), LIMITS)
     for path in (tmp_path / "mine").iterdir():
         path.unlink()
     with pytest.raises(DatasetError, match="no score map below"):
@@ -122,7 +124,7 @@ def test_a_run_has_its_mask_and_its_ratio(undisturbed: Path, tiny_dataset: Path,
     import shutil
 
     folder = ResultsFolder(shutil.copytree(undisturbed, tmp_path / "run"))
-    report = evaluate_components(folder, LIMITS, on_ray=False)
+    report = evaluate_components(MappedRun.of(folder), LIMITS, on_ray=False)
     assert [judged.score for judged in report.judged] == ["mask", "ratio"]
     assert set(report.left_out) == {"max-logit", "msp", "entropy", "energy"} & set(report.left_out)
     mask, ratio = report.judged
@@ -136,7 +138,7 @@ def test_a_run_has_its_mask_and_its_ratio(undisturbed: Path, tiny_dataset: Path,
     )
     # At a threshold of T the map of `ratio` is the mask: T has a float16 here.
     at_t = replace_threshold(folder, 0.5)
-    whole = evaluate_components(folder, LIMITS, threshold=0.5, on_ray=False).judged[1]
+    whole = evaluate_components(MappedRun.of(folder, 0.5), LIMITS, on_ray=False).judged[1]
     assert whole.metrics == summarize(at_t(rows, labels), len(masks))
 
 
@@ -166,8 +168,8 @@ def _file(data: bytes) -> Any:
 def test_limits_decide_what_counts(imported: tuple[ResultsFolder, dict[str, NDArray[np.float32]]]) -> None:
     folder, _ = imported
     maps = imported_maps(folder)
-    few = evaluate_components(folder, replace(LIMITS, alarm=500), read_map=maps).judged[0].metrics
-    many = evaluate_components(folder, replace(LIMITS, alarm=1), read_map=maps).judged[0].metrics
+    few = evaluate_components(MappedRun.of(folder, read_map=maps), replace(LIMITS, alarm=500)).judged[0].metrics
+    many = evaluate_components(MappedRun.of(folder, read_map=maps), replace(LIMITS, alarm=1)).judged[0].metrics
     assert few.fp_mean < many.fp_mean
 
 
@@ -185,7 +187,7 @@ def test_kept_maps_are_judged_as_the_maps_that_they_are(tiny_dataset: Path, tmp_
         progress=False,
     )
     folder = ResultsFolder(tmp_path / "out")
-    report = evaluate_components(folder, LIMITS, on_ray=False)
+    report = evaluate_components(MappedRun.of(folder), LIMITS, on_ray=False)
     assert [judged.score for judged in report.judged] == ["mask", "ratio", "energy"]
     assert report.left_out == ["msp"]
     energy = report.judged[2]
@@ -199,10 +201,9 @@ def test_kept_maps_are_judged_as_the_maps_that_they_are(tiny_dataset: Path, tmp_
     assert energy.metrics == summarize(expected, 10)
 
 
-@pytest.mark.parametrize(
-    ("dataset", "track"),
-    [("folder", "anomaly"), ("road-obstacle-21", "obstacle"), ("lost-and-found", "obstacle"), ("issu-static", "issu")],
-)
-def test_a_dataset_has_the_track_of_its_benchmark(dataset: str, track: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dataset", LAYOUTS)
+def test_a_dataset_has_the_track_of_its_benchmark(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"identity": {}, "config": {"dataset": dataset}}))
-    assert track_of(ResultsFolder(tmp_path)) == track
+    obstacles = {"road-obstacle-21", "lost-and-found", "small-obstacle"}
+    expected = "issu" if dataset.startswith("issu") else "obstacle" if dataset in obstacles else "anomaly"
+    assert track_of(ResultsFolder(tmp_path)) == expected

@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from oodray.analysis import score_maps
+from oodray.analysis import files, mapped_run
 from oodray.analysis.evaluation import measure_run
-from oodray.analysis.files import CountedFiles
-from oodray.analysis.instances import evaluate_instances
+from oodray.analysis.instances import evaluate_instances, instance_labels_of
+from oodray.analysis.mapped_run import MappedRun
 from oodray.cli import app
+from oodray.datasets.instance_labels import InstanceLabels
 from oodray.errors import DatasetError
 from oodray.job.imported_maps import imported_maps
 from oodray.job.importing import import_scores, make_import
 from oodray.metrics.evaluators import LIKE
 from oodray.metrics.instances import Instances, instance_metrics, objects_of
 from oodray.results.folder import ResultsFolder
+from oodray.results.reading import pieces
 
 SIZE = (40, 60)
 
@@ -86,7 +88,9 @@ def test_imported_maps_at_the_threshold_of_the_curve(
     imported: ResultsFolder, dataset: Path, tmp_path: Path, ids: bool
 ) -> None:
     folder = with_ids(tmp_path / "ids", range(3)) if ids else None
-    report = evaluate_instances(imported, instance_labels=folder, read_map=imported_maps(imported))
+    report = evaluate_instances(
+        MappedRun.of(imported, read_map=imported_maps(imported)), instance_labels_of(imported, folder)
+    )
     [smiyc] = measure_run(imported, [LIKE["smiyc"]]).of(LIKE["smiyc"])
     [judged] = report.judged
     assert judged.threshold == smiyc.best_f1_threshold
@@ -110,11 +114,11 @@ def test_imported_maps_at_the_threshold_of_the_curve(
 
 def test_a_run_has_its_mask_and_its_ratio(undisturbed: Path, tmp_path: Path) -> None:
     folder = ResultsFolder(shutil.copytree(undisturbed, tmp_path / "run"))
-    report = evaluate_instances(folder, on_ray=False)
+    report = evaluate_instances(MappedRun.of(folder), InstanceLabels(), on_ray=False)
     assert [judged.score for judged in report.judged] == ["mask", "ratio"]
     mask, ratio = report.judged
     assert mask.threshold is None
-    same = evaluate_instances(folder, threshold=folder_ratio(folder), on_ray=False).judged[1]
+    same = evaluate_instances(MappedRun.of(folder, folder_ratio(folder)), InstanceLabels(), on_ray=False).judged[1]
     # r_k above T is the mask, and the confidence of either is the mean r_k of a region.
     assert same.metrics == mask.metrics
     assert ratio.threshold is not None
@@ -136,7 +140,7 @@ def test_some_instance_images_are_said_and_none_of_the_run_refused(imported: Res
     printed = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
     assert printed["instances"][0]["objects"] == 3
     with pytest.raises(DatasetError, match="is named after an image of"):
-        evaluate_instances(imported, instance_labels=with_ids(tmp_path / "other", range(7, 9)), threshold=1.0)
+        instance_labels_of(imported, with_ids(tmp_path / "other", range(7, 9)))
 
 
 @pytest.mark.parametrize("option", ["--instance-labels", "--threshold"])
@@ -149,8 +153,8 @@ def test_options_of_instances_need_instances(imported: ResultsFolder, option: st
 def test_imported_scores_may_be_called_mask(imported: ResultsFolder, dataset: Path, tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path / "mask")
     import_scores(make_import("folder", dataset, dataset / "maps", score="mask"), folder, lambda _: None)
-    [expected] = evaluate_instances(imported, threshold=1.0, read_map=imported_maps(imported)).judged
-    [judged] = evaluate_instances(folder, threshold=1.0, read_map=imported_maps(folder)).judged
+    [expected] = evaluate_instances(MappedRun.of(imported, 1.0, imported_maps(imported)), InstanceLabels()).judged
+    [judged] = evaluate_instances(MappedRun.of(folder, 1.0, imported_maps(folder)), InstanceLabels()).judged
     assert (judged.score, judged.threshold, judged.metrics) == ("mask", 1.0, expected.metrics)
 
 
@@ -162,17 +166,37 @@ class WhenAsked(Executor):
 
 
 def test_few_rows_are_in_memory_at_once(imported: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    maps = score_maps.ScoreMaps.of(imported, 1.0, imported_maps(imported))
-    [row, *_] = score_maps._rows(CountedFiles.of(imported), maps.rule)
+    run = MappedRun.of(imported, 1.0, imported_maps(imported))
+    [row, *_] = mapped_run._rows(run.files, run.maps.rule)
     looked_at: list[str] = []
 
     def rows(*_: object) -> Iterator[Any]:
         for read in range(1, 21):
-            assert read - len(looked_at) <= 1 + score_maps.ROWS_AHEAD
+            assert read - len(looked_at) <= 1 + mapped_run.ROWS_AHEAD
             yield row
 
-    monkeypatch.setattr(score_maps, "_rows", rows)
-    monkeypatch.setattr(score_maps, "usable_cores", lambda: 1)
-    monkeypatch.setattr(score_maps, "ThreadPoolExecutor", lambda _: WhenAsked())
-    found = score_maps.each_image(imported, maps, lambda image: looked_at.append(image.image_id), on_ray=False)
+    monkeypatch.setattr(mapped_run, "_rows", rows)
+    monkeypatch.setattr(mapped_run, "usable_cores", lambda: 1)
+    monkeypatch.setattr(mapped_run, "ThreadPoolExecutor", lambda _: WhenAsked())
+    found = run.each_image(lambda image: looked_at.append(image.image_id), on_ray=False)
     assert len(found) == len(looked_at) == 20
+
+
+def test_both_tables_take_the_files_and_the_thresholds_that_were_found_once(
+    imported: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def once(name: str, function: Any) -> Any:
+        def counted(*arguments: Any) -> Any:
+            asked.append(name)
+            return function(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(files, "pieces", once("files", pieces))
+    monkeypatch.setattr(mapped_run, "_best_thresholds", once("thresholds", mapped_run._best_thresholds))
+    done = CliRunner().invoke(app, ["evaluate", str(imported.path), "--components", "anomaly", "--instances", "--json"])
+    assert done.exit_code == 0, done.output
+    assert {len(json.loads(done.output)[name]) for name in ("components", "instances")} == {1}
+    assert asked == ["files", "thresholds"]

@@ -54,7 +54,7 @@ def test_what_is_written_while_ray_starts_is_shown_to_nobody(capfd: pytest.Captu
         os.write(2, b"gcs_client.cc:210\n")
     os.write(2, b"shown\n")
     assert capfd.readouterr().err == "shown\n"
-    assert (notes.text, notes.kept()) == ("", "")
+    assert (notes.text, notes.saved()) == ("", "")
 
 
 def test_where_it_does_not_start_the_message_names_a_file_of_it(
@@ -70,7 +70,7 @@ def test_where_it_does_not_start_the_message_names_a_file_of_it(
     with pytest.raises(ConnectionError):
         start()
     assert capfd.readouterr().err == ""
-    said = notes.kept()
+    said = notes.saved()
     [file] = temporary.glob("oodray-ray-*.log")
     assert said == f". What Ray wrote about it is in {file}"
     assert file.read_text(encoding="utf-8").startswith("gcs_client.cc:210")

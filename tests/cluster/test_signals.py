@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from oodray.cluster.signals import STOPPING, kept, noted, stoppable
+from oodray.cluster.signals import STOPPING, handlers_restored, noted, stoppable
 
 
 @pytest.fixture(autouse=True)
 def as_in_a_new_process() -> Iterator[None]:
     """Ray takes SIGTERM for itself, in tests that come before these; who starts the tests may ignore the others."""
-    with kept():
+    with handlers_restored():
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -34,7 +34,7 @@ def test_each_is_a_keyboard_interrupt(number: signal.Signals) -> None:
 
 
 def test_who_ignores_a_closed_terminal_goes_on() -> None:
-    with kept():
+    with handlers_restored():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with stoppable(), noted() as stopped:
             signal.raise_signal(signal.SIGHUP)
@@ -52,7 +52,7 @@ def test_what_gets_lost_is_noted(number: signal.Signals) -> None:
 def test_what_others_do_to_signals_is_undone() -> None:
     with stoppable():
         ours = signal.getsignal(signal.SIGTERM)
-        with kept():
+        with handlers_restored():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         assert signal.getsignal(signal.SIGTERM) is ours
 

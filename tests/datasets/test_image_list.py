@@ -20,7 +20,7 @@ Rows = list[dict[str, str]]
 
 
 def as_csv(path: Path, rows: Rows) -> Path:
-    return packed.listing(path.with_suffix(".csv"), rows)
+    return packed.image_list(path.with_suffix(".csv"), rows)
 
 
 def as_jsonl(path: Path, rows: Rows) -> Path:
@@ -67,7 +67,7 @@ def test_what_leads_outside_is_refused(entry: str, tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/b.jpg", "root/a.jpg")
     (tmp_path / "root/link").symlink_to(tmp_path / "elsewhere")
     rows = [{"image": "a.jpg"}, {"image": entry.format(tmp_path)}]
-    path = packed.listing(tmp_path / "root/list.csv", rows)
+    path = packed.image_list(tmp_path / "root/list.csv", rows)
     with pytest.raises(DatasetError, match=r"leads outside of the dataset's folder, to .*; pass --allow-outside-root"):
         LISTS.find(path)
     found = {Path(sample.image_uri).resolve() for sample in LISTS.find(path, allow_outside=True)}
@@ -113,5 +113,5 @@ def test_the_root_is_the_list(tmp_path: Path) -> None:
 def test_an_image_that_is_absent_stays(tmp_path: Path) -> None:
     """It becomes an error row, as in every other layout."""
     touch(tmp_path, "b.jpg")
-    path = packed.listing(tmp_path / "list.csv", [{"image": "a.jpg"}, {"image": "b.jpg"}])
+    path = packed.image_list(tmp_path / "list.csv", [{"image": "a.jpg"}, {"image": "b.jpg"}])
     assert [sample.image_id for sample in LISTS.find(path)] == ["a", "b"]

@@ -16,7 +16,10 @@ LABEL = f"/fs/labels/0003_{FRAME}_labels.png"
 
 @pytest.mark.parametrize(
     "name",
-    ["0003_anomaly.npy", f"0003_{FRAME}_anomaly.npy", f"{FRAME}.hdf5", f"{FRAME}_leftImg8bit.npz", f"deep/{FRAME}.mat"],
+    [
+        *("0003_anomaly.npy", "3_anomaly.npy", f"0003_{FRAME}_anomaly.npy", f"0003_{FRAME}_rgb_anomaly.npy"),
+        *(f"{FRAME}.hdf5", f"{FRAME}_leftImg8bit.npz", f"deep/{FRAME}.mat"),
+    ],
 )
 def test_fishyscapes_and_segment_me_if_you_can(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -27,8 +30,19 @@ def test_fishyscapes_and_segment_me_if_you_can(name: str, tmp_path: Path) -> Non
 
 def test_a_number_alone_is_that_of_the_label(tmp_path: Path) -> None:
     (tmp_path / "0004_anomaly.npy").touch()
-    with pytest.raises(DatasetError, match="no score map below"):
+    with pytest.raises(DatasetError, match=rf"expected is {FRAME}_leftImg8bit\.npy or 3_anomaly\.npy, for example"):
         find_score_files(tmp_path, [IMAGE], {IMAGE: LABEL})
+
+
+def test_numbers_without_zeros_name_one_label_each(tmp_path: Path) -> None:
+    labels: dict[str, str | None] = {f"{number}": f"/fs/labels/{number:04}_a{number}_labels.png" for number in (1, 10)}
+    images = {f"leftImg8bit/a{number}": uri for number, uri in labels.items()}
+    touched(tmp_path, "1_anomaly.npy", "10_anomaly.npy", "1_segmentation.npy", "10_segmentation.npy")
+    found = find_score_files(tmp_path, images, images)
+    assert {image_id: path.name for image_id, path in found.items()} == {
+        "leftImg8bit/a1": "1_anomaly.npy",
+        "leftImg8bit/a10": "10_anomaly.npy",
+    }
 
 
 def test_several_methods_are_offered(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def as_list(root: Path, pictures: Pictures) -> Path:
         {"image": f"images/{name}.png", "label": "" if label is None else f"labels/{name}.png"}
         for name, (_, label) in pictures.items()
     ]
-    return packed.listing(root / "list.csv", rows)
+    return packed.image_list(root / "list.csv", rows)
 
 
 def as_shards(root: Path, pictures: Pictures) -> Path:

@@ -15,7 +15,7 @@ from command_line import call
 from processes import wait_until_gone
 from runs import rows
 
-from oodray.cluster.signals import kept
+from oodray.cluster.signals import handlers_restored
 from oodray.results.folder import ResultsFolder
 from oodray.results.reading import read_rows
 
@@ -41,7 +41,7 @@ def command(tiny_dataset: Path) -> Command:
 
 def start(arguments: list[str], out: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A run in a process group of its own, with the first images done."""
-    with kept():
+    with handlers_restored():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # what its parent ignores, a process ignores, too
         process = subprocess.Popen(
             [sys.executable, "-m", "oodray.cli", *arguments],

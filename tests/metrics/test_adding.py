@@ -61,6 +61,16 @@ def test_runs_are_neighbours_with_one_label_of_one_tally(tallies: list[list[Cell
         assert below[run] == pixels[chosen & (keys < key)].sum()
 
 
+@given(tallies=st.lists(CELLS, max_size=5))
+def test_runs_of_tallies_in_order_follow_from_how_many_cells_have_each_label(tallies: list[list[Cell]]) -> None:
+    tallies = [sorted(cells) for cells in tallies]
+    expected, _ = runs_of(tallies)
+    cells = [[sum(label == of for of, _, _ in tally) for label in LABELS] for tally in tallies]
+    found = Runs.of_labels(np.array(cells, np.int32).reshape(-1, 3))
+    for name in ("starts", "lengths", "owner", "labels"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist()
+
+
 def test_an_unknown_label_is_refused() -> None:
     runs = Runs.of(np.array([1]), np.array([7], np.uint8))
     with pytest.raises(ValueError, match="unknown labels 7"):

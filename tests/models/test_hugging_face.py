@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from oodray.errors import ModelError
-from oodray.models.hugging_face_files import OLDEST
 from oodray.models.loading import load_segmenter
 from oodray.models.segmenter import Segmentation
 from oodray.models.source import resolve_model
@@ -227,24 +224,6 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="holds no weights"):
         resolve_model(str(tmp_path))
-
-
-@pytest.mark.parametrize("version", ["4.57.6", "5.4.0.dev0", "5.21.1"])
-def test_a_transformers_that_is_too_old_is_refused(
-    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = saved(segformer, tmp_path)
-    monkeypatch.setattr("transformers.__version__", version)
-    with pytest.raises(ModelError, match=rf"5\.22 or later, here is {re.escape(version)}: pip install 'oodray\[hf\]'"):
-        segment(folder, images_of(1, 32, 32))
-
-
-def test_what_is_too_old_is_what_pip_is_told() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    bound = f"transformers>={OLDEST[0]}.{OLDEST[1]}"
-    extras = project["optional-dependencies"]
-    assert extras["hf"] == [bound]
-    assert bound in extras["dev"]
 
 
 def test_a_reason_that_begins_with_an_empty_line_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,17 @@ def test_in_bfloat16_nearly_the_same(tmp_path: Path) -> None:
         assert 0 < (getattr(found, name) - before).norm() < 0.05 * before.norm()
 
 
+def test_a_class_that_transformers_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(eomt, tmp_path)
+    monkeypatch.setattr("oodray.models.mask_classifiers.transformers", lambda: _Old)
+    with pytest.raises(ModelError, match=r"EomtForUniversalSegmentation needs transformers 4\.54, here is 4\.49\.0"):
+        load_segmenter(resolve_model(str(folder)))
+
+
+class _Old:
+    __version__ = "4.49.0"
+
+
 def test_without_a_processor_config_the_message_says_where_to_get_one(tmp_path: Path) -> None:
     folder = saved(mask2former, tmp_path)
     (folder / "preprocessor_config.json").unlink()

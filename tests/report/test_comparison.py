@@ -25,7 +25,7 @@ def run(name: str, *, dataset: str = "folder", **scores: tuple[float, float]) ->
     ]
     evaluation = Evaluation(None, 3, 0, metrics, operating_point(1, 1, 1, 1))
     path: Any = PurePosixPath("/runs") / name
-    return Compared(path, dataset, None, frozenset({"a"}), evaluation)
+    return Compared(path, dataset, None, frozenset({"a"}), frozenset({"a"}), evaluation)
 
 
 def test_rows_are_ranked_by_ap_and_equal_ones_share_a_rank() -> None:

@@ -14,12 +14,26 @@ from PIL import Image
 
 import oodray
 from oodray.errors import ResultsError
-from oodray.results.earlier import TALLIES_BEFORE_LISTS, TALLIES_BEFORE_SCALES, as_today, is_known
+from oodray.results.earlier import as_today, is_known
 from oodray.results.rows import RESULT_SCHEMA
 
 MADE = Path(__file__).with_name("run-0.1.0")
 NUMBERS = ["ap", "fpr95", "auroc", "pixels_ood", "pixels_id"]
 
+
+def tallies_of(names: str, keys: pa.DataType) -> pa.DataType:
+    kinds: dict[str, pa.DataType] = {
+        "keys": pa.list_(keys),
+        "labels": pa.list_(pa.uint8()),
+        "counts": pa.list_(pa.int64()),
+        "packed": pa.large_binary(),
+    }
+    return pa.list_(pa.struct([(name, kinds.get(name, pa.string())) for name in names.split()]))
+
+
+TALLIES_BEFORE_SCALES = tallies_of("score keys labels counts", pa.uint16())
+TALLIES_BEFORE_LISTS = tallies_of("score scale keys labels counts", pa.uint32())
+TALLIES_BEFORE_KEYS_OF_LABELS = tallies_of("score scale keys labels counts packed", pa.uint32())
 
 CLUSTER_OF_NULLABLES: list[tuple[str, pa.DataType]] = [
     ("k", pa.int16()),
@@ -80,18 +94,39 @@ def test_images_that_failed_have_no_tallies() -> None:
     table = pa.table({"tallies": pa.array([None, [tally], [], [tally, tally]], TALLIES_BEFORE_SCALES)})
     today = as_today(table.slice(1), ["tallies", "maps"])
     assert today.schema.field("tallies").type.equals(RESULT_SCHEMA.field("tallies").type)
-    with_scale = tally | {"scale": "float16", "packed": None}
+    with_scale = tally | {"scale": "float16", "packed": None, "keys_id": 1, "keys_ood": 1, "keys_ignored": 0}
     assert as_today(table, ["tallies"])["tallies"].to_pylist() == [None, [with_scale], [], [with_scale, with_scale]]
     assert today["tallies"].to_pylist() == [[with_scale], [], [with_scale, with_scale]]
     assert today["maps"].null_count == 3
 
 
-def test_tallies_without_lists_of_pixels_have_none() -> None:
-    tally = {"score": "s", "scale": "float32", "keys": [1, 2**31], "labels": [0, 1], "counts": [3, 4]}
-    table = pa.table({"tallies": pa.array([[tally], None], TALLIES_BEFORE_LISTS)})
-    assert as_today(table, ["tallies"])["tallies"].to_pylist() == [[tally | {"packed": None}], None]
-    place = RESULT_SCHEMA.get_field_index("tallies")
-    assert is_known(RESULT_SCHEMA.set(place, pa.field("tallies", TALLIES_BEFORE_LISTS)))
+@pytest.mark.parametrize("kind", [TALLIES_BEFORE_LISTS, TALLIES_BEFORE_KEYS_OF_LABELS])
+def test_tallies_of_later_versions_lack_less(kind: pa.DataType) -> None:
+    tally = {"score": "s", "scale": "float32", "keys": [1, 2**31, 7], "labels": [0, 1, 255], "counts": [3, 4, 5]}
+    empty = tally | {"keys": [], "labels": [], "counts": []}
+    table = pa.table({"tallies": pa.array([[tally, empty], None], kind)})
+    none = {"packed": None, "keys_id": 0, "keys_ood": 0, "keys_ignored": 0}
+    filled = tally | {"packed": None, "keys_id": 1, "keys_ood": 1, "keys_ignored": 1}
+    assert as_today(table, ["tallies"])["tallies"].to_pylist() == [[filled, empty | none], None]
+    assert is_known(with_column("tallies", kind))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tallies_of("score scale keys labels", pa.uint32()),
+        tallies_of("score scale keys labels counts", pa.uint16()),
+        tallies_of("score scale keys labels counts more", pa.uint32()),
+        pa.list_(pa.uint32()),
+        pa.string(),
+    ],
+)
+def test_tallies_of_no_version_are_not_read(kind: pa.DataType) -> None:
+    assert not is_known(with_column("tallies", kind))
+
+
+def with_column(name: str, kind: pa.DataType) -> pa.Schema:
+    return RESULT_SCHEMA.set(RESULT_SCHEMA.get_field_index(name), pa.field(name, kind))
 
 
 def test_lists_that_may_hold_nulls_become_those_of_today(out: Path) -> None:
@@ -102,8 +137,7 @@ def test_lists_that_may_hold_nulls_become_those_of_today(out: Path) -> None:
     table = pa.table({"clusters": pa.array(rows, pa.list_(cluster))})
     pq.write_table(table, out / "earlier.parquet")
     assert not table.schema.field("clusters").type.equals(RESULT_SCHEMA.field("clusters").type)
-    whole = RESULT_SCHEMA.empty_table().schema
-    assert is_known(whole.set(whole.get_field_index("clusters"), table.schema.field("clusters")))
+    assert is_known(with_column("clusters", table.schema.field("clusters").type))
     for found in (
         table,
         table.slice(1),
@@ -113,4 +147,7 @@ def test_lists_that_may_hold_nulls_become_those_of_today(out: Path) -> None:
         today = as_today(found, ["clusters"])
         today.validate(full=True)
         assert today.schema.field("clusters").type.equals(RESULT_SCHEMA.field("clusters").type)
-        assert today["clusters"].to_pylist() == found["clusters"].to_pylist()
+        added = {"keys_id": 1, "keys_ood": 0, "keys_ignored": 1}
+        assert today["clusters"].to_pylist() == [
+            row and [entry | added for entry in row] for row in found["clusters"].to_pylist()
+        ]

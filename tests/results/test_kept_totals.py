@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pixel_oracles import METHOD, failed_image, random_images, write_results
 from places import on_disk
@@ -22,13 +23,14 @@ from oodray.metrics.conventions import DEFAULT
 from oodray.metrics.evaluation import Totals
 from oodray.metrics.pixel_counts import PixelCounts, PixelKeys
 from oodray.metrics.scales import Float32
-from oodray.records import from_arrow
+from oodray.records import from_arrow, to_arrow
 from oodray.results import joining, kept_totals
 from oodray.results.continuing import start_anew
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
-from oodray.results.reading import read_unit
-from oodray.results.rows import ResultRow
+from oodray.results.reading import RowGroup, read_unit
+from oodray.results.rows import ResultRow, ScoreTally
+from oodray.results.sums import COLUMNS, RowSums, score_counts
 from oodray.results.waves import close_waves, open_waves, remove_closed_parts
 
 RULE = Rule(METHOD.k, METHOD.tau, METHOD.ood_ratio)
@@ -69,6 +71,47 @@ def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(totals, "total_here", here)
     return counted
+
+
+def test_rows_of_waves_are_counted_without_the_label_of_each_key(folder: ResultsFolder) -> None:
+    files = CountedFiles.of(folder)
+    fewer, whole = ([*files.tables(COLUMNS, labels=labels)] for labels in (False, True))
+    waves = [part for part in files.parts if isinstance(part, RowGroup)]
+    assert len(waves) == 3
+    for table in fewer[: len(waves)]:
+        for name in ("clusters", "tallies"):
+            assert "labels" not in [field.name for field in table.schema.field(name).type.value_type]
+    assert fewer[len(waves)].schema.equals(whole[len(waves)].schema), "units that no wave has are read as they are"
+    for one, other in zip(fewer, whole, strict=True):
+        found, expected = (counts_of(table) for table in (one, other))
+        assert found.images > 0
+        assert (found.scores, found.inside, found.outside) == (expected.scores, expected.inside, expected.outside)
+        assert found.clusters.tolist() == expected.clusters.tolist()
+
+
+def counts_of(table: pa.Table) -> Totals:
+    sums = RowSums(RULE)
+    sums.add(table)
+    return sums.total()
+
+
+def test_scores_of_float32_are_counted_without_the_label_of_each_key() -> None:
+    scores, labels = np.array([[0.5, 0.5, 2, -3]], np.float32), np.array([[1, 255, 0, 1]], np.uint8)
+    for repeats in (1, 50):  # mostly different, then as cells
+        keys = Float32().keys(np.tile(scores, (1, repeats)))
+        tally = ScoreTally.of("s", "float32", keys, np.tile(labels, (1, repeats)))
+        assert (tally.packed is None) == (repeats > 1)
+        structs = to_arrow(ScoreTally, [tally, tally])
+        fewer = pa.StructArray.from_arrays(
+            [structs.field(field.name) for field in structs.type if field.name != "labels"],
+            [field.name for field in structs.type if field.name != "labels"],
+        )
+        found, expected = (
+            score_counts(pa.chunked_array([pa.ListArray.from_arrays(pa.array([0, 2], pa.int32()), entries)]))
+            for entries in (fewer, structs)
+        )
+        assert found == expected
+        assert (found["s"].ood.sum(), found["s"].ind.sum()) == (4 * repeats, 2 * repeats)
 
 
 def test_the_second_evaluation_reads_the_rows_that_no_wave_has(

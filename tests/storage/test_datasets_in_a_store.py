@@ -80,7 +80,7 @@ def test_a_list_in_a_store_names_what_lies_beside_it(store: FakeStore, tmp_path:
         (tmp_path / "bucket/root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "bucket/root" / name).touch()
     rows = [{"image": "../im/a.jpg"}, {"image": "s3://bucket/root/im/b.jpg"}]
-    packed.listing(tmp_path / "bucket/root/lists/list.csv", rows)
+    packed.image_list(tmp_path / "bucket/root/lists/list.csv", rows)
     found = get_layout("list").find(ROOT / "lists/list.csv")
     assert [sample.image_uri for sample in found] == ["s3://bucket/root/im/a.jpg", "s3://bucket/root/im/b.jpg"]
     assert [sample.image_id for sample in found] == ["bucket/root/im/a", "bucket/root/im/b"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oodray.storage.place import is_inside, listing, path_inside, remove_folder, storage_path
+from oodray.storage.place import entries_of, is_inside, path_inside, remove_folder, storage_path
 from oodray.storage.remote import RemotePlace
 
 
@@ -84,10 +84,10 @@ def test_a_listing_of_a_disk_follows_links(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("folder", "file", "nothing"):
         (tmp_path / f"to {name}").symlink_to(tmp_path / name)
-    found = {place.name: is_dir for place, is_dir in listing(tmp_path)}
+    found = {place.name: is_dir for place, is_dir in entries_of(tmp_path)}
     assert found == {"folder": True, "file": False, "to folder": True, "to file": False, "to nothing": False}
     with pytest.raises(FileNotFoundError):
-        listing(tmp_path / "nothing")
+        entries_of(tmp_path / "nothing")
 
 
 def test_a_folder_is_removed_whether_it_is_there_or_not(tmp_path: Path) -> None:

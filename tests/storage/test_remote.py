@@ -12,7 +12,7 @@ import s3_server
 from oodray.errors import RunError
 from oodray.storage import remote as storage
 from oodray.storage.atomic import replacing
-from oodray.storage.place import listing, open_seekable, remove_folder
+from oodray.storage.place import entries_of, open_seekable, remove_folder
 from oodray.storage.remote import BLOCK_BYTES, RemotePlace
 
 pytestmark = pytest.mark.timeout(120)
@@ -60,17 +60,17 @@ class TestObjects:
 
     def test_folders_come_with_what_lies_in_them(self, folder: RemotePlace) -> None:
         assert not folder.exists()
-        assert listing(folder) == []
+        assert entries_of(folder) == []
         for name in ("a.png", "deep/er/b.png", ".c.tmp"):
             (folder / name).upload(b"1")
         assert folder.is_dir()
         assert not folder.is_file()
-        assert sorted(listing(folder)) == [
+        assert sorted(entries_of(folder)) == [
             (folder / ".c.tmp", False),
             (folder / "a.png", False),
             (folder / "deep", True),
         ]
-        assert [path for path, is_dir in folder.listing(recursive=True) if not is_dir] == [
+        assert [path for path, is_dir in folder.entries(recursive=True) if not is_dir] == [
             folder / ".c.tmp",
             folder / "a.png",
             folder / "deep/er/b.png",

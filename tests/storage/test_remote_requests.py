@@ -17,7 +17,7 @@ from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.storage import remote
 from oodray.storage.atomic import remove_leftovers, replacing
-from oodray.storage.place import listing, remove_folder, storage_path
+from oodray.storage.place import entries_of, remove_folder, storage_path
 from oodray.storage.remote import ATTEMPTS, RemotePlace
 
 
@@ -52,7 +52,7 @@ OPERATIONS: dict[str, tuple[Callable[[], object], dict[str, int]]] = {
     "open": (lambda: FILE.open("rb"), {"read": 1}),
     "iterdir": (lambda: [*FOLDER.iterdir()], {"list": 1}),
     "glob": (lambda: [*FOLDER.glob("*.png")], {"list": 1}),
-    "listing": (lambda: listing(FOLDER), {"list": 1}),
+    "entries": (lambda: entries_of(FOLDER), {"list": 1}),
     "touch": (FILE.touch, {"info": 1, "read": 1, "write": 1}),
     "unlink": (FILE.unlink, {"delete": 1}),
     "replacing": (write_whole, {"write": 1}),
@@ -76,14 +76,14 @@ def test_answers(store: FakeStore) -> None:
     assert FOLDER.is_dir()
     assert not (FOLDER / "absent").exists()
     assert (FILE.stat().st_size, FILE.read_bytes(), FILE.read_text()) == (7, b"content", "content")
-    assert {str(place): is_dir for place, is_dir in listing(FOLDER)} == {
+    assert {str(place): is_dir for place, is_dir in entries_of(FOLDER)} == {
         "s3://bucket/f/a.txt": False,
         "s3://bucket/f/b.png": False,
         "s3://bucket/f/deep": True,
     }
     assert [str(place) for place in FOLDER.glob("*.png")] == ["s3://bucket/f/b.png"]
     remove_folder(FOLDER)
-    assert [is_dir for _, is_dir in FOLDER.listing(recursive=True)] == [True, True]  # no object is left
+    assert [is_dir for _, is_dir in FOLDER.entries(recursive=True)] == [True, True]  # no object is left
 
 
 def test_an_answer_that_is_cut_is_asked_for_again(store: FakeStore) -> None:

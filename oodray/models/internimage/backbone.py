@@ -57,9 +57,9 @@ class DropPath(nn.Module):
         """`x`, in training with whole samples set to zero and the others scaled up."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = 1.0 - self.rate
-        kept = torch.rand(x.shape[0], *([1] * (x.ndim - 1)), device=x.device) < keep
-        return x * kept.to(x.dtype) / keep
+        share = 1.0 - self.rate
+        stays = torch.rand(x.shape[0], *([1] * (x.ndim - 1)), device=x.device) < share
+        return x * stays.to(x.dtype) / share
 
 
 class Stem(nn.Module):

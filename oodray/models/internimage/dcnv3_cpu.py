@@ -15,7 +15,6 @@ The threads are Python's own, as many as torch has: numba's end the process when
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -24,10 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
+
+from oodray.compiled import compiled
 
 _LANES = 16
 _SLICES_PER_THREAD = 2
@@ -59,7 +60,7 @@ def dcnv3_cpu(
     if not out.numel():
         return out
     points, half = kernel_size * kernel_size, dilation * (kernel_size - 1) // 2
-    run = _compiled(channels // groups, points, min(_LANES, groups * points))
+    run = _loops(channels // groups, points, min(_LANES, groups * points))
     arguments = (
         *map(_as_array, (value, offset, mask, out)),
         *_grid(kernel_size, dilation, groups, channels // groups),
@@ -115,7 +116,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 @cache
-def _compiled(group_channels: int, points: int, lanes: int) -> Callable[..., None]:
+def _loops(group_channels: int, points: int, lanes: int) -> Callable[..., None]:
     """The loops over rows `first..last` of the output; the compiler sees these three numbers as constants."""
 
     def run(  # type: ignore[no-untyped-def]  # noqa: PLR0917
@@ -144,11 +145,7 @@ def _compiled(group_channels: int, points: int, lanes: int) -> Callable[..., Non
                     steps = (image, right, below, count)
                     _add_corners(value, out, (starts, weights), steps, group * points, target, points, group_channels)
 
-    try:
-        return njit(nogil=True, cache=True)(run)  # type: ignore[no-any-return]
-    except RuntimeError as error:  # no folder to write to
-        logging.getLogger(__name__).info("DCNv3 is compiled anew in every process: %s", error)
-        return njit(nogil=True)(run)  # type: ignore[no-any-return]
+    return compiled(run)
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator,unused-ignore]

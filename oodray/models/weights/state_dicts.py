@@ -47,7 +47,7 @@ def chosen(content: object, path: Path) -> Chosen:
     Raises:
         ModelError: there is none, or there are several; the message names them.
     """
-    place, state = _found(content, path)
+    place, state = _state_dict_in(content, path)
     _refuse_several_networks(state, path)
     found = _without_second_copy(state)
     stripped = without_prefix(found)
@@ -82,7 +82,7 @@ def name_some(names: list[str]) -> str:
     return ", ".join(names[:NAMED_KEYS]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _found(content: object, path: Path) -> tuple[str | None, StateDict]:
+def _state_dict_in(content: object, path: Path) -> tuple[str | None, StateDict]:
     """Where the state dict lies, None for the content itself, and its tensors."""
     bare = _tensors(content)
     if bare:

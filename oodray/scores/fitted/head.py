@@ -56,26 +56,26 @@ def react(activations: Tensor, head: Head, parameters: ReactParameters) -> Tenso
 
 def ash(activations: Tensor, head: Head) -> Tensor:
     """The score `ash`, `(h, w)` float32, of activations `(D', h, w)`."""
-    kept = _kept(activations, ASH_PERCENTILE)
-    pruned = activations.where(kept, 0)
-    return _energy(head(pruned * _scale(activations, kept)))
+    greatest = _greatest(activations, ASH_PERCENTILE)
+    pruned = activations.where(greatest, 0)
+    return _energy(head(pruned * _scale(activations, greatest)))
 
 
 def scale(activations: Tensor, head: Head) -> Tensor:
     """The score `scale`, `(h, w)` float32, of activations `(D', h, w)`."""
-    return _energy(head(activations * _scale(activations, _kept(activations, SCALE_PERCENTILE))))
+    return _energy(head(activations * _scale(activations, _greatest(activations, SCALE_PERCENTILE))))
 
 
-def _kept(activations: Tensor, percentile: int) -> Tensor:
+def _greatest(activations: Tensor, percentile: int) -> Tensor:
     """The activations of each position that are not pruned: the greatest `100 - percentile` %, at least one."""
     count = max(1, len(activations) - round(len(activations) * percentile / 100))
     least = activations.topk(count, dim=0).values[-1:]
     return activations >= least
 
 
-def _scale(activations: Tensor, kept: Tensor) -> Tensor:
+def _scale(activations: Tensor, greatest: Tensor) -> Tensor:
     """exp(s1 / s2) of each position, `(1, h, w)`; 1 where nothing positive is left."""
-    total, rest = activations.sum(0, keepdim=True), activations.where(kept, 0).sum(0, keepdim=True)
+    total, rest = activations.sum(0, keepdim=True), activations.where(greatest, 0).sum(0, keepdim=True)
     exponent = torch.where(rest > 0, total / rest.clamp(min=torch.finfo(rest.dtype).tiny), 0)
     return exponent.exp()
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from oodray.compiled import compiled
+
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
@@ -93,18 +95,13 @@ def _thread_pools() -> ThreadpoolController:
 
 @cache
 def _scan() -> Callable[..., None]:
-    from numba import njit
-
-    try:
-        return njit(nogil=True, cache=True)(_keep_least)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder to write to: it is compiled anew in every process
-        return njit(nogil=True)(_keep_least)  # type: ignore[no-any-return]
+    return compiled(_insert_least)
 
 
-def _keep_least(  # type: ignore[no-untyped-def]
+def _insert_least(  # type: ignore[no-untyped-def]
     table, norms, first, least, places
 ):
-    """Keep the least `table + norms` of each row in `least`, ascending, and their columns from `first` on in `places`.
+    """Have the least `table + norms` of each row in `least`, ascending, and their columns from `first` on in `places`.
 
     A group is looked through one by one where a value in it is less than the greatest one kept, which is rare.
     """

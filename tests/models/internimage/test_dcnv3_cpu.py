@@ -159,10 +159,10 @@ class TestChoice:
 def test_the_second_process_does_not_compile(tmp_path: Path) -> None:
     script = """
 import torch
-from oodray.models.internimage.dcnv3_cpu import _compiled, dcnv3_cpu
+from oodray.models.internimage.dcnv3_cpu import _loops, dcnv3_cpu
 dcnv3_cpu(torch.ones(1, 4, 4, 2), torch.zeros(1, 4, 4, 18), torch.ones(1, 4, 4, 9), groups=1, kernel_size=3, stride=1,
           padding=1, dilation=1, offset_scale=1.0)
-print(sum(_compiled(2, 9, 9).stats.cache_hits.values()))
+print(sum(_loops(2, 9, 9).stats.cache_hits.values()))
 """
     hits = [
         subprocess.run(
