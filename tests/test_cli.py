@@ -92,12 +92,12 @@ class TestHelp:
         ("arguments", "problem"),
         [
             (["rnu"], "No such command 'rnu'"),
-            (["--nope"], "No such option: --nope"),
-            (["run", "--datasett", "x"], "No such option: --datasett"),
+            (["--nope"], "No such option:? '?--nope"),  # quoted by newer versions of click
+            (["run", "--datasett", "x"], "No such option:? '?--datasett"),
             (["run", "--k", "five"], "Invalid value for '--k'"),
             (["run", "extra"], "unexpected extra argument"),
             (["status"], "Missing argument 'OUT'"),
-            (["datasets", "check"], "Missing argument 'NAME|DIR'"),
+            (["datasets", "check"], r"Missing argument 'NAME\|DIR'"),
             (["datasets", "chek"], "No such command 'chek'"),
         ],
     )
@@ -105,8 +105,8 @@ class TestHelp:
         done = call(*arguments)
         assert (done.exit_code, done.out) == (2, "")
         assert done.err.startswith("error: ")
-        assert problem in done.err
-        command = re.search(r"\. See `(oodray.*) --help`\.\n$", done.err)
+        assert re.search(problem, done.err)
+        command = re.search(r"[^.?][.?] See `(oodray.*) --help`\.\n$", done.err)
         assert command is not None
         assert call(*command[1].split()[1:], "--help").exit_code == 0
 

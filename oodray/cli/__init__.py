@@ -124,7 +124,8 @@ def _message_and_code(error: Exception) -> tuple[str, int]:
         message = error.format_message().rstrip(".")
         if "unexpected extra argument" in message:  # as of a pattern that the shell has written out
             message += ". A pattern of files needs quotes: --root 'photos/*.jpg'"
-        return f"{message}. See `{command} --help`.", error.exit_code
+        end = "" if message.endswith("?") else "."  # as of "Did you mean ...?"
+        return f"{message}{end} See `{command} --help`.", error.exit_code
     return f"internal error, {type(error).__name__}: {error}\nRun it again with --debug to see where.", 1
 
 

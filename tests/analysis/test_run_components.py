@@ -102,7 +102,7 @@ def test_a_threshold_is_not_rounded_to_float16(
     rounded = sorted(on_objects.astype(np.float16).tolist())
     score = rounded[len(rounded) // 2]
     below = score - 1e-5  # the nearest float16 of which is the score
-    [judged] = evaluate_components(folder, LIMITS, threshold=below, read_map=imported_maps(folder)).judged
+    [judged] = evaluate_components(MappedRun.of(folder, below, imported_maps(folder)), LIMITS).judged
     assert judged.metrics == summarize(by_hand(maps, tiny_dataset, below), 10)
     assert judged.metrics != summarize(by_hand(maps, tiny_dataset, score), 10)
 
