@@ -120,6 +120,14 @@ class TestHelp:
         assert done.err.endswith(f"name the folder first: `oodray evaluate '{folder}' --components`\n")
         assert "Missing argument 'OUT'" in call("evaluate", *options, "--components", "obstacle").err
 
+    def test_a_file_with_the_name_of_the_default_is_no_folder_of_results(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "auto").touch()
+        done = call("evaluate", "run", "--components")
+        assert "run is not a results folder" in done.err
+
     @pytest.mark.parametrize("argument", ["--help", "--version"])
     def test_it_loads_nothing_heavy(self, argument: str) -> None:
         script = f"""

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def _not_a_folder(track: str | None) -> str | None:
     """Refuse a results folder in the place of a track: `--components` was to have its default, and took the folder."""
+    from oodray.analysis.components import AUTO
     from oodray.metrics.components import LIMITS
 
-    if track is None or track in LIMITS or not ("/" in track or Path(track).exists()):
+    if track is None or track in {AUTO, *LIMITS} or not ("/" in track or Path(track).exists()):
         return track
     raise ConfigError(
         f"--components took {track} for the name of a track, which are {', '.join(LIMITS)}. To have that of the "

@@ -147,7 +147,8 @@ class PixelCounts(ScoreCounts):
     def pixels(self) -> PixelKeys:
         """The keys of all parts."""
         if len(self.parts) > 1:
-            self.parts[:] = [PixelKeys.join(self.parts)]
+            # A new list, as another thread may go through the old one.
+            vars(self)["parts"] = [PixelKeys.join(self.parts)]
         return self.parts[0]
 
     @cached_property

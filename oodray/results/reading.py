@@ -23,7 +23,7 @@ from oodray.results.cells import clusters_of
 from oodray.results.earlier import as_today, is_known
 from oodray.results.folder import ResultsFolder
 from oodray.results.names import Wave, unit_of
-from oodray.results.rows import KEYS_OF_LABELS, RESULT_SCHEMA, TALLIES
+from oodray.results.rows import RESULT_SCHEMA, TALLIES
 from oodray.storage.place import Place, open_seekable
 from oodray.storage.remote import is_remote
 
@@ -142,7 +142,7 @@ def read_each(paths: Iterable[Place | RowGroup], columns: list[str], *, labels: 
             yield from (_read(part, columns) for part in parts if not isinstance(part, RowGroup))
         else:
             with _opened(file) as opened:
-                wanted = columns if labels else _without_labels(opened.schema_arrow, columns)
+                wanted = columns if labels else _without_labels(opened, columns)
                 for part in parts:
                     if isinstance(part, RowGroup):
                         yield as_today(
@@ -150,17 +150,27 @@ def read_each(paths: Iterable[Place | RowGroup], columns: list[str], *, labels: 
                         )
 
 
-def _without_labels(schema: pa.Schema, columns: list[str]) -> list[str]:
-    """Columns as a reader of Parquet wants them: of tallies without their labels, where these follow from the rest."""
+def _without_labels(file: pq.ParquetFile, columns: list[str]) -> list[str]:
+    """Columns as a reader of Parquet wants them: of tallies as they are written today, all fields but the labels."""
+    paths = {file.schema.column(number).path for number in range(len(file.schema))}
     wanted = []
     for name in columns:
-        fields = schema.field(name).type.value_type if name in TALLIES and name in schema.names else ()
-        names = [field.name for field in fields]
-        if {*KEYS_OF_LABELS} <= {*names}:
-            wanted += [f"{name}.list.element.{field}" for field in names if field != "labels"]
+        kind = RESULT_SCHEMA.field(name).type
+        # Other writers may call what is in a list otherwise, and a path that is not there is left out without a word.
+        if (
+            name in TALLIES
+            and _path(name, "labels.list.element") in paths
+            and file.schema_arrow.field(name).type == kind
+        ):
+            wanted += [_path(name, field.name) for field in kind.value_type if field.name != "labels"]
         else:
             wanted.append(name)
     return wanted
+
+
+def _path(column: str, field: str) -> str:
+    """The path of a field of what a list holds, in a file of Parquet."""
+    return f"{column}.list.element.{field}"
 
 
 def read_unit(folder: ResultsFolder, unit: int, columns: list[str] | None = None) -> pa.Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pixel_oracles import METHOD, failed_image, random_images, write_results
 from places import on_disk
@@ -28,7 +29,7 @@ from oodray.results import joining, kept_totals
 from oodray.results.continuing import start_anew
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
-from oodray.results.reading import RowGroup, read_unit
+from oodray.results.reading import RowGroup, read_rows, read_unit
 from oodray.results.rows import ResultRow, ScoreTally
 from oodray.results.sums import COLUMNS, RowSums, score_counts
 from oodray.results.waves import close_waves, open_waves, remove_closed_parts
@@ -89,9 +90,32 @@ def test_rows_of_waves_are_counted_without_the_label_of_each_key(folder: Results
         assert found.clusters.tolist() == expected.clusters.tolist()
 
 
-def counts_of(table: pa.Table) -> Totals:
+@pytest.mark.parametrize("of_others", ["items", "nullable"])
+def test_waves_that_another_tool_has_written_are_read_whole(folder: ResultsFolder, of_others: str) -> None:
+    before = counts_of(*CountedFiles.of(folder).tables(COLUMNS))
+    for path in {part.path for part in CountedFiles.of(folder).parts if isinstance(part, RowGroup)}:
+        table = read_rows([path])
+        if of_others == "nullable":
+            fields = [field.with_type(nullable(field.type)) for field in table.schema]
+            table = table.cast(pa.schema(fields))
+        pq.write_table(table, on_disk(path), row_group_size=1, use_compliant_nested_type=of_others == "nullable")
+    found = counts_of(*CountedFiles.of(folder).tables(COLUMNS, labels=False))
+    assert found.images == before.images > 0
+    assert (found.scores, found.inside, found.outside) == (before.scores, before.inside, before.outside)
+
+
+def nullable(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.ListType):
+        return pa.list_(nullable(kind.value_type))
+    if isinstance(kind, pa.StructType):
+        return pa.struct([(field.name, nullable(field.type)) for field in kind])
+    return kind
+
+
+def counts_of(*tables: pa.Table) -> Totals:
     sums = RowSums(RULE)
-    sums.add(table)
+    for table in tables:
+        sums.add(table)
     return sums.total()
 
 
