@@ -103,24 +103,35 @@ class ImagesInBrief:
     mean_ood_fraction: float | None
 
 
+TABLES_AT_ONCE = 64
+"""Of files and row groups, that are sorted together."""
+
+
 def images_in_brief(files: CountedFiles, most: int) -> ImagesInBrief:
     """What was found in the images that are done, and up to so many of them. Of the others no object is made.
 
     Raises:
         ResultsError: a file cannot be read.
     """
-    top = None
+    candidates: list[pa.Table] = []
     masks, shares = 0, 0.0
     for table in files.tables([*_PLAIN]):
         masks += table.num_rows - table["ood_fraction"].null_count
         shares += pc.sum(table["ood_fraction"]).as_py() or 0.0
-        scored = table.filter(pc.is_valid(table["image_score"]))
-        candidates = scored if top is None else pa.concat_tables([top, scored])
-        top = candidates.sort_by(_MOST_ANOMALOUS_FIRST).slice(0, most)
+        candidates.append(table)
+        if len(candidates) == TABLES_AT_ONCE:
+            candidates = [_most_anomalous(candidates, most)]
     return ImagesInBrief(
-        most_anomalous=[] if top is None else [ImageFacts(**row) for row in top.to_pylist()],
+        most_anomalous=[ImageFacts(**row) for row in _most_anomalous(candidates, most).to_pylist()]
+        if candidates
+        else [],
         mean_ood_fraction=shares / masks if masks else None,
     )
+
+
+def _most_anomalous(tables: list[pa.Table], most: int) -> pa.Table:
+    rows = pa.concat_tables(tables)
+    return rows.filter(pc.is_valid(rows["image_score"])).sort_by(_MOST_ANOMALOUS_FIRST).slice(0, most)
 
 
 def _facts(table: pa.Table, rule: Rule | None) -> Iterator[ImageFacts]:
