@@ -120,6 +120,17 @@ class TestHelp:
         assert done.err.endswith(f"name the folder first: `oodray evaluate '{folder}' --components`\n")
         assert "Missing argument 'OUT'" in call("evaluate", *options, "--components", "obstacle").err
 
+    @pytest.mark.parametrize(
+        ("cores", "address", "expected"), [(2, "", False), (2, "10.0.0.1:6379", True), (16, "", True)]
+    )
+    def test_ray_reads_a_large_run_where_threads_are_few_or_a_cluster_is_there(
+        self, cores: int, address: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("oodray.cluster.shares.usable_cores", lambda: cores)
+        monkeypatch.setattr("oodray.cluster.session.is_running", lambda: False)
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert sys.modules["oodray.cli.evaluate"]._is_ray_worth_it() is expected
+
     def test_a_file_with_the_name_of_the_default_is_no_folder_of_results(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -32,6 +32,15 @@ def _not_a_folder(track: str | None) -> str | None:
     )
 
 
+def _is_ray_worth_it() -> bool:
+    """Whether Ray reads large runs: it runs, or this machine has more cores than threads of this process would use."""
+    from oodray.analysis.totals import MOST_THREADS
+    from oodray.cluster.session import Session
+    from oodray.cluster.shares import usable_cores
+
+    return usable_cores() > MOST_THREADS or not Session().starts_its_own()
+
+
 def evaluate(
     out: Out,
     like: Annotated[
@@ -105,12 +114,13 @@ def evaluate(
     ids = instance_labels_of(folder, instance_labels) if instances else None
     read_map = imported_maps(folder) if limits is not None or instances else None
     files = CountedFiles.of(folder)
-    evaluation = evaluate_run(folder, asked, bootstrap, further=further, files=files)
+    on_ray = _is_ray_worth_it()
+    evaluation = evaluate_run(folder, asked, bootstrap, further=further, on_ray=on_ray, files=files)
     report, found = None, None
     if limits is not None or ids is not None:
         run = MappedRun.of(folder, threshold, read_map, files)
-        report = None if limits is None else evaluate_components(run, limits)
-        found = None if ids is None else evaluate_instances(run, ids)
+        report = None if limits is None else evaluate_components(run, limits, on_ray=on_ray)
+        found = None if ids is None else evaluate_instances(run, ids, on_ray=on_ray)
     if as_json:
         print_json(_as_json(folder, evaluation, report, found))
         return
