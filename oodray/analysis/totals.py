@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from oodray.ahead import map_ahead
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
 from oodray.method.rule import Rule
@@ -74,8 +75,9 @@ def _totals_here(
         yield from map(count, parts)
         return
     # Decoding and adding hold no lock of Python's.
-    with ThreadPoolExecutor(min(MOST_THREADS, usable_cores()), "count rows") as threads:
-        yield from threads.map(count, parts)
+    workers = min(MOST_THREADS, usable_cores())
+    with ThreadPoolExecutor(workers, "count rows") as threads:
+        yield from map_ahead(threads, count, parts, 2 * workers)
 
 
 def _total_of(
