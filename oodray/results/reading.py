@@ -167,7 +167,9 @@ def _read_together(file: pq.ParquetFile, groups: list[int], columns: list[str]) 
 
 def _without_labels(file: pq.ParquetFile, columns: list[str]) -> list[str]:
     """Columns as a reader of Parquet wants them: of tallies as they are written today, all fields but the labels."""
-    paths = {file.schema.column(number).path for number in range(len(file.schema))}
+    # Not of `file.schema`: it refers to its file and the file to it, so that footers of megabytes stay for a while.
+    columns_of_group = file.metadata.row_group(0)
+    paths = {columns_of_group.column(number).path_in_schema for number in range(columns_of_group.num_columns)}
     wanted = []
     for name in columns:
         kind = RESULT_SCHEMA.field(name).type
