@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from oodray.analysis.evaluation import Evaluation, measure_run
 from oodray.analysis.files import CountedFiles
@@ -64,9 +68,8 @@ def compare_runs(
 
 def _measured(files: CountedFiles) -> Iterator[str]:
     for table in files.tables(["image_id", "status"]):
-        for row in table.to_pylist():
-            if row["status"] == OK:
-                yield row["image_id"]
+        ids: Any = table.filter(pc.equal(table["status"], pa.scalar(OK)))["image_id"]
+        yield from ids.to_pylist()
 
 
 def runs_below(folder: Path) -> tuple[list[ResultsFolder], list[Path]]:
