@@ -19,8 +19,8 @@ PACKAGE = Path(oodray.__file__).parent
 
 # A room may use those on the steps before its own, and itself. The package's own __init__ imports everything, lazily.
 STEPS = (
-    {"errors", "spelling"},
-    {"storage", "settings", "ranges", "records", "yaml_text", "phases", "ahead", "compiled"},
+    {"errors", "spelling", "ahead"},
+    {"storage", "settings", "ranges", "records", "yaml_text", "phases", "compiled"},
     {"config"},
     {"metrics"},
     {"scores"},

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from oodray.ahead import in_threads
+from oodray.cluster.shares import usable_cores
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import RowGroup, pieces, read_each
-from oodray.storage.place import Place
+from oodray.results.reading import RowGroup, pieces, read_each, read_to_count
+from oodray.storage.place import REQUESTS_AT_ONCE, Place
+from oodray.storage.remote import is_remote
 
 FILES_PER_TASK = 128
 """Parts that one process reads: files of units, and row groups of waves. With more than this, Ray reads them.
@@ -40,19 +44,22 @@ class CountedFiles:
         Raises:
             ResultsError: if it holds none, or one cannot be read.
         """
-        parts = pieces(folder.parts())
+        threads = REQUESTS_AT_ONCE if is_remote(folder.path) else usable_cores()
+        parts = [*chain(*in_threads(lambda path: pieces([path]), folder.parts(), threads))]
         if not parts:
             raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
-        return cls(parts, repeated_rows(parts))
+        return cls(parts, repeated_rows(parts, threads))
 
-    def tables(self, columns: list[str], *, labels: bool = True) -> Iterator[pa.Table]:
-        """The rows that count, some of their columns, file by file: one file is in memory at a time.
-
-        For `labels` see `oodray.results.reading.read_each`.
-        """
-        for part, table in zip(self.parts, read_each(self.parts, columns, labels=labels), strict=True):
+    def tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        """The rows that count, some of their columns, file by file: one file is in memory at a time."""
+        for part, table in zip(self.parts, read_each(self.parts, columns), strict=True):
             left_out = self.repeated.get(part)
             yield table.filter([row not in left_out for row in range(table.num_rows)]) if left_out else table
+
+    def to_count(self, columns: list[str]) -> Iterator[pa.Table]:
+        """The rows that count, a few at a time, see `oodray.results.reading.read_to_count`."""
+        # Where rows are left out, it must be known which part a table is.
+        return self.tables(columns) if self.repeated else read_to_count(self.parts, columns)
 
     def by_wave(self) -> Iterator[tuple[Place | None, CountedFiles]]:
         """The closed waves, each with its file, and the files of units between them, without one."""
@@ -65,9 +72,14 @@ class CountedFiles:
         return [CountedFiles(self.parts[start : start + size], self.repeated) for start in starts]
 
 
-def repeated_rows(parts: Sequence[Place | RowGroup]) -> dict[Place | RowGroup, frozenset[int]]:
-    """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
-    ids = [table["image_id"] for table in read_each(parts, ["image_id"])]
+def repeated_rows(parts: Sequence[Place | RowGroup], threads: int = 1) -> dict[Place | RowGroup, frozenset[int]]:
+    """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice.
+
+    Ids are read from so many files at a time.
+    """
+    by_file = groupby(parts, lambda part: part.path if isinstance(part, RowGroup) else part)
+    files = [[*of_file] for _, of_file in by_file]
+    ids = [*chain(*in_threads(_ids, files, threads))]
     rows = sum(len(of_part) for of_part in ids)
     every = pa.chunked_array([chunk for of_part in ids for chunk in of_part.chunks], pa.string())
     if pc.count_distinct(every, mode="all").as_py() == rows:
@@ -83,3 +95,7 @@ def repeated_rows(parts: Sequence[Place | RowGroup]) -> dict[Place | RowGroup, f
         if again:
             repeated[part] = frozenset(again)
     return repeated
+
+
+def _ids(parts: Sequence[Place | RowGroup]) -> list[pa.ChunkedArray[Any]]:
+    return [table["image_id"] for table in read_each(parts, ["image_id"])]

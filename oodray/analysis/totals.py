@@ -93,14 +93,14 @@ def _total_of(
 def total_here(files: CountedFiles, rule: Rule | None, *, compiled: bool = False) -> Totals:
     """The counts of a few files, by this process; see `total`, and for `compiled` `DenseCounts`."""
     sums = RowSums(rule, compiled=compiled)
-    for table in files.tables(COLUMNS, labels=False):
+    for table in files.to_count(COLUMNS):
         sums.add(table)
     return sums.total()
 
 
 def image_totals(files: CountedFiles, rule: Rule | None) -> Iterator[Totals]:
     """The counts of each image that was processed; see `total`."""
-    for table in files.tables(COLUMNS, labels=False):
+    for table in files.to_count(COLUMNS):
         for row in np.flatnonzero(table["status"].to_numpy() == OK):
             sums = RowSums(rule)
             sums.add(table.slice(int(row), 1))

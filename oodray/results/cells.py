@@ -65,7 +65,7 @@ def cells_of(structs: Any) -> Cells:
 
 
 def has_labels(structs: Any) -> bool:
-    """Whether the label of each key was read; see `oodray.results.reading.read_each`."""
+    """Whether the label of each key was read; see `oodray.results.reading.read_to_count`."""
     return bool(structs.type.get_field_index("labels") >= 0)
 
 

@@ -34,6 +34,9 @@ _ATTEMPTS = 4
 _ROW_BUFFER = 2**20
 """Bytes of a column that are read at once where single rows are wanted; 0 reads the column of a row group whole."""
 
+_VALUES_AT_ONCE = 2**21
+"""Values that are read at once to be counted: Arrow takes some 20 bytes for each while it reads."""
+
 _LARGE = frozenset({"mask_png", "clusters_png", "clusters", "tallies", "maps", "classes"})
 """Columns of which the rows of a closed wave may not fit into memory together."""
 
@@ -128,11 +131,8 @@ def read_rows(paths: Iterable[Place | RowGroup], columns: list[str] | None = Non
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def read_each(paths: Iterable[Place | RowGroup], columns: list[str], *, labels: bool = True) -> Iterator[pa.Table]:
+def read_each(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator[pa.Table]:
     """Some columns of the rows of each file, or row group, one after the other.
-
-    Without `labels`, tallies of closed waves come without the label of each key where `KEYS_OF_LABELS` say the same: it
-    takes a third less.
 
     A file is opened once for all its row groups that are asked for in a row: the footer of a closed wave takes as long
     as several images.
@@ -140,7 +140,7 @@ def read_each(paths: Iterable[Place | RowGroup], columns: list[str], *, labels: 
     Raises:
         ResultsError: as `read_rows`.
     """
-    for file, parts in itertools.groupby(paths, lambda path: path.path if isinstance(path, RowGroup) else None):
+    for file, parts in itertools.groupby(paths, _wave_of):
         if file is None:
             yield from (_read(part, columns) for part in parts if not isinstance(part, RowGroup))
         else:
@@ -149,10 +149,40 @@ def read_each(paths: Iterable[Place | RowGroup], columns: list[str], *, labels: 
                 if _LARGE.isdisjoint(columns):
                     yield from _read_together(opened, groups, columns)
                     continue
-                wanted = columns if labels else _without_labels(opened, columns)
                 for group in groups:
-                    table = opened.read_row_group(group, wanted, use_threads=False)
-                    yield as_today(table, columns, labels=labels)
+                    yield as_today(opened.read_row_group(group, columns, use_threads=False), columns)
+
+
+def read_to_count(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns of the rows of files and row groups, in their order, a few rows at a time.
+
+    Tallies of closed waves come without the label of each key where `KEYS_OF_LABELS` say the same: it takes a third
+    less.
+
+    Raises:
+        ResultsError: as `read_rows`.
+    """
+    for file, parts in itertools.groupby(paths, _wave_of):
+        if file is None:
+            yield from read_each(parts, columns)
+            continue
+        with _opened(file) as opened:
+            wanted = _without_labels(opened, columns)
+            for part in parts:
+                if isinstance(part, RowGroup):
+                    rows = _rows_at_once(opened.metadata.row_group(part.group))
+                    batches = opened.iter_batches(rows, [part.group], wanted, use_threads=False)
+                    yield from (as_today(pa.Table.from_batches([batch]), columns, labels=False) for batch in batches)
+
+
+def _wave_of(path: Place | RowGroup) -> Place | None:
+    return path.path if isinstance(path, RowGroup) else None
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """Rows of a row group that have about as many values as are read at once."""
+    values = sum(group.column(number).num_values for number in range(group.num_columns))
+    return max(1, _VALUES_AT_ONCE * group.num_rows // max(1, values))
 
 
 def _read_together(file: pq.ParquetFile, groups: list[int], columns: list[str]) -> Iterator[pa.Table]:

@@ -40,7 +40,7 @@ class RowSums:
     """
 
     def __init__(self, rule: Rule | None, *, compiled: bool = False) -> None:
-        self._rule = rule
+        self._rule, self._compiled = rule, compiled
         self._images, self._failed = 0, 0
         self._scores = ScoreSums(compiled=compiled)
         self._masks = DenseCounts(compiled=compiled)
@@ -48,7 +48,7 @@ class RowSums:
         self._classes: list[IdTally] = []
 
     def add(self, table: pa.Table) -> None:
-        """Add rows, of which the table has `COLUMNS`; labels need not have been read, see `read_each`.
+        """Add rows, of which the table has `COLUMNS`; labels need not have been read, see `read_to_count`.
 
         Raises:
             ResultsError: the keys of a score are of a scale that is not known.
@@ -66,7 +66,7 @@ class RowSums:
         structs = entries(column)
         keys, counts, runs = _tallies_of(structs)
         pixels = structs.field("pixels").to_numpy(zero_copy_only=False)
-        of_run, below = runs.pixels(keys, counts, first_key_at_least(rule.tau))
+        of_run, below = runs.pixels(keys, counts, first_key_at_least(rule.tau), compiled=self._compiled)
         unsure = _by_owner(runs, below, len(structs))
         ood, ind = (
             _by_owner(runs, np.where(runs.labels == label, of_run, 0), len(structs)) for label in (OOD, IN_DISTRIBUTION)

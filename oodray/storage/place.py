@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol, Self, TypeVar
 
+from oodray.ahead import in_threads
 from oodray.storage.remote import RemotePlace, is_remote
 
 Item = TypeVar("Item")
@@ -152,12 +151,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def concurrently(work: Callable[[Item], Result], items: Sequence[Item], in_store: bool) -> list[Result]:
     """What some work makes of each item: of many at a time where it waits for an object store."""
-    if len(items) < 2 or not in_store:
-        return [work(item) for item in items]
-    # What is noticed meanwhile reaches whoever listens, see `oodray.datasets.remarks`.
-    context = copy_context()
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-        return list(threads.map(lambda item: context.copy().run(work, item), items))
+    return in_threads(work, items, REQUESTS_AT_ONCE if in_store else 1)
 
 
 def remove_folder(folder: Place) -> None:

@@ -54,11 +54,12 @@ def test_runs_are_neighbours_with_one_label_of_one_tally(tallies: list[list[Cell
     of_cells = np.repeat(np.arange(len(runs.starts)), runs.lengths)
     assert [(runs.owner[run], runs.labels[run]) for run in of_cells] == cells
     assert runs.starts.tolist() == [at for at in range(len(cells)) if not at or cells[at] != cells[at - 1]]
-    whole, below = runs.pixels(keys, pixels, key)
-    for run in range(len(runs.starts)):
-        chosen = of_cells == run
-        assert whole[run] == pixels[chosen].sum()
-        assert below[run] == pixels[chosen & (keys < key)].sum()
+    for compiled in (False, True):
+        whole, below = runs.pixels(keys, pixels, key, compiled=compiled)
+        for run in range(len(runs.starts)):
+            chosen = of_cells == run
+            assert whole[run] == pixels[chosen].sum()
+            assert below[run] == pixels[chosen & (keys < key)].sum()
 
 
 @given(tallies=st.lists(CELLS, max_size=5))

@@ -25,7 +25,7 @@ from oodray.metrics.evaluation import Totals
 from oodray.metrics.pixel_counts import PixelCounts, PixelKeys
 from oodray.metrics.scales import Float32
 from oodray.records import from_arrow, to_arrow
-from oodray.results import joining, kept_totals
+from oodray.results import joining, kept_totals, reading
 from oodray.results.continuing import start_anew
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
@@ -76,7 +76,7 @@ def count_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_rows_of_waves_are_counted_without_the_label_of_each_key(folder: ResultsFolder) -> None:
     files = CountedFiles.of(folder)
-    fewer, whole = ([*files.tables(COLUMNS, labels=labels)] for labels in (False, True))
+    fewer, whole = [*files.to_count(COLUMNS)], [*files.tables(COLUMNS)]
     waves = [part for part in files.parts if isinstance(part, RowGroup)]
     assert len(waves) == 3
     for table in fewer[: len(waves)]:
@@ -84,10 +84,17 @@ def test_rows_of_waves_are_counted_without_the_label_of_each_key(folder: Results
             assert "labels" not in [field.name for field in table.schema.field(name).type.value_type]
     assert fewer[len(waves)].schema.equals(whole[len(waves)].schema), "units that no wave has are read as they are"
     for one, other in zip(fewer, whole, strict=True):
-        found, expected = (counts_of(table) for table in (one, other))
-        assert found.images > 0
-        assert (found.scores, found.inside, found.outside) == (expected.scores, expected.inside, expected.outside)
-        assert found.clusters.tolist() == expected.clusters.tolist()
+        assert_same_counts(counts_of(one), counts_of(other))
+
+
+def test_a_few_rows_of_a_row_group_are_counted_at_a_time(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = CountedFiles.of(folder)
+    monkeypatch.setattr(reading, "_VALUES_AT_ONCE", 1)
+    tables = [*files.to_count(COLUMNS)]
+    assert [table.num_rows for table in tables] == [1] * 6 + [2], "six rows of waves, and a file of two"
+    assert_same_counts(counts_of(*tables), counts_of(*files.tables(COLUMNS)))
 
 
 @pytest.mark.parametrize("of_others", ["items", "nullable"])
@@ -99,9 +106,8 @@ def test_waves_that_another_tool_has_written_are_read_whole(folder: ResultsFolde
             fields = [field.with_type(nullable(field.type)) for field in table.schema]
             table = table.cast(pa.schema(fields))
         pq.write_table(table, on_disk(path), row_group_size=1, use_compliant_nested_type=of_others == "nullable")
-    found = counts_of(*CountedFiles.of(folder).tables(COLUMNS, labels=False))
-    assert found.images == before.images > 0
-    assert (found.scores, found.inside, found.outside) == (before.scores, before.inside, before.outside)
+    found = counts_of(*CountedFiles.of(folder).to_count(COLUMNS))
+    assert_same_counts(found, before)
 
 
 def nullable(kind: pa.DataType) -> pa.DataType:
@@ -110,6 +116,13 @@ def nullable(kind: pa.DataType) -> pa.DataType:
     if isinstance(kind, pa.StructType):
         return pa.struct([(field.name, nullable(field.type)) for field in kind])
     return kind
+
+
+def assert_same_counts(found: Totals, expected: Totals) -> None:
+    assert (found.images, found.failed) == (expected.images, expected.failed)
+    assert found.images > 0
+    assert (found.scores, found.inside, found.outside) == (expected.scores, expected.inside, expected.outside)
+    assert found.clusters.tolist() == expected.clusters.tolist()
 
 
 def counts_of(*tables: pa.Table) -> Totals:
