@@ -1,29 +1,75 @@
-"""Work in threads: on all items, or never far ahead of who takes the results, where memory must not grow."""
+"""Work in threads.
+
+`in_threads` takes all items. `map_ahead` stays close to who takes the results, so that memory does not grow.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")
 
 
-def in_threads(work: Callable[[_Item], _Done], items: Sequence[_Item], threads: int) -> list[_Done]:
-    """The results of work on items, in their order, of so many at a time; this thread does it where that is one.
+def in_threads(
+    work: Callable[[_Item], _Done], items: Sequence[_Item], threads: int, *, daemon: bool = False
+) -> list[_Done]:
+    """Does the work on all items, and returns the results in their order.
+
+    At most `threads` items are worked on at a time. With one thread, or one item, the calling thread does the work.
+    After an error, or a signal, no further item is begun.
+
+    Args:
+        work: what to do.
+        items: all of them.
+        threads: the most of them.
+        daemon: whether a process may end before an item is done that was begun, as where work waits for a network.
 
     >>> in_threads(str.upper, "abc", threads=2)
     ['A', 'B', 'C']
     """
     if threads < 2 or len(items) < 2:
         return [work(item) for item in items]
-    # What is noticed meanwhile reaches whoever listens, see `oodray.datasets.remarks`.
-    context = copy_context()
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda item: context.copy().run(work, item), items))
+    waiting: SimpleQueue[int] = SimpleQueue()
+    done: SimpleQueue[int] = SimpleQueue()
+    results: list[Future[_Done]] = [Future() for _ in items]
+    for place in range(len(items)):
+        waiting.put(place)
+
+    def take() -> None:
+        with suppress(Empty):
+            while True:
+                place = waiting.get_nowait()
+                try:
+                    results[place].set_result(work(items[place]))
+                except BaseException as error:  # whatever it is, it belongs to who waits
+                    results[place].set_exception(error)
+                    _empty(waiting)
+                done.put(place)
+
+    for _ in range(min(threads, len(items))):
+        # What is noticed meanwhile reaches whoever listens, see `oodray.datasets.remarks`.
+        Thread(target=copy_context().run, args=(take,), daemon=daemon).start()
+    try:
+        for _ in items:
+            # `Future.result` waits in Python: a signal may find its lock released there, and RuntimeError is raised.
+            results[done.get()].result()
+    finally:
+        _empty(waiting)
+    return [result.result() for result in results]
+
+
+def _empty(queue: SimpleQueue[int]) -> None:
+    with suppress(Empty):
+        while True:
+            queue.get_nowait()
 
 
 def map_ahead(threads: Executor, work: Callable[[_Item], _Done], items: Iterable[_Item], ahead: int) -> Iterator[_Done]:

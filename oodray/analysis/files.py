@@ -14,7 +14,8 @@ from oodray.ahead import in_threads
 from oodray.cluster.shares import usable_cores
 from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
-from oodray.results.reading import RowGroup, pieces, read_each, read_to_count
+from oodray.results.joining import PARTS_AT_ONCE
+from oodray.results.reading import RowGroup, pieces, read_each, read_to_count, wave_of
 from oodray.storage.place import REQUESTS_AT_ONCE, Place
 from oodray.storage.remote import is_remote
 
@@ -44,11 +45,12 @@ class CountedFiles:
         Raises:
             ResultsError: if it holds none, or one cannot be read.
         """
-        threads = REQUESTS_AT_ONCE if is_remote(folder.path) else usable_cores()
-        parts = [*chain(*in_threads(lambda path: pieces([path]), folder.parts(), threads))]
+        paths, in_store = folder.parts(), is_remote(folder.path)
+        threads = REQUESTS_AT_ONCE if in_store else usable_cores()
+        parts = [*chain(*in_threads(lambda path: pieces([path]), paths, threads, daemon=in_store))]
         if not parts:
             raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
-        return cls(parts, repeated_rows(parts, threads))
+        return cls(parts, repeated_rows(parts))
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
         """The rows that count, some of their columns, file by file: one file is in memory at a time."""
@@ -57,13 +59,14 @@ class CountedFiles:
             yield table.filter([row not in left_out for row in range(table.num_rows)]) if left_out else table
 
     def to_count(self, columns: list[str]) -> Iterator[pa.Table]:
-        """The rows that count, a few at a time, see `oodray.results.reading.read_to_count`."""
-        # Where rows are left out, it must be known which part a table is.
-        return self.tables(columns) if self.repeated else read_to_count(self.parts, columns)
+        """The rows that count, some of their columns: of closed waves a few at a time, see `read_to_count`."""
+        # Where rows are left out, it must be known of which part a table is.
+        whole = any(part in self.repeated for part in self.parts)
+        return self.tables(columns) if whole else read_to_count(self.parts, columns)
 
     def by_wave(self) -> Iterator[tuple[Place | None, CountedFiles]]:
         """The closed waves, each with its file, and the files of units between them, without one."""
-        for wave, parts in groupby(self.parts, lambda part: part.path if isinstance(part, RowGroup) else None):
+        for wave, parts in groupby(self.parts, wave_of):
             yield wave, CountedFiles([*parts], self.repeated)
 
     def chunks(self, size: int) -> list[CountedFiles]:
@@ -72,14 +75,12 @@ class CountedFiles:
         return [CountedFiles(self.parts[start : start + size], self.repeated) for start in starts]
 
 
-def repeated_rows(parts: Sequence[Place | RowGroup], threads: int = 1) -> dict[Place | RowGroup, frozenset[int]]:
-    """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice.
-
-    Ids are read from so many files at a time.
-    """
-    by_file = groupby(parts, lambda part: part.path if isinstance(part, RowGroup) else part)
-    files = [[*of_file] for _, of_file in by_file]
-    ids = [*chain(*in_threads(_ids, files, threads))]
+def repeated_rows(parts: Sequence[Place | RowGroup]) -> dict[Place | RowGroup, frozenset[int]]:
+    """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
+    files = [[*of_file] for _, of_file in groupby(parts, lambda part: wave_of(part) or part)]
+    in_store = bool(files) and is_remote(wave_of(parts[0]) or parts[0])
+    # A file of units in an object store is read whole.
+    ids = [*chain(*in_threads(_ids, files, PARTS_AT_ONCE if in_store else usable_cores(), daemon=in_store))]
     rows = sum(len(of_part) for of_part in ids)
     every = pa.chunked_array([chunk for of_part in ids for chunk in of_part.chunks], pa.string())
     if pc.count_distinct(every, mode="all").as_py() == rows:

@@ -19,7 +19,7 @@ from oodray.results.sums import COLUMNS, RowSums
 from oodray.storage.place import Place
 
 MOST_THREADS = 4
-"""That count rows of a large run in this process: each takes 150 MB."""
+"""That count rows of a large run in this process: each takes some 100 MB."""
 
 MERGED_AT_ONCE = 8
 """Totals that one task adds up: the driver never holds more than one."""

@@ -119,13 +119,14 @@ class DenseCounts:
             counts: of all cells.
 
         Raises:
-            ValueError: a label is unknown.
+            ValueError: a label is unknown, or a key has more than 16 bits.
         """
         more = int(group.max(initial=-1)) + 1 - len(self._pixels)
         if more > 0:
             self._pixels = np.concatenate([self._pixels, np.zeros((more, *self._pixels.shape[1:]), np.int64)])
         begin = np.where(group < 0, -1, (group * len(LABELS) + label_ranks(runs.labels)) * KEY_COUNT)
-        self._add(self._pixels.reshape(-1), begin, runs.lengths, keys, counts)
+        if not self._add(self._pixels.reshape(-1), begin, runs.lengths, keys, counts):
+            raise ValueError(f"a key is not below {KEY_COUNT}")
 
     def pixels(self, group: int, labels: Sequence[int] = LABELS) -> NDArray[np.int64]:
         """Pixels of a group by label and key, `(len(labels), KEY_COUNT)`; none of one that nothing was added to."""
@@ -141,31 +142,42 @@ def _add(
     lengths: NDArray[np.intp],
     keys: Keys,
     counts: NDArray[np.int64],
-) -> None:
-    """Add counts of runs of cells to pixels, of each run from a place on; none of runs whose place is negative."""
+) -> bool:
+    """Add counts of runs of cells to pixels, of each run from a place on; none of runs whose place is negative.
+
+    False where a key has more than 16 bits; pixels are of no use then.
+    """
     counted = begin >= 0
     if not counted.all():
         of_cells = np.repeat(counted, lengths)
         begin, lengths, keys, counts = begin[counted], lengths[counted], keys[of_cells], counts[of_cells]
+    if keys.max(initial=0) >= KEY_COUNT:
+        return False
     places = np.repeat(begin, lengths)
     places += keys
     np.add.at(pixels, places, counts)
+    return True
 
 
 @functools.cache
-def _adding_loop() -> Callable[..., None]:
+def _adding_loop() -> Callable[..., bool]:
     """`_add` as a loop."""
 
-    def add(pixels: Any, begin: Any, lengths: Any, keys: Any, counts: Any) -> None:  # pragma: no cover
+    def add(pixels: Any, begin: Any, lengths: Any, keys: Any, counts: Any) -> bool:  # pragma: no cover
         # Places without a sign: of others numba asks whether they count from the end, and takes twice the time.
         cell = np.uint64(0)
+        known = True
         for run in range(len(begin)):
             end = cell + np.uint64(lengths[run])
             if begin[run] >= 0:
                 first = np.uint64(begin[run])
                 for at in range(cell, end):
-                    pixels[first + np.uint64(keys[at])] += counts[at]
+                    if keys[at] < KEY_COUNT:
+                        pixels[first + np.uint64(keys[at])] += counts[at]
+                    else:
+                        known = False
             cell = end
+        return known
 
     return compiled(add)
 
@@ -176,13 +188,14 @@ def _pixels_loop() -> Callable[..., Any]:
 
     def pixels(lengths: Any, keys: Any, counts: Any, key: Any) -> Any:  # pragma: no cover
         of_run, below = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
-        cell = 0
+        cell = np.uint64(0)
         for run in range(len(lengths)):
-            end = cell + lengths[run]
+            end = cell + np.uint64(lengths[run])
+            whole = part = np.int64(0)
             for at in range(cell, end):
-                of_run[run] += counts[at]
-                if keys[at] < key:
-                    below[run] += counts[at]
+                whole += counts[at]
+                part += counts[at] if keys[at] < key else np.int64(0)
+            of_run[run], below[run] = whole, part
             cell = end
         return of_run, below
 

@@ -140,7 +140,7 @@ def read_each(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator
     Raises:
         ResultsError: as `read_rows`.
     """
-    for file, parts in itertools.groupby(paths, _wave_of):
+    for file, parts in itertools.groupby(paths, wave_of):
         if file is None:
             yield from (_read(part, columns) for part in parts if not isinstance(part, RowGroup))
         else:
@@ -154,15 +154,15 @@ def read_each(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator
 
 
 def read_to_count(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of the rows of files and row groups, in their order, a few rows at a time.
+    """Some columns of the rows of files and row groups, in their order: a file at a time, a few rows of a row group.
 
-    Tallies of closed waves come without the label of each key where `KEYS_OF_LABELS` say the same: it takes a third
-    less.
+    Tallies of closed waves come without the label of each key where `KEYS_OF_LABELS` say the same: to read them takes a
+    third less time.
 
     Raises:
         ResultsError: as `read_rows`.
     """
-    for file, parts in itertools.groupby(paths, _wave_of):
+    for file, parts in itertools.groupby(paths, wave_of):
         if file is None:
             yield from read_each(parts, columns)
             continue
@@ -175,12 +175,13 @@ def read_to_count(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iter
                     yield from (as_today(pa.Table.from_batches([batch]), columns, labels=False) for batch in batches)
 
 
-def _wave_of(path: Place | RowGroup) -> Place | None:
+def wave_of(path: Place | RowGroup) -> Place | None:
+    """The file of the closed wave that a row group is of; None of a file."""
     return path.path if isinstance(path, RowGroup) else None
 
 
 def _rows_at_once(group: pq.RowGroupMetaData) -> int:
-    """Rows of a row group that have about as many values as are read at once."""
+    """How many rows of a row group have about `_VALUES_AT_ONCE` values, at least one. A packed tally is one value."""
     values = sum(group.column(number).num_values for number in range(group.num_columns))
     return max(1, _VALUES_AT_ONCE * group.num_rows // max(1, values))
 

@@ -177,13 +177,25 @@ def score_counts_by_row(column: pa.ChunkedArray[Any]) -> list[dict[str, ScoreCou
 
 
 def _tallies_of(structs: Any) -> tuple[Keys, NDArray[np.int64], Runs]:
-    """Keys and counts of all cells of structs that hold a tally each, and their runs."""
+    """Keys and counts of all cells of structs that hold a tally each, and their runs.
+
+    Raises:
+        ResultsError: tallies have another number of keys than of counts, or than they say.
+    """
     keys, counts = (structs.field(name).flatten().to_numpy(zero_copy_only=False) for name in ("keys", "counts"))
     if has_labels(structs):
         lengths = structs.field("keys").value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         labels = structs.field("labels").flatten().to_numpy(zero_copy_only=False)
-        return keys, counts, Runs.of(lengths, labels)
-    return keys, counts, Runs.of_labels(keys_of_labels(structs))
+        runs = Runs.of(lengths, labels)
+    else:
+        runs = Runs.of_labels(keys_of_labels(structs))
+    # The loops that add them rely on it.
+    if runs.lengths.min(initial=0) < 0 or not runs.lengths.sum() == len(keys) == len(counts):
+        raise ResultsError(
+            f"tallies of this run have {len(keys)} keys and {len(counts)} counts, and say that they have "
+            f"{runs.lengths.sum()}: a file of results was changed. Delete it and run again to remake it"
+        )
+    return keys, counts, runs
 
 
 def _by_owner(runs: Runs, numbers: NDArray[np.int64], owners: int) -> NDArray[np.int64]:

@@ -151,7 +151,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def concurrently(work: Callable[[Item], Result], items: Sequence[Item], in_store: bool) -> list[Result]:
     """What some work makes of each item: of many at a time where it waits for an object store."""
-    return in_threads(work, items, REQUESTS_AT_ONCE if in_store else 1)
+    return in_threads(work, items, REQUESTS_AT_ONCE if in_store else 1, daemon=True)
 
 
 def remove_folder(folder: Place) -> None:

@@ -47,9 +47,15 @@ def test_pixels_of_each_group(compiled: bool, tables: list[list[tuple[int, list[
         assert places == {cell: count for cell, count in expected.items() if cell[0] == number}
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 @given(tallies=st.lists(CELLS, max_size=5), key=st.integers(0, KEY_COUNT))
-def test_runs_are_neighbours_with_one_label_of_one_tally(tallies: list[list[Cell]], key: int) -> None:
+def test_runs_are_neighbours_with_one_label_of_one_tally(
+    dtype: type[np.unsignedinteger], tallies: list[list[Cell]], key: int
+) -> None:
     runs, [keys, pixels] = runs_of(tallies)
+    keys = keys.astype(dtype)
+    for array in (keys, pixels):
+        array.flags.writeable = False  # as those of Arrow
     cells = [(owner, label) for owner, tally in enumerate(tallies) for label, _, _ in tally]
     of_cells = np.repeat(np.arange(len(runs.starts)), runs.lengths)
     assert [(runs.owner[run], runs.labels[run]) for run in of_cells] == cells
@@ -76,6 +82,15 @@ def test_an_unknown_label_is_refused() -> None:
     runs = Runs.of(np.array([1]), np.array([7], np.uint8))
     with pytest.raises(ValueError, match="unknown labels 7"):
         DenseCounts().add(runs, np.zeros(1, np.intp), np.zeros(1, np.uint16), np.ones(1, np.int64))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_key_of_more_than_16_bits_is_refused_where_it_counts(compiled: bool) -> None:
+    runs = Runs.of(np.array([2]), np.zeros(2, np.uint8))
+    counts, [keys, pixels] = DenseCounts(compiled=compiled), [np.array([3, KEY_COUNT], np.uint32), np.ones(2, np.int64)]
+    with pytest.raises(ValueError, match="a key is not below 65536"):
+        counts.add(runs, np.zeros(1, np.intp), keys, pixels)
+    counts.add(runs, np.full(1, -1), keys, pixels)
 
 
 def test_a_group_that_nothing_counts_for_has_no_pixels() -> None:

@@ -30,7 +30,7 @@ from oodray.results.continuing import start_anew
 from oodray.results.folder import ResultsFolder
 from oodray.results.parts import write_part
 from oodray.results.reading import RowGroup, read_rows, read_unit
-from oodray.results.rows import ResultRow, ScoreTally
+from oodray.results.rows import RESULT_SCHEMA, ResultRow, ScoreTally
 from oodray.results.sums import COLUMNS, RowSums, score_counts
 from oodray.results.waves import close_waves, open_waves, remove_closed_parts
 
@@ -95,6 +95,18 @@ def test_a_few_rows_of_a_row_group_are_counted_at_a_time(
     tables = [*files.to_count(COLUMNS)]
     assert [table.num_rows for table in tables] == [1] * 6 + [2], "six rows of waves, and a file of two"
     assert_same_counts(counts_of(*tables), counts_of(*files.tables(COLUMNS)))
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_tallies_that_say_another_number_of_keys_are_refused(folder: ResultsFolder, wrong: int, compiled: bool) -> None:
+    files = CountedFiles.of(folder)
+    path = next(part.path for part in files.parts if isinstance(part, RowGroup))
+    rows = read_rows([path]).to_pylist()
+    rows[0]["clusters"][0]["keys_id"] = wrong
+    pq.write_table(pa.Table.from_pylist(rows, RESULT_SCHEMA), on_disk(path), row_group_size=1)
+    with pytest.raises(ResultsError, match=r"tallies of this run have \d+ keys and \d+ counts, and say that they have"):
+        total_here(CountedFiles.of(folder), RULE, compiled=compiled)
 
 
 @pytest.mark.parametrize("of_others", ["items", "nullable"])
