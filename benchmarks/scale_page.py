@@ -70,7 +70,7 @@ shards, without labels, killed at 70 % ({story["killed_at"]:,} images) and start
 
     oodray run {options}
 
-{story["machine"]}. The load was {load:.0f} on these cores, this run at nice 10. Where it is more than the three or
+{story["machine"]}. The load was {load:.0f} on these cores. Where it is more than the three or
 four of the run itself, images a second and all times are what others left over; CPU times and memory say more.
 
 | | |
