@@ -11,6 +11,7 @@ from oodray.ahead import map_ahead
 from oodray.analysis.files import FILES_PER_TASK, CountedFiles
 from oodray.cluster.shares import usable_cores
 from oodray.method.rule import Rule
+from oodray.metrics.adding import load_loops
 from oodray.metrics.evaluation import RunningTotals, Totals
 from oodray.results import kept_totals
 from oodray.results.kept_totals import read_totals, totals_file, write_totals
@@ -74,6 +75,7 @@ def _totals_here(
     if not compiled:
         yield from map(count, parts)
         return
+    load_loops()
     # Decoding and adding hold no lock of Python's.
     workers = min(MOST_THREADS, usable_cores())
     with ThreadPoolExecutor(workers, "count rows") as threads:

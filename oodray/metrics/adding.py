@@ -136,6 +136,12 @@ class DenseCounts:
         return found
 
 
+def load_loops() -> None:
+    """Load the compiled loops, before threads do: each would make its own."""
+    _adding_loop()
+    _pixels_loop()
+
+
 def _add(
     pixels: NDArray[np.int64],
     begin: NDArray[np.intp],
