@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import copy_context
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
@@ -37,22 +37,20 @@ def in_threads(
     """
     if threads < 2 or len(items) < 2:
         return [work(item) for item in items]
-    waiting: SimpleQueue[int] = SimpleQueue()
-    done: SimpleQueue[int] = SimpleQueue()
     results: list[Future[_Done]] = [Future() for _ in items]
-    for place in range(len(items)):
-        waiting.put(place)
+    waiting = deque(zip(results, items, strict=True))
+    done: SimpleQueue[Future[_Done]] = SimpleQueue()
 
     def take() -> None:
-        with suppress(Empty):
+        with suppress(IndexError):  # none is left
             while True:
-                place = waiting.get_nowait()
+                result, item = waiting.popleft()
                 try:
-                    results[place].set_result(work(items[place]))
+                    result.set_result(work(item))
                 except BaseException as error:  # whatever it is, it belongs to who waits
-                    results[place].set_exception(error)
-                    _empty(waiting)
-                done.put(place)
+                    result.set_exception(error)
+                    waiting.clear()
+                done.put(result)
 
     for _ in range(min(threads, len(items))):
         # What is noticed meanwhile reaches whoever listens, see `oodray.datasets.remarks`.
@@ -60,16 +58,10 @@ def in_threads(
     try:
         for _ in items:
             # `Future.result` waits in Python: a signal may find its lock released there, and RuntimeError is raised.
-            results[done.get()].result()
+            done.get().result()
     finally:
-        _empty(waiting)
+        waiting.clear()
     return [result.result() for result in results]
-
-
-def _empty(queue: SimpleQueue[int]) -> None:
-    with suppress(Empty):
-        while True:
-            queue.get_nowait()
 
 
 def map_ahead(threads: Executor, work: Callable[[_Item], _Done], items: Iterable[_Item], ahead: int) -> Iterator[_Done]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from oodray.errors import ResultsError
 from oodray.results.folder import ResultsFolder
 from oodray.results.joining import PARTS_AT_ONCE
 from oodray.results.reading import RowGroup, pieces, read_each, read_to_count, wave_of
-from oodray.storage.place import REQUESTS_AT_ONCE, Place
+from oodray.storage.place import Place
 from oodray.storage.remote import is_remote
 
 FILES_PER_TASK = 128
@@ -45,12 +45,14 @@ class CountedFiles:
         Raises:
             ResultsError: if it holds none, or one cannot be read.
         """
-        paths, in_store = folder.parts(), is_remote(folder.path)
-        threads = REQUESTS_AT_ONCE if in_store else usable_cores()
-        parts = [*chain(*in_threads(lambda path: pieces([path]), paths, threads, daemon=in_store))]
+        in_store = is_remote(folder.path)
+        # A file of units in an object store is read whole.
+        threads = PARTS_AT_ONCE if in_store else usable_cores()
+        listed = in_threads(_listed, folder.parts(), threads, daemon=in_store)
+        parts = [part for of_file, _ in listed for part in of_file]
         if not parts:
             raise ResultsError(f"{folder.path} holds no results yet; run `oodray run` to make some")
-        return cls(parts, repeated_rows(parts))
+        return cls(parts, _repeated_rows(parts, [ids for _, of_file in listed for ids in of_file]))
 
     def tables(self, columns: list[str]) -> Iterator[pa.Table]:
         """The rows that count, some of their columns, file by file: one file is in memory at a time."""
@@ -75,12 +77,16 @@ class CountedFiles:
         return [CountedFiles(self.parts[start : start + size], self.repeated) for start in starts]
 
 
-def repeated_rows(parts: Sequence[Place | RowGroup]) -> dict[Place | RowGroup, frozenset[int]]:
+def _listed(path: Place) -> tuple[list[Place | RowGroup], list[pa.ChunkedArray[Any]]]:
+    """The parts of a file, and the ids of the images of each."""
+    parts = pieces([path])
+    return parts, [table["image_id"] for table in read_each(parts, ["image_id"])]
+
+
+def _repeated_rows(
+    parts: Sequence[Place | RowGroup], ids: Sequence[pa.ChunkedArray[Any]]
+) -> dict[Place | RowGroup, frozenset[int]]:
     """Rows to leave out, so that every image counts once: a folder that was copied together can hold one twice."""
-    files = [[*of_file] for _, of_file in groupby(parts, lambda part: wave_of(part) or part)]
-    in_store = bool(files) and is_remote(wave_of(parts[0]) or parts[0])
-    # A file of units in an object store is read whole.
-    ids = [*chain(*in_threads(_ids, files, PARTS_AT_ONCE if in_store else usable_cores(), daemon=in_store))]
     rows = sum(len(of_part) for of_part in ids)
     every = pa.chunked_array([chunk for of_part in ids for chunk in of_part.chunks], pa.string())
     if pc.count_distinct(every, mode="all").as_py() == rows:
@@ -96,7 +102,3 @@ def repeated_rows(parts: Sequence[Place | RowGroup]) -> dict[Place | RowGroup, f
         if again:
             repeated[part] = frozenset(again)
     return repeated
-
-
-def _ids(parts: Sequence[Place | RowGroup]) -> list[pa.ChunkedArray[Any]]:
-    return [table["image_id"] for table in read_each(parts, ["image_id"])]

@@ -166,13 +166,13 @@ def read_to_count(paths: Iterable[Place | RowGroup], columns: list[str]) -> Iter
         if file is None:
             yield from read_each(parts, columns)
             continue
+        groups = [part.group for part in parts if isinstance(part, RowGroup)]
         with _opened(file) as opened:
             wanted = _without_labels(opened, columns)
-            for part in parts:
-                if isinstance(part, RowGroup):
-                    rows = _rows_at_once(opened.metadata.row_group(part.group))
-                    batches = opened.iter_batches(rows, [part.group], wanted, use_threads=False)
-                    yield from (as_today(pa.Table.from_batches([batch]), columns, labels=False) for batch in batches)
+            for group in groups:
+                rows = _rows_at_once(opened.metadata.row_group(group))
+                for batch in opened.iter_batches(rows, [group], wanted, use_threads=False):
+                    yield as_today(pa.Table.from_batches([batch]), columns, labels=False)
 
 
 def wave_of(path: Place | RowGroup) -> Place | None:
